@@ -1,0 +1,5 @@
+//! Tests of `llm-numerics`.
+
+mod laws;
+#[cfg(feature = "testing")]
+mod testing;
