@@ -1,0 +1,479 @@
+//! The contiguous, preallocated cache of one layer.
+
+use llm_numerics::Float;
+use ndarray::{Array4, ArrayRef3, ArrayRef4, ArrayView3, ArrayView4, s};
+
+use crate::KvCacheError;
+
+/// Keys and values of one layer, for a batch of sequences of their own lengths.
+///
+/// All memory is taken by [`new`](Self::new); appending copies the new tokens behind
+/// the old ones and never moves those. Rows are sequences. What a key contains (with
+/// or without a rotation for its position) is the caller's business.
+///
+/// # Shapes
+///
+/// - keys: `[batch, kv_heads, capacity, head_dim]`
+/// - values: `[batch, kv_heads, capacity, value_dim]`
+///
+/// # Invariants
+///
+/// - Both arrays are in row-major order, and their shapes never change.
+/// - There is one length for each row, and none is above `capacity`.
+/// - Elements at or behind a row's length are zeros or left over from tokens that were
+///   cropped; no row view shows them.
+/// - A call that returns an error has changed nothing.
+///
+/// # Example
+///
+/// ```
+/// use llm_kvcache::ContiguousCache;
+/// use ndarray::{Array3, array};
+///
+/// let mut cache = ContiguousCache::<f32>::new(1, 2, 8, 1, 1)?;
+/// cache.append(0, &array![[[1.0], [2.0]], [[3.0], [4.0]]], &Array3::zeros([2, 2, 1]))?;
+/// cache.append(0, &array![[[5.0]], [[6.0]]], &Array3::zeros([2, 1, 1]))?;
+/// assert_eq!(cache.keys(0)?, array![[[1.0], [2.0], [5.0]], [[3.0], [4.0], [6.0]]]);
+///
+/// cache.crop(0, 1)?; // the last two tokens were a wrong guess
+/// assert_eq!(cache.keys(0)?, array![[[1.0]], [[3.0]]]);
+/// # Ok::<(), llm_kvcache::KvCacheError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ContiguousCache<F> {
+    keys: Array4<F>,     // [batch, kv_heads, capacity, head_dim]
+    values: Array4<F>,   // [batch, kv_heads, capacity, value_dim]
+    lengths: Vec<usize>, // [batch]
+}
+
+impl<F: Float> ContiguousCache<F> {
+    /// An empty cache with all its memory.
+    ///
+    /// Any axis may be zero. `value_dim` is `head_dim` in all common models.
+    ///
+    /// # Errors
+    ///
+    /// - [`KvCacheError::Size`] if a product of the axes overflows.
+    /// - [`KvCacheError::Allocation`] if the allocator refuses.
+    pub fn new(
+        batch: usize,
+        n_kv_heads: usize,
+        capacity: usize,
+        head_dim: usize,
+        value_dim: usize,
+    ) -> Result<Self, KvCacheError> {
+        let keys = zeros([batch, n_kv_heads, capacity, head_dim])?;
+        let values = zeros([batch, n_kv_heads, capacity, value_dim])?;
+        let mut lengths = reserve(batch)?;
+        lengths.resize(batch, 0);
+        Ok(Self {
+            keys,
+            values,
+            lengths,
+        })
+    }
+
+    /// Adds tokens to one sequence.
+    ///
+    /// # Shapes
+    ///
+    /// - `k`: `[kv_heads, seq, head_dim]`, any strides, `seq` may be 0
+    /// - `v`: `[kv_heads, seq, value_dim]`, any strides
+    ///
+    /// # Errors
+    ///
+    /// [`KvCacheError::Row`], [`KvCacheError::KeyShape`], [`KvCacheError::ValueShape`], and
+    /// [`KvCacheError::Full`] if the tokens do not fit.
+    pub fn append(
+        &mut self,
+        row: usize,
+        k: &ArrayRef3<F>,
+        v: &ArrayRef3<F>,
+    ) -> Result<(), KvCacheError> {
+        let len = self.len(row)?;
+        self.check_shapes(k.dim().into(), v.dim().into())?;
+        let seq = k.dim().1;
+        let end = self.end(row, len, seq)?;
+        self.keys.slice_mut(s![row, .., len..end, ..]).assign(k);
+        self.values.slice_mut(s![row, .., len..end, ..]).assign(v);
+        self.lengths[row] = end;
+        Ok(())
+    }
+
+    /// Adds as many tokens to every sequence; their lengths may differ.
+    ///
+    /// # Shapes
+    ///
+    /// - `k`: `[batch, kv_heads, seq, head_dim]`, any strides, `seq` may be 0
+    /// - `v`: `[batch, kv_heads, seq, value_dim]`, any strides
+    ///
+    /// # Errors
+    ///
+    /// [`KvCacheError::Batch`], [`KvCacheError::KeyShape`], [`KvCacheError::ValueShape`], and
+    /// [`KvCacheError::Full`], naming the first row without room: then no row is changed.
+    pub fn append_all(&mut self, k: &ArrayRef4<F>, v: &ArrayRef4<F>) -> Result<(), KvCacheError> {
+        let (keys, k_heads, seq, k_dim) = k.dim();
+        let (values, v_heads, v_seq, v_dim) = v.dim();
+        if keys != self.batch() || values != self.batch() {
+            return Err(KvCacheError::Batch {
+                expected: self.batch(),
+                keys,
+                values,
+            });
+        }
+        self.check_shapes([k_heads, seq, k_dim], [v_heads, v_seq, v_dim])?;
+        for (row, &len) in self.lengths.iter().enumerate() {
+            self.end(row, len, seq)?;
+        }
+        for (row, len) in self.lengths.iter_mut().enumerate() {
+            let end = *len + seq;
+            self.keys
+                .slice_mut(s![row, .., *len..end, ..])
+                .assign(&k.slice(s![row, .., .., ..]));
+            self.values
+                .slice_mut(s![row, .., *len..end, ..])
+                .assign(&v.slice(s![row, .., .., ..]));
+            *len = end;
+        }
+        Ok(())
+    }
+
+    /// The keys of one sequence.
+    ///
+    /// # Shapes
+    ///
+    /// - returns: `[kv_heads, kv_seq, head_dim]`, `kv_seq` its length
+    ///
+    /// # Errors
+    ///
+    /// [`KvCacheError::Row`] if there is no such row.
+    pub fn keys(&self, row: usize) -> Result<ArrayView3<'_, F>, KvCacheError> {
+        let len = self.len(row)?;
+        Ok(self.keys.slice(s![row, .., ..len, ..]))
+    }
+
+    /// The values of one sequence.
+    ///
+    /// # Shapes
+    ///
+    /// - returns: `[kv_heads, kv_seq, value_dim]`, `kv_seq` its length
+    ///
+    /// # Errors
+    ///
+    /// [`KvCacheError::Row`] if there is no such row.
+    pub fn values(&self, row: usize) -> Result<ArrayView3<'_, F>, KvCacheError> {
+        let len = self.len(row)?;
+        Ok(self.values.slice(s![row, .., ..len, ..]))
+    }
+
+    /// The keys of all sequences, up to the longest.
+    ///
+    /// A row's elements behind its own length (see [`lengths`](Self::lengths)) are finite
+    /// or not, old or zero: they have to be masked out.
+    ///
+    /// # Shapes
+    ///
+    /// - returns: `[batch, kv_heads, kv_seq, head_dim]`, `kv_seq` the greatest length
+    #[must_use]
+    pub fn padded_keys(&self) -> ArrayView4<'_, F> {
+        self.keys.slice(s![.., .., ..self.max_len(), ..])
+    }
+
+    /// The values of all sequences, up to the longest; see [`padded_keys`](Self::padded_keys).
+    ///
+    /// # Shapes
+    ///
+    /// - returns: `[batch, kv_heads, kv_seq, value_dim]`, `kv_seq` the greatest length
+    #[must_use]
+    pub fn padded_values(&self) -> ArrayView4<'_, F> {
+        self.values.slice(s![.., .., ..self.max_len(), ..])
+    }
+
+    /// Tokens that one sequence holds.
+    ///
+    /// # Errors
+    ///
+    /// [`KvCacheError::Row`] if there is no such row.
+    pub fn len(&self, row: usize) -> Result<usize, KvCacheError> {
+        self.lengths.get(row).copied().ok_or(KvCacheError::Row {
+            row,
+            batch: self.batch(),
+        })
+    }
+
+    /// Tokens that each sequence holds.
+    #[must_use]
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Tokens that the longest sequence holds; 0 without sequences.
+    #[must_use]
+    pub fn max_len(&self) -> usize {
+        self.lengths.iter().copied().max().unwrap_or(0)
+    }
+
+    /// True if no sequence holds a token.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.max_len() == 0
+    }
+
+    /// Number of sequences.
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Key-value heads.
+    #[must_use]
+    pub fn n_kv_heads(&self) -> usize {
+        self.keys.dim().1
+    }
+
+    /// Tokens that a sequence can hold. It does not grow.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.keys.dim().2
+    }
+
+    /// Features of a key.
+    #[must_use]
+    pub fn head_dim(&self) -> usize {
+        self.keys.dim().3
+    }
+
+    /// Features of a value.
+    #[must_use]
+    pub fn value_dim(&self) -> usize {
+        self.values.dim().3
+    }
+
+    /// Bytes of keys and values together, used or not.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        (self.keys.len() + self.values.len()) * size_of::<F>()
+    }
+
+    /// Keeps the first `len` tokens of one sequence, as after a rejected guess.
+    ///
+    /// # Errors
+    ///
+    /// [`KvCacheError::Row`], and [`KvCacheError::CropLen`] if the row holds fewer than `len`.
+    pub fn crop(&mut self, row: usize, len: usize) -> Result<(), KvCacheError> {
+        let old = self.len(row)?;
+        if len > old {
+            return Err(KvCacheError::CropLen {
+                row,
+                len: old,
+                got: len,
+            });
+        }
+        self.lengths[row] = len;
+        Ok(())
+    }
+
+    /// Replaces every sequence `i` by what sequence `rows[i]` was: the survivors of a beam search.
+    ///
+    /// Rows that stay are not copied, others once, and a cycle costs one spare row.
+    ///
+    /// # Shapes
+    ///
+    /// - `rows`: `[batch]`; a row may be named often or never
+    ///
+    /// # Errors
+    ///
+    /// [`KvCacheError::ReorderLen`], [`KvCacheError::Row`], and [`KvCacheError::Allocation`] if
+    /// there is no memory for the plan or the spare row.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_kvcache::ContiguousCache;
+    /// use ndarray::array;
+    ///
+    /// let mut cache = ContiguousCache::<f64>::new(3, 1, 4, 1, 1)?;
+    /// let x = array![[[[1.0]]], [[[2.0]]], [[[3.0]]]];
+    /// cache.append_all(&x, &x)?;
+    /// cache.reorder(&[1, 1, 0])?;
+    /// assert_eq!(cache.padded_keys(), array![[[[2.0]]], [[[2.0]]], [[[1.0]]]]);
+    /// # Ok::<(), llm_kvcache::KvCacheError>(())
+    /// ```
+    pub fn reorder(&mut self, rows: &[usize]) -> Result<(), KvCacheError> {
+        let batch = self.batch();
+        if rows.len() != batch {
+            return Err(KvCacheError::ReorderLen {
+                batch,
+                got: rows.len(),
+            });
+        }
+        self.check_rows(rows)?;
+
+        // How many other rows still want what a row holds now.
+        let mut readers = reserve(batch)?;
+        readers.resize(batch, 0_usize);
+        let mut free = reserve(batch)?; // rows that nobody reads any more
+        let longest = self.max_len();
+        let features = self.head_dim() + self.value_dim();
+        let mut spare = reserve(self.n_kv_heads() * longest * features)?;
+        for (row, &source) in rows.iter().enumerate() {
+            if row != source {
+                readers[source] += 1;
+            }
+        }
+        free.extend((0..batch).filter(|&row| readers[row] == 0 && rows[row] != row));
+
+        let mut done = reserve(batch)?;
+        done.extend(rows.iter().enumerate().map(|(row, &source)| row == source));
+        // Chains first: a row that nobody reads can be written, which may free its source.
+        while let Some(row) = free.pop() {
+            let source = rows[row];
+            self.copy_row(source, row);
+            done[row] = true;
+            readers[source] -= 1;
+            if readers[source] == 0 && !done[source] {
+                free.push(source);
+            }
+        }
+        // What is left are cycles: set one row aside, go round, put it at the end.
+        for start in 0..batch {
+            if done[start] {
+                continue;
+            }
+            let start_len = self.lengths[start];
+            spare.clear();
+            spare.extend(self.keys.slice(s![start, .., ..start_len, ..]).iter());
+            spare.extend(self.values.slice(s![start, .., ..start_len, ..]).iter());
+            let mut row = start;
+            while rows[row] != start {
+                self.copy_row(rows[row], row);
+                done[row] = true;
+                row = rows[row];
+            }
+            let mut saved = spare.iter();
+            for array in [&mut self.keys, &mut self.values] {
+                let mut target = array.slice_mut(s![row, .., ..start_len, ..]);
+                target.iter_mut().zip(&mut saved).for_each(|(x, y)| *x = *y);
+            }
+            self.lengths[row] = start_len;
+            done[row] = true;
+        }
+        Ok(())
+    }
+
+    /// A new cache of the same capacity whose sequence `i` is sequence `rows[i]` of this one.
+    ///
+    /// `[0, 0, 1, 1]` makes two beams of each of two prompts.
+    ///
+    /// # Shapes
+    ///
+    /// - `rows`: any number of rows, each as often as wanted
+    ///
+    /// # Errors
+    ///
+    /// [`KvCacheError::Row`], and those of [`new`](Self::new).
+    pub fn select(&self, rows: &[usize]) -> Result<Self, KvCacheError> {
+        self.check_rows(rows)?;
+        let mut new = Self::new(
+            rows.len(),
+            self.n_kv_heads(),
+            self.capacity(),
+            self.head_dim(),
+            self.value_dim(),
+        )?;
+        for (row, &source) in rows.iter().enumerate() {
+            let len = self.lengths[source];
+            new.keys
+                .slice_mut(s![row, .., ..len, ..])
+                .assign(&self.keys.slice(s![source, .., ..len, ..]));
+            new.values
+                .slice_mut(s![row, .., ..len, ..])
+                .assign(&self.values.slice(s![source, .., ..len, ..]));
+            new.lengths[row] = len;
+        }
+        Ok(new)
+    }
+
+    /// Forgets all tokens of all sequences; the memory stays.
+    pub fn clear(&mut self) {
+        self.lengths.fill(0);
+    }
+
+    /// The length of a row after `seq` more tokens, if they fit.
+    fn end(&self, row: usize, len: usize, seq: usize) -> Result<usize, KvCacheError> {
+        let capacity = self.capacity();
+        if seq > capacity - len {
+            return Err(KvCacheError::Full {
+                row,
+                len,
+                seq,
+                capacity,
+            });
+        }
+        Ok(len + seq)
+    }
+
+    fn check_rows(&self, rows: &[usize]) -> Result<(), KvCacheError> {
+        rows.iter().try_for_each(|&row| self.len(row).map(|_| ()))
+    }
+
+    fn check_shapes(&self, k: [usize; 3], v: [usize; 3]) -> Result<(), KvCacheError> {
+        let n_kv_heads = self.n_kv_heads();
+        let [k_heads, seq, k_dim] = k;
+        if k_heads != n_kv_heads || k_dim != self.head_dim() {
+            return Err(KvCacheError::KeyShape {
+                n_kv_heads,
+                head_dim: self.head_dim(),
+                got: k,
+            });
+        }
+        if v != [n_kv_heads, seq, self.value_dim()] {
+            return Err(KvCacheError::ValueShape {
+                n_kv_heads,
+                seq,
+                value_dim: self.value_dim(),
+                got: v,
+            });
+        }
+        Ok(())
+    }
+
+    /// Overwrites row `to` by row `from`, another one.
+    fn copy_row(&mut self, from: usize, to: usize) {
+        let len = self.lengths[from];
+        for array in [&mut self.keys, &mut self.values] {
+            let (source, mut target) =
+                array.multi_slice_mut((s![from, .., ..len, ..], s![to, .., ..len, ..]));
+            target.assign(&source);
+        }
+        self.lengths[to] = len;
+    }
+}
+
+/// A vector with room for `n` elements, or the error.
+fn reserve<T>(n: usize) -> Result<Vec<T>, KvCacheError> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(n)
+        .map_err(|_| KvCacheError::Allocation {
+            bytes: n.saturating_mul(size_of::<T>()),
+        })?;
+    Ok(vec)
+}
+
+/// An array of zeros, or the error.
+fn zeros<F: Float>(axes: [usize; 4]) -> Result<Array4<F>, KvCacheError> {
+    let element_bytes = size_of::<F>();
+    let too_big = KvCacheError::Size {
+        axes,
+        element_bytes,
+    };
+    // Zero axes count as one: array strides must not overflow either.
+    axes.iter()
+        .try_fold(element_bytes, |bytes, &axis| bytes.checked_mul(axis.max(1)))
+        .filter(|&bytes| isize::try_from(bytes).is_ok())
+        .ok_or(too_big)?;
+    let n = axes.iter().product();
+    let mut data = reserve(n)?;
+    data.resize(n, F::zero());
+    Array4::from_shape_vec(axes, data).map_err(|_| too_big)
+}

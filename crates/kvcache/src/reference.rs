@@ -1,0 +1,4 @@
+//! Textbook models in `f64` that the caches are tested against: obvious, slow, and
+//! without a line in common with them.
+
+pub mod contiguous;

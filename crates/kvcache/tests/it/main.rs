@@ -1,0 +1,8 @@
+//! One test binary: what is claimed about the caches, by kind of claim.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod errors;
+mod golden;
+mod properties;
+mod vectors;

@@ -1,0 +1,157 @@
+//! Drawing a token from a distribution with one uniform number.
+
+use llm_numerics::{Float, simd};
+use ndarray::ArrayRef1;
+
+use crate::{SamplingError, rows};
+
+/// A token that was drawn, and how likely it was.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// Id of the token.
+    pub token: u32,
+    /// Natural logarithm of its probability, in nats: under the distribution that it was
+    /// drawn from, so after temperature and filters. For greedy decoding, under the softmax of the logits.
+    pub log_probability: f64,
+}
+
+/// Picks the token whose slice of the cumulative distribution contains `u`.
+///
+/// ```text
+/// token = min { i : p_0 + .. + p_i > u (p_0 + .. + p_(n-1)) }
+/// ```
+///
+/// `u` is the caller's uniform draw in `[0, 1)`; there is no random state here, so a draw
+/// can be replayed, shared or enumerated in a test. A token of probability 0 is never picked.
+///
+/// # Shapes
+///
+/// - `probabilities`: `[vocab]`, any stride; they need not sum to 1
+///
+/// # Errors
+///
+/// - [`SamplingError::Uniform`] if `u` is not in `[0, 1)`.
+/// - [`SamplingError::Probability`], [`SamplingError::ProbabilitySum`], [`SamplingError::Vocab`].
+///
+/// # Precision
+///
+/// Sums are in `f64`, in the order of the ids.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::categorical;
+/// use ndarray::array;
+///
+/// let p = array![0.5_f64, 0.0, 0.25, 0.25];
+/// assert_eq!(categorical::inverse_cdf(&p, 0.0)?, 0);
+/// assert_eq!(categorical::inverse_cdf(&p, 0.5)?, 2);
+/// assert_eq!(categorical::inverse_cdf(&p, 0.75)?, 3);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+pub fn inverse_cdf<F: Float>(probabilities: &ArrayRef1<F>, u: f64) -> Result<u32, SamplingError> {
+    check_uniform(u)?;
+    let vocab = probabilities.len();
+    if vocab == 0 || vocab as u64 > 1 << 32 {
+        return Err(SamplingError::Vocab(vocab));
+    }
+    for (token, p) in probabilities.iter().enumerate() {
+        if !(p.is_finite() && *p >= F::zero()) {
+            return Err(SamplingError::Probability {
+                token,
+                value: p.as_f64(),
+            });
+        }
+    }
+    let total: f64 = probabilities.iter().map(|p| p.as_f64()).sum();
+    if !(total > 0.0 && total.is_finite()) {
+        return Err(SamplingError::ProbabilitySum(total));
+    }
+    Ok(pick(probabilities.iter().map(|p| p.as_f64()), u * total) as u32)
+}
+
+/// Draws a token from the softmax of a row of logits.
+///
+/// ```text
+/// p = softmax(x),   token = inverse_cdf(p, u),   log_probability = ln p_token
+/// ```
+///
+/// # Shapes
+///
+/// - `logits`: `[vocab]`, any stride; `-inf` is masked out
+///
+/// # Errors
+///
+/// - [`SamplingError::Uniform`] if `u` is not in `[0, 1)`.
+/// - [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`],
+///   [`SamplingError::MaskedRow`], [`SamplingError::Vocab`]; they name row 0.
+///
+/// # Precision
+///
+/// `e^(x_i - max)` is computed in `F` and summed in `f64`. For `f32`, tokens more than 87
+/// nats below the likeliest have probability 0.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::categorical;
+/// use ndarray::array;
+///
+/// let logits = array![0.0_f64, 3_f64.ln()]; // probabilities 1/4, 3/4
+/// let draw = categorical::draw(&logits, 0.3)?;
+/// assert_eq!(draw.token, 1);
+/// assert!((draw.log_probability - 0.75_f64.ln()).abs() < 1e-15);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+pub fn draw<F: Float>(logits: &ArrayRef1<F>, u: f64) -> Result<Draw, SamplingError> {
+    check_uniform(u)?;
+    rows::as_slice(logits, &mut Vec::new(), |row| {
+        rows::finite_max(row)?;
+        Ok(draw_slice(row, u, &mut Vec::new()))
+    })
+}
+
+pub(crate) fn check_uniform(u: f64) -> Result<(), SamplingError> {
+    if !(0.0..1.0).contains(&u) {
+        return Err(SamplingError::Uniform(u));
+    }
+    Ok(())
+}
+
+/// [`draw`] with checked `u` and row, and with memory to be used again.
+pub(crate) fn draw_slice<F: Float>(row: &[F], u: f64, weights: &mut Vec<F>) -> Draw {
+    weights.clear();
+    weights.extend_from_slice(row);
+    let max = simd::vectorize(
+        #[inline(always)]
+        || {
+            let max = simd::max(row);
+            for w in weights.iter_mut() {
+                *w = (*w - max).fast_exp();
+            }
+            max
+        },
+    );
+    let total: f64 = weights.iter().map(|w| w.as_f64()).sum();
+    let token = pick(weights.iter().map(|w| w.as_f64()), u * total);
+    Draw {
+        token: token as u32, // vocab is at most 2^32
+        log_probability: row[token].as_f64() - max.as_f64() - total.ln(),
+    }
+}
+
+/// The first index at which the cumulative sum is above `target`; the last with weight if rounding left none.
+fn pick(weights: impl Iterator<Item = f64>, target: f64) -> usize {
+    let mut sum = 0.0;
+    let mut last = 0;
+    for (token, weight) in weights.enumerate() {
+        if weight > 0.0 {
+            last = token;
+            sum += weight;
+            if sum > target {
+                break;
+            }
+        }
+    }
+    last
+}

@@ -1,0 +1,291 @@
+//! The usual chain from logits to a token, in the orders that are in use.
+
+use llm_numerics::{Float, softmax};
+use ndarray::ArrayRef2;
+
+use crate::categorical::{self, Draw};
+use crate::top_k::Ties;
+use crate::top_p::SumFrom;
+use crate::{SamplingError, greedy, rows, temperature, top_k, top_p};
+
+/// Whose order and tie rules a chain follows.
+///
+/// Where temperature and top-p are both set, the orders keep different tokens: top-p
+/// looks at probabilities, and temperature changes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// Temperature, top-k ([`Ties::Kept`]), top-p ([`SumFrom::Smallest`]): transformers 5.23.
+    HuggingFace,
+    /// Top-k ([`Ties::Exact`]), top-p ([`SumFrom::Largest`]), temperature: llama.cpp's default chain.
+    LlamaCpp,
+}
+
+/// How a token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum SamplingMode {
+    /// The most likely token; of equals, the lowest id.
+    Greedy,
+    /// A draw from the filtered distribution.
+    Sample {
+        /// Order and tie rules.
+        dialect: Dialect,
+        /// Finite and above 0; 1 changes nothing.
+        temperature: f64,
+        /// At least 1; `None` keeps all.
+        top_k: Option<usize>,
+        /// In `(0, 1]`; `None` keeps all.
+        top_p: Option<f64>,
+    },
+}
+
+/// A [`SamplingMode`] whose numbers have been checked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SamplingConfig {
+    mode: SamplingMode,
+}
+
+impl SamplingConfig {
+    /// The most likely token, always.
+    #[must_use]
+    pub const fn greedy() -> Self {
+        Self {
+            mode: SamplingMode::Greedy,
+        }
+    }
+
+    /// A draw after temperature, top-k and top-p in the order of the dialect.
+    ///
+    /// # Errors
+    ///
+    /// - [`SamplingError::Temperature`] if the temperature is not finite and above zero.
+    /// - [`SamplingError::TopK`] if `top_k` is 0.
+    /// - [`SamplingError::TopP`] if `top_p` is not in `(0, 1]`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_sampling::{Dialect, SamplingConfig, SamplingError};
+    ///
+    /// let config = SamplingConfig::sample(Dialect::HuggingFace, 0.7, Some(50), Some(0.9))?;
+    /// assert_eq!(
+    ///     SamplingConfig::sample(Dialect::HuggingFace, 0.0, None, None),
+    ///     Err(SamplingError::Temperature(0.0)) // say SamplingConfig::greedy() instead
+    /// );
+    /// # Ok::<(), SamplingError>(())
+    /// ```
+    pub fn sample(
+        dialect: Dialect,
+        temperature: f64,
+        top_k: Option<usize>,
+        top_p: Option<f64>,
+    ) -> Result<Self, SamplingError> {
+        temperature::validate(temperature)?;
+        top_k.map_or(Ok(()), top_k::validate)?;
+        top_p.map_or(Ok(()), top_p::validate)?;
+        Ok(Self {
+            mode: SamplingMode::Sample {
+                dialect,
+                temperature,
+                top_k,
+                top_p,
+            },
+        })
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub const fn mode(&self) -> SamplingMode {
+        self.mode
+    }
+}
+
+/// Chooses a token for each row of logits.
+///
+/// ```text
+/// Greedy:       argmax x
+/// HuggingFace:  x -> x / T -> top-k -> top-p -> softmax -> inverse CDF at u
+/// LlamaCpp:     x -> top-k -> top-p -> x / T -> softmax -> inverse CDF at u
+/// ```
+///
+/// A row's token depends on that row and its uniform number only, so it is the same for any packing of rows into batches.
+///
+/// # Shapes
+///
+/// - `logits`: `[batch, vocab]`, any strides
+/// - `uniforms`: `[batch]`, each in `[0, 1)`; not looked at for greedy decoding
+/// - returns: `[batch]`
+///
+/// # Errors
+///
+/// - [`SamplingError::UniformsLen`], [`SamplingError::Uniform`].
+/// - [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`],
+///   [`SamplingError::Vocab`], [`SamplingError::TemperatureOverflow`].
+///
+/// # Precision
+///
+/// That of the parts: [`temperature`], [`top_p`], [`categorical::draw`]. Log-probabilities are in `f64`.
+///
+/// # Example
+///
+/// ```
+/// use llm_numerics::philox::Philox4x32;
+/// use llm_sampling::{Dialect, SamplingConfig, sampler};
+/// use ndarray::array;
+///
+/// let logits = array![[3.0_f32, 2.0, 1.0], [0.0, 0.0, 9.0]];
+/// let config = SamplingConfig::sample(Dialect::HuggingFace, 0.5, None, Some(0.8))?;
+/// let random = Philox4x32::new(42);
+/// let uniforms = [random.uniform_f64(0, 0), random.uniform_f64(1, 0)]; // a stream for each row
+/// let draws = sampler::sample(&logits, &config, &uniforms)?;
+/// assert_eq!(draws[0].token, 0); // top-p kept nothing else
+/// assert_eq!(draws[1].token, 2);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+pub fn sample<F: Float>(
+    logits: &ArrayRef2<F>,
+    config: &SamplingConfig,
+    uniforms: &[f64],
+) -> Result<Vec<Draw>, SamplingError> {
+    let batch = logits.nrows();
+    if config.mode != SamplingMode::Greedy {
+        if uniforms.len() != batch {
+            return Err(SamplingError::UniformsLen {
+                expected: batch,
+                got: uniforms.len(),
+            });
+        }
+        uniforms
+            .iter()
+            .try_for_each(|&u| categorical::check_uniform(u))?;
+    }
+    let mut draws = Vec::with_capacity(batch);
+    let mut chain = Chain::default();
+    let (mut copy, mut weights) = (Vec::new(), Vec::new());
+    rows::try_for_each(logits, |i, row| {
+        draws.push(if config.mode == SamplingMode::Greedy {
+            greedy_slice(row)?
+        } else {
+            check(row, config)?;
+            copy.clear();
+            copy.extend_from_slice(row);
+            chain.apply(&mut copy, config);
+            categorical::draw_slice(&copy, uniforms[i], &mut weights)
+        });
+        Ok(())
+    })?;
+    Ok(draws)
+}
+
+/// Only the processors of the chain: what [`sample`] draws from, as logits.
+///
+/// Nothing happens for greedy decoding.
+///
+/// # Shapes
+///
+/// - `logits`: `[batch, vocab]`, any strides
+///
+/// # Errors
+///
+/// Those of [`sample`] about logits. On an error, the logits are unchanged.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::{Dialect, SamplingConfig, sampler};
+/// use ndarray::array;
+///
+/// const MASKED: f64 = f64::NEG_INFINITY;
+/// let mut logits = array![[3.0, 2.0, 1.0]];
+/// let config = SamplingConfig::sample(Dialect::LlamaCpp, 0.5, None, Some(0.8))?;
+/// sampler::apply_inplace(&mut logits, &config)?;
+/// assert_eq!(logits, array![[6.0, 4.0, MASKED]]);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+pub fn apply_inplace<F: Float>(
+    logits: &mut ArrayRef2<F>,
+    config: &SamplingConfig,
+) -> Result<(), SamplingError> {
+    let mut chain = Chain::default();
+    rows::try_for_each_mut(
+        logits,
+        |row| check(row, config),
+        |row| chain.apply(row, config),
+    )
+}
+
+/// What the chain cannot work on.
+fn check<F: Float>(row: &[F], config: &SamplingConfig) -> Result<(), SamplingError> {
+    if let SamplingMode::Sample { temperature, .. } = config.mode {
+        rows::finite_max(row)?;
+        temperature::check_overflow(row, temperature)?;
+    }
+    Ok(())
+}
+
+fn greedy_slice<F: Float>(row: &[F]) -> Result<Draw, SamplingError> {
+    let token = greedy::argmax_slice(row)?;
+    let log_probability = row[token as usize].as_f64() - softmax::log_sum_exp(row).as_f64();
+    Ok(Draw {
+        token,
+        log_probability,
+    })
+}
+
+/// The processors, with their memory.
+#[derive(Debug)]
+struct Chain<F> {
+    top_k: Vec<F>,
+    top_p: top_p::Scratch<F>,
+}
+
+impl<F> Default for Chain<F> {
+    fn default() -> Self {
+        Self {
+            top_k: Vec::new(),
+            top_p: top_p::Scratch::default(),
+        }
+    }
+}
+
+impl<F: Float> Chain<F> {
+    /// Runs the processors on a checked row.
+    fn apply(&mut self, row: &mut [F], config: &SamplingConfig) {
+        let SamplingMode::Sample {
+            dialect,
+            temperature,
+            top_k,
+            top_p,
+        } = config.mode
+        else {
+            return;
+        };
+        match dialect {
+            Dialect::HuggingFace => {
+                temperature::divide(row, temperature);
+                self.filter(row, top_k, Ties::Kept, top_p, SumFrom::Smallest);
+            }
+            Dialect::LlamaCpp => {
+                self.filter(row, top_k, Ties::Exact, top_p, SumFrom::Largest);
+                temperature::divide(row, temperature);
+            }
+        }
+    }
+
+    fn filter(
+        &mut self,
+        row: &mut [F],
+        top_k: Option<usize>,
+        ties: Ties,
+        top_p: Option<f64>,
+        sum_from: SumFrom,
+    ) {
+        if let Some(k) = top_k {
+            top_k::mask(row, k, ties, &mut self.top_k);
+        }
+        if let Some(p) = top_p {
+            top_p::mask(row, p, sum_from, 1, &mut self.top_p);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Top-k: only the most likely tokens remain.
+
+use llm_numerics::Float;
+use ndarray::ArrayRef2;
+
+use crate::{SamplingError, rows};
+
+/// What becomes of tokens whose logit equals that of the k-th.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ties {
+    /// All of them are kept, so that more than `k` may remain: Hugging Face, vLLM.
+    Kept,
+    /// Exactly `k` remain: llama.cpp, candle. Of equals, the lower ids do.
+    Exact,
+}
+
+/// Masks all but the `k` largest logits of each row.
+///
+/// ```text
+/// k' = max(k, min_tokens_to_keep)
+/// x_i <- -inf  where x_i < the k'-th largest x
+/// ```
+///
+/// `k` at or above `vocab` changes nothing.
+///
+/// # Shapes
+///
+/// - `logits`: `[batch, vocab]`, any strides
+///
+/// # Errors
+///
+/// - [`SamplingError::TopK`] if `k` is 0.
+/// - [`SamplingError::MinTokensToKeep`] if that is 0; 1 is the usual value.
+/// - [`SamplingError::NanLogits`], [`SamplingError::Vocab`].
+///
+/// On an error, the logits are unchanged.
+///
+/// # Precision
+///
+/// Exact: logits are kept or masked, never changed. `0.0` and `-0.0` are equal.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::top_k::{self, Ties};
+/// use ndarray::array;
+///
+/// const MASKED: f32 = f32::NEG_INFINITY;
+/// let logits = array![[1.0_f32, 3.0, 2.0, 2.0]];
+///
+/// let mut kept = logits.clone();
+/// top_k::apply_inplace(&mut kept, 2, Ties::Kept, 1)?;
+/// assert_eq!(kept, array![[MASKED, 3.0, 2.0, 2.0]]);
+///
+/// let mut exact = logits;
+/// top_k::apply_inplace(&mut exact, 2, Ties::Exact, 1)?;
+/// assert_eq!(exact, array![[MASKED, 3.0, 2.0, MASKED]]);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+///
+/// Source: Fan, Lewis, Dauphin 2018, arXiv:1805.04833v1; `TopKLogitsWarper` of
+/// transformers 5.23.
+pub fn apply_inplace<F: Float>(
+    logits: &mut ArrayRef2<F>,
+    k: usize,
+    ties: Ties,
+    min_tokens_to_keep: usize,
+) -> Result<(), SamplingError> {
+    validate(k)?;
+    if min_tokens_to_keep == 0 {
+        return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
+    }
+    let k = k.max(min_tokens_to_keep);
+    let mut scratch = Vec::new();
+    rows::try_for_each_mut(logits, rows::check, |row| mask(row, k, ties, &mut scratch))
+}
+
+pub(crate) fn validate(k: usize) -> Result<(), SamplingError> {
+    if k == 0 {
+        return Err(SamplingError::TopK(k));
+    }
+    Ok(())
+}
+
+/// Masks all but `k` (at least 1) logits of a row without NaN.
+pub(crate) fn mask<F: Float>(row: &mut [F], k: usize, ties: Ties, scratch: &mut Vec<F>) {
+    if k >= row.len() {
+        return;
+    }
+    scratch.clear();
+    scratch.extend_from_slice(row);
+    let (larger, &mut kth, _) = scratch.select_nth_unstable_by(k - 1, |a, b| descending(*a, *b));
+    // How many equal to the k-th may stay.
+    let mut equals = match ties {
+        Ties::Kept => usize::MAX,
+        Ties::Exact => k - larger.iter().filter(|&&x| x > kth).count(),
+    };
+    for x in row.iter_mut() {
+        if *x < kth {
+            *x = F::neg_infinity();
+        } else if *x == kth {
+            if equals == 0 {
+                *x = F::neg_infinity();
+            } else {
+                equals -= 1;
+            }
+        }
+    }
+}
+
+/// Largest first; there are no NaN.
+pub(crate) fn descending<F: Float>(a: F, b: F) -> core::cmp::Ordering {
+    b.partial_cmp(&a).unwrap_or(core::cmp::Ordering::Equal)
+}
