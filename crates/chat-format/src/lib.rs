@@ -4,6 +4,7 @@ pub mod chatglm3;
 mod encode;
 mod error;
 mod message;
+pub mod reference;
 mod segment;
 mod tokenizer;
 

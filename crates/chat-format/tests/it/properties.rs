@@ -1,6 +1,8 @@
 //! Laws, for any conversation that the format takes.
 
-use llm_chat_format::{EncodeError, Ending, LossMask, Message, Role, Tokenizer, chatglm3, encode};
+use llm_chat_format::{
+    EncodeError, Ending, LossMask, Message, Role, Tokenizer, chatglm3, encode, reference,
+};
 use proptest::prelude::*;
 
 use crate::stand_ins::{CONTROL, Chars, Forger};
@@ -162,5 +164,29 @@ proptest! {
             let id = i64::from(encoded.ids[t]);
             prop_assert_eq!(label, if encoded.loss_mask[t] { id } else { ignore });
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn segments_in_a_row_are_the_string_of_the_reference(
+        messages in conversation(),
+        wish in 0..3_u8,
+    ) {
+        let ending = ending(&messages, wish);
+        let rendered = chatglm3::render(&messages, ending).unwrap();
+        prop_assert_eq!(rendered.to_string(), reference::chatglm3::render(&messages, ending));
+    }
+
+    #[test]
+    fn the_next_role_mask_is_the_shifted_mask_of_the_reference(messages in conversation()) {
+        let rendered = chatglm3::render(&messages, Ending::EndOfText).unwrap();
+        let encoded = encode(&rendered, &Chars, LossMask::NextRole).unwrap();
+        let lengths: Vec<(Role, usize)> = messages
+            .iter()
+            .zip(&encoded.spans)
+            .map(|(message, span)| (message.role, span.len()))
+            .collect();
+        prop_assert_eq!(encoded.loss_mask, reference::chatglm3::next_role_mask(&lengths));
     }
 }
