@@ -1,0 +1,53 @@
+//! Everything this crate can refuse.
+
+/// Everything this crate can refuse, one variant per rule a caller can break.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttentionError {
+    /// An array does not have the shape that the others ask for.
+    #[error("{name} must have shape {expected:?}, got {got:?}")]
+    Shape {
+        /// The argument.
+        name: &'static str,
+        /// What it must be: `[batch, heads, seq, features]`.
+        expected: [usize; 4],
+        /// What was passed.
+        got: [usize; 4],
+    },
+    /// The log-sum-exp array does not have the shape that the queries ask for.
+    #[error("lse must have shape {expected:?}, got {got:?}")]
+    LseShape {
+        /// What it must be: `[batch, n_heads, seq]`.
+        expected: [usize; 3],
+        /// What was passed.
+        got: [usize; 3],
+    },
+    /// The query heads cannot be shared out evenly to the key-value heads.
+    #[error("n_heads must be a multiple of n_kv_heads, got {n_heads} and {n_kv_heads}")]
+    Heads {
+        /// Heads of the queries.
+        n_heads: usize,
+        /// Heads of the keys and values.
+        n_kv_heads: usize,
+    },
+    /// The scale is not a number of the type that is computed in.
+    #[error("scale must be finite in the type of the arrays, got {got}")]
+    Scale {
+        /// The `scale` of the config.
+        got: f64,
+    },
+    /// A tile has no rows or no columns.
+    #[error("query_tile and key_tile must be at least 1, got {query_tile} and {key_tile}")]
+    Tile {
+        /// The `query_tile` of the config.
+        query_tile: usize,
+        /// The `key_tile` of the config.
+        key_tile: usize,
+    },
+    /// The result does not fit into the address space.
+    #[error("the result must fit into the address space, got shape {shape:?}")]
+    TooLarge {
+        /// Its shape.
+        shape: [usize; 4],
+    },
+}

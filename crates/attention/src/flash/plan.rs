@@ -1,0 +1,184 @@
+//! The checked sizes of one call, and what the mask lets through.
+
+use ndarray::{Array4, ArrayRef2, ArrayRef3, ArrayRef4};
+
+use crate::{AttentionConfig, AttentionError, CausalAlignment, Mask};
+use llm_numerics::{Float, gemm, simd};
+
+/// Work from which threads are worth waking, in multiply-adds.
+const PARALLEL: usize = 1 << 20;
+
+/// The sizes of one call, checked, and its settings.
+pub(super) struct Plan<F> {
+    pub(super) batch: usize,
+    pub(super) n_heads: usize,
+    pub(super) n_kv_heads: usize,
+    pub(super) queries_per_kv: usize,
+    pub(super) seq: usize,
+    pub(super) kv_seq: usize,
+    pub(super) head_dim: usize,
+    pub(super) value_dim: usize,
+    pub(super) scale: F,
+    /// At most `seq`, at least 1.
+    pub(super) query_tile: usize,
+    /// At most `kv_seq`, at least 1.
+    pub(super) key_tile: usize,
+    mask: Mask,
+}
+
+impl<F: Float> Plan<F> {
+    pub(super) fn new(
+        q: &ArrayRef4<F>,
+        k: &ArrayRef4<F>,
+        v: &ArrayRef4<F>,
+        config: &AttentionConfig,
+    ) -> Result<Self, AttentionError> {
+        let (batch, n_heads, seq, head_dim) = q.dim();
+        let (_, n_kv_heads, kv_seq, _) = k.dim();
+        let value_dim = v.dim().3;
+        check("k", [batch, n_kv_heads, kv_seq, head_dim], k)?;
+        check("v", [batch, n_kv_heads, kv_seq, value_dim], v)?;
+        let queries_per_kv = n_heads.checked_div(n_kv_heads).unwrap_or(0);
+        if queries_per_kv * n_kv_heads != n_heads {
+            return Err(AttentionError::Heads {
+                n_heads,
+                n_kv_heads,
+            });
+        }
+        let default = 1.0 / (head_dim.max(1) as f64).sqrt();
+        let scale = config.scale.unwrap_or(default);
+        if !F::from_f64(scale).is_finite() {
+            return Err(AttentionError::Scale { got: scale });
+        }
+        let AttentionConfig {
+            query_tile,
+            key_tile,
+            ..
+        } = *config;
+        if query_tile == 0 || key_tile == 0 {
+            return Err(AttentionError::Tile {
+                query_tile,
+                key_tile,
+            });
+        }
+        Ok(Self {
+            batch,
+            n_heads,
+            n_kv_heads,
+            queries_per_kv,
+            seq,
+            kv_seq,
+            head_dim,
+            value_dim,
+            scale: F::from_f64(scale),
+            query_tile: query_tile.min(seq.max(1)),
+            key_tile: key_tile.min(kv_seq.max(1)),
+            mask: config.mask,
+        })
+    }
+
+    pub(super) fn out_shape(&self) -> [usize; 4] {
+        [self.batch, self.n_heads, self.seq, self.value_dim]
+    }
+
+    pub(super) fn lse_shape(&self) -> [usize; 3] {
+        [self.batch, self.n_heads, self.seq]
+    }
+
+    /// How many keys query `i` sees: those before this index.
+    #[inline(always)]
+    pub(super) fn limit(&self, i: usize) -> usize {
+        match self.mask {
+            Mask::Full => self.kv_seq,
+            Mask::Causal(CausalAlignment::TopLeft) => (i + 1).min(self.kv_seq),
+            Mask::Causal(CausalAlignment::BottomRight) => {
+                (i + 1 + self.kv_seq).saturating_sub(self.seq)
+            }
+        }
+    }
+
+    /// The first query that sees key `j`; `seq` or more if none does.
+    pub(super) fn first_query(&self, j: usize) -> usize {
+        match self.mask {
+            Mask::Full => 0,
+            Mask::Causal(CausalAlignment::TopLeft) => j,
+            Mask::Causal(CausalAlignment::BottomRight) => {
+                (j + self.seq).saturating_sub(self.kv_seq)
+            }
+        }
+    }
+
+    /// Whether the call is worth waking threads.
+    pub(super) fn is_parallel(&self) -> bool {
+        [self.n_heads, self.seq, self.kv_seq]
+            .into_iter()
+            .chain([self.head_dim.saturating_add(self.value_dim)])
+            .fold(self.batch, usize::saturating_mul)
+            >= PARALLEL
+    }
+}
+
+/// Refuses an array of another shape.
+pub(super) fn check<F>(
+    name: &'static str,
+    expected: [usize; 4],
+    array: &ArrayRef4<F>,
+) -> Result<(), AttentionError> {
+    let got = array.dim().into();
+    if got == expected {
+        Ok(())
+    } else {
+        Err(AttentionError::Shape {
+            name,
+            expected,
+            got,
+        })
+    }
+}
+
+/// Refuses a log-sum-exp of another shape.
+pub(super) fn check_lse<F>(expected: [usize; 3], lse: &ArrayRef3<F>) -> Result<(), AttentionError> {
+    let got = lse.dim().into();
+    if got == expected {
+        Ok(())
+    } else {
+        Err(AttentionError::LseShape { expected, got })
+    }
+}
+
+/// An array of zeros, or an error if the address space cannot hold it.
+pub(super) fn zeros<F: Float>(shape: [usize; 4]) -> Result<Array4<F>, AttentionError> {
+    // As ndarray counts: zero-length axes do not hide that the others overflow.
+    shape
+        .into_iter()
+        .filter(|&length| length != 0)
+        .try_fold(size_of::<F>(), usize::checked_mul)
+        .filter(|&bytes| isize::try_from(bytes).is_ok())
+        .ok_or(AttentionError::TooLarge { shape })?;
+    Ok(Array4::zeros(shape))
+}
+
+/// `out = alpha a b + beta out`, of shapes that the plan has checked.
+pub(super) fn product<F: Float>(
+    alpha: F,
+    a: &ArrayRef2<F>,
+    b: &ArrayRef2<F>,
+    beta: F,
+    out: &mut ArrayRef2<F>,
+) {
+    let done = gemm::general_matmul(alpha, a, b, beta, out);
+    debug_assert!(done.is_ok(), "{done:?}");
+}
+
+/// Whether no element is infinite or NaN.
+pub(super) fn is_finite<F: Float>(x: &ArrayRef2<F>) -> bool {
+    simd::vectorize(
+        #[inline(always)]
+        || {
+            x.outer_iter().all(|row| match row.as_slice() {
+                Some(row) => row.iter().fold(true, |all, x| all & x.is_finite()),
+                None => row.iter().all(|x| x.is_finite()),
+            })
+        },
+    )
+}

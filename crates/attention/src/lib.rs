@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod error;
+pub mod flash;
+pub mod reference;
+
+pub use config::{AttentionConfig, CausalAlignment, Mask};
+pub use error::AttentionError;
+pub use flash::{Gradients, backward, backward_into, forward, forward_into, forward_with_lse};
+pub use ndarray; // the version our signatures speak

@@ -1,0 +1,191 @@
+//! Softmax attention as a textbook writes it: one matrix of scores for each head.
+
+use ndarray::{Array2, Array3, Array4, ArrayRef4, ArrayView2, Axis, s};
+
+use crate::{AttentionConfig, AttentionError, CausalAlignment, Gradients, Mask};
+
+/// Which pairs of query and key take part: `[seq, kv_seq]`.
+///
+/// ```text
+/// full          all
+/// top left      j <= i
+/// bottom right  j <= i + kv_seq - seq
+/// ```
+#[must_use]
+pub fn mask_matrix(mask: Mask, seq: usize, kv_seq: usize) -> Array2<bool> {
+    Array2::from_shape_fn((seq, kv_seq), |(i, j)| match mask {
+        Mask::Full => true,
+        Mask::Causal(CausalAlignment::TopLeft) => j <= i,
+        Mask::Causal(CausalAlignment::BottomRight) => j + seq <= i + kv_seq,
+    })
+}
+
+/// `softmax(scale Q K^T + mask) V` for each head, and the log-sum-exp of its rows.
+///
+/// # Shapes
+///
+/// - `q`: `[batch, n_heads, seq, head_dim]`
+/// - `k`: `[batch, n_kv_heads, kv_seq, head_dim]`
+/// - `v`: `[batch, n_kv_heads, kv_seq, value_dim]`
+/// - returns: `[batch, n_heads, seq, value_dim]` and `[batch, n_heads, seq]`
+///
+/// A query that sees no key gets zeros and `-inf`.
+///
+/// # Errors
+///
+/// As [`flash::forward`](crate::flash::forward), but tiles do not matter.
+///
+/// Source: Vaswani et al., arXiv:1706.03762v7, equation 1; grouped queries: Ainslie et
+/// al., arXiv:2305.13245v3, section 2.2.
+pub fn forward(
+    q: &ArrayRef4<f64>,
+    k: &ArrayRef4<f64>,
+    v: &ArrayRef4<f64>,
+    config: &AttentionConfig,
+) -> Result<(Array4<f64>, Array3<f64>), AttentionError> {
+    let (group, scale) = check(q, k, v, config)?;
+    let (batch, n_heads, seq, _) = q.dim();
+    let mut out = Array4::zeros((batch, n_heads, seq, v.dim().3));
+    let mut lse = Array3::zeros((batch, n_heads, seq));
+    for b in 0..batch {
+        for h in 0..n_heads {
+            let q = q.slice(s![b, h, .., ..]);
+            let k = k.slice(s![b, h / group, .., ..]);
+            let v = v.slice(s![b, h / group, .., ..]);
+            let (p, row_lse) = probabilities(&q, &k, config.mask, scale);
+            out.slice_mut(s![b, h, .., ..]).assign(&p.dot(&v));
+            lse.slice_mut(s![b, h, ..]).assign(&row_lse.column(0));
+        }
+    }
+    Ok((out, lse))
+}
+
+/// The gradients of [`forward`], by the chain rule on whole matrices.
+///
+/// ```text
+/// dV = P^T dO
+/// dP = dO V^T
+/// dS = P * (dP - rowsum(P * dP))      (the Jacobian of softmax)
+/// dQ = scale dS K,   dK = scale dS^T Q
+/// ```
+///
+/// # Shapes
+///
+/// - `dout`: `[batch, n_heads, seq, value_dim]`
+/// - returns: `dq` shaped as `q`, `dk` as `k`, `dv` as `v`
+///
+/// # Errors
+///
+/// As [`forward`]; also [`AttentionError::Shape`] if `dout` has another shape.
+///
+/// Source: Dao et al., FlashAttention, arXiv:2205.14135v2, appendix B.2.
+pub fn backward(
+    dout: &ArrayRef4<f64>,
+    q: &ArrayRef4<f64>,
+    k: &ArrayRef4<f64>,
+    v: &ArrayRef4<f64>,
+    config: &AttentionConfig,
+) -> Result<Gradients<f64>, AttentionError> {
+    let (group, scale) = check(q, k, v, config)?;
+    let (batch, n_heads, seq, _) = q.dim();
+    expect_shape("dout", [batch, n_heads, seq, v.dim().3], dout)?;
+    let mut dq = Array4::zeros(q.dim());
+    let mut dk = Array4::zeros(k.dim());
+    let mut dv = Array4::zeros(v.dim());
+    for b in 0..batch {
+        for h in 0..n_heads {
+            let q = q.slice(s![b, h, .., ..]);
+            let k = k.slice(s![b, h / group, .., ..]);
+            let v = v.slice(s![b, h / group, .., ..]);
+            let dout = dout.slice(s![b, h, .., ..]);
+            let (p, _) = probabilities(&q, &k, config.mask, scale);
+            let dp = dout.dot(&v.t());
+            let inner = (&p * &dp).sum_axis(Axis(1)).insert_axis(Axis(1));
+            let ds = scale * &p * (&dp - &inner);
+            let mut dq = dq.slice_mut(s![b, h, .., ..]);
+            dq += &ds.dot(&k);
+            let mut dk = dk.slice_mut(s![b, h / group, .., ..]);
+            dk += &ds.t().dot(&q);
+            let mut dv = dv.slice_mut(s![b, h / group, .., ..]);
+            dv += &p.t().dot(&dout);
+        }
+    }
+    Ok(Gradients { dq, dk, dv })
+}
+
+/// The softmax of the masked scores `[seq, kv_seq]`, and its log-sum-exp `[seq, 1]`.
+fn probabilities(
+    q: &ArrayView2<'_, f64>,
+    k: &ArrayView2<'_, f64>,
+    mask: Mask,
+    scale: f64,
+) -> (Array2<f64>, Array2<f64>) {
+    let mut p = scale * q.dot(&k.t());
+    let mut lse = Array2::zeros((q.nrows(), 1));
+    for ((i, j), &sees) in mask_matrix(mask, q.nrows(), k.nrows()).indexed_iter() {
+        if !sees {
+            p[[i, j]] = f64::NEG_INFINITY;
+        }
+    }
+    for (mut row, lse) in p.outer_iter_mut().zip(lse.iter_mut()) {
+        let max = row.fold(f64::NEG_INFINITY, |max, &x| max.max(x));
+        if max == f64::NEG_INFINITY {
+            row.fill(0.0);
+            *lse = max;
+            continue;
+        }
+        row.mapv_inplace(|x| (x - max).exp());
+        let total = row.sum();
+        row /= total;
+        *lse = max + total.ln();
+    }
+    (p, lse)
+}
+
+/// The queries per key-value head, and the scale.
+fn check(
+    q: &ArrayRef4<f64>,
+    k: &ArrayRef4<f64>,
+    v: &ArrayRef4<f64>,
+    config: &AttentionConfig,
+) -> Result<(usize, f64), AttentionError> {
+    let (batch, n_heads, _, head_dim) = q.dim();
+    let (_, n_kv_heads, kv_seq, _) = k.dim();
+    expect_shape("k", [batch, n_kv_heads, kv_seq, head_dim], k)?;
+    expect_shape("v", [batch, n_kv_heads, kv_seq, v.dim().3], v)?;
+    let even = match n_kv_heads {
+        0 => n_heads == 0,
+        _ => n_heads % n_kv_heads == 0,
+    };
+    if !even {
+        return Err(AttentionError::Heads {
+            n_heads,
+            n_kv_heads,
+        });
+    }
+    let scale = match config.scale {
+        Some(scale) => scale,
+        None if head_dim == 0 => 1.0, // all scores are zero anyway
+        None => 1.0 / (head_dim as f64).sqrt(),
+    };
+    if !scale.is_finite() {
+        return Err(AttentionError::Scale { got: scale });
+    }
+    Ok((n_heads / n_kv_heads.max(1), scale))
+}
+
+fn expect_shape(
+    name: &'static str,
+    expected: [usize; 4],
+    array: &ArrayRef4<f64>,
+) -> Result<(), AttentionError> {
+    let got = array.dim().into();
+    if got == expected {
+        return Ok(());
+    }
+    Err(AttentionError::Shape {
+        name,
+        expected,
+        got,
+    })
+}

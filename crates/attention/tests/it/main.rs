@@ -1,0 +1,10 @@
+//! Tests of the crate, one binary.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod cases;
+mod errors;
+mod golden;
+mod gradients;
+mod properties;
+mod vectors;

@@ -1,0 +1,5 @@
+//! The textbook forms, in `f64`: what the fast paths are compared with.
+//!
+//! Nothing here shares code with the fast path but the config and error types.
+
+pub mod rope;

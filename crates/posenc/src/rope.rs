@@ -1,0 +1,389 @@
+//! Rotary position embedding (RoPE): queries and keys turned by angles that grow with the position.
+
+use ndarray::{Array1, Array2, Array4, ArrayRef1, ArrayRef2, ArrayRef4, ArrayView2};
+
+use crate::PosencError;
+use llm_numerics::Float;
+
+mod rotate;
+
+/// The largest `rotary_dim` that [`RopeConfig`] may ask for.
+pub const MAX_ROTARY_DIM: usize = 1 << 16;
+
+/// Which two features form a rotation plane.
+///
+/// Both are in wide use and are *not* interchangeable: weights trained with one
+/// give wrong results with the other, without any error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RopePairing {
+    /// Planes `(0, 1), (2, 3), ..`: RoFormer, GPT-J, Meta's release of LLaMA, GLM, Cohere.
+    Interleaved,
+    /// Planes `(0, r/2), (1, r/2 + 1), ..`: GPT-NeoX and the `rotate_half` of Hugging Face.
+    HalfSplit,
+}
+
+/// The settings of plain RoPE.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RopeConfig {
+    /// Number of leading features that are rotated; the rest pass through.
+    #[doc(alias = "rope_dim")]
+    pub rotary_dim: usize,
+    /// Base of the geometric series of wavelengths; 10 000 unless set.
+    #[doc(alias = "rope_theta")]
+    pub base: f64,
+    /// How features pair up.
+    pub pairing: RopePairing,
+}
+
+impl RopeConfig {
+    /// `base` 10 000, the value of the RoFormer paper.
+    #[must_use]
+    pub const fn new(rotary_dim: usize, pairing: RopePairing) -> Self {
+        Self {
+            rotary_dim,
+            base: 10_000.0,
+            pairing,
+        }
+    }
+
+    /// Sets the [`base`](Self::base).
+    #[must_use]
+    pub const fn with_base(mut self, base: f64) -> Self {
+        self.base = base;
+        self
+    }
+}
+
+/// The frequency of each rotation plane, in radians per token.
+///
+/// ```text
+/// inv_freq_i = base^(-2 i / rotary_dim),   i = 0 .. rotary_dim / 2
+/// ```
+///
+/// # Shapes
+///
+/// - returns: `[rotary_dim / 2]`
+///
+/// # Errors
+///
+/// - [`PosencError::RotaryDim`] if `rotary_dim` is odd, zero or above [`MAX_ROTARY_DIM`].
+/// - [`PosencError::Base`] if `base` is not finite and above one.
+///
+/// # Precision
+///
+/// `f64`. Libraries that compute the power in `f32` differ by some `1e-7`, relative.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::{self, RopeConfig, RopePairing};
+///
+/// let config = RopeConfig::new(4, RopePairing::HalfSplit);
+/// assert_eq!(rope::inv_freq(&config)?, ndarray::array![1.0, 0.01]);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
+///
+/// Source: Su et al., RoFormer, arXiv:2104.09864v5, section 3.2.2.
+pub fn inv_freq(config: &RopeConfig) -> Result<Array1<f64>, PosencError> {
+    let RopeConfig {
+        rotary_dim, base, ..
+    } = *config;
+    if rotary_dim == 0 || rotary_dim % 2 == 1 || rotary_dim > MAX_ROTARY_DIM {
+        return Err(PosencError::RotaryDim { got: rotary_dim });
+    }
+    if !(base.is_finite() && base > 1.0) {
+        return Err(PosencError::Base { got: base });
+    }
+    let step = -2.0 / rotary_dim as f64;
+    Ok((0..rotary_dim / 2)
+        .map(|i| base.powf(step * i as f64))
+        .collect())
+}
+
+/// Cosines and sines of a list of positions: what [`apply`] multiplies with.
+///
+/// Made once for a sequence and used by every layer and head, for queries and keys.
+/// Invariant: both arrays have the shape `[seq, rotary_dim / 2]` and standard layout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RopeTable {
+    cos: Array2<f32>,
+    sin: Array2<f32>,
+}
+
+impl RopeTable {
+    /// Tabulates `attention_factor * cos(position * inv_freq)` and the same of sin.
+    ///
+    /// The factor is 1 in plain RoPE; YaRN and LongRoPE have others.
+    ///
+    /// # Shapes
+    ///
+    /// - `inv_freq`: `[rotary_dim / 2]`
+    /// - `positions`: `[seq]`, in tokens from the start of the sequence, in any order
+    ///
+    /// # Errors
+    ///
+    /// - [`PosencError::InvFreq`] if a frequency is not finite.
+    /// - [`PosencError::AttentionFactor`] if the factor is not finite.
+    /// - [`PosencError::Position`] if a position is above 2^53 or its angle overflows.
+    /// - [`PosencError::TooLarge`] if the table does not fit into the address space.
+    ///
+    /// # Precision
+    ///
+    /// Angles, cosines and sines in `f64`, rounded once to `f32`. The angle itself is
+    /// right to `position * inv_freq * 2^-53` radians, so a position of a million costs nothing.
+    pub fn new(
+        inv_freq: &ArrayRef1<f64>,
+        positions: &ArrayRef1<usize>,
+        attention_factor: f64,
+    ) -> Result<Self, PosencError> {
+        for (index, &got) in inv_freq.iter().enumerate() {
+            if !got.is_finite() {
+                return Err(PosencError::InvFreq { index, got });
+            }
+        }
+        let largest = inv_freq.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
+        for (index, &got) in positions.iter().enumerate() {
+            if got as u64 > 1 << 53 || !(got as f64 * largest).is_finite() {
+                return Err(PosencError::Position { index, got });
+            }
+        }
+        Self::tabulate(positions.len(), inv_freq.len(), attention_factor, |t, i| {
+            positions[t] as f64 * inv_freq[i]
+        })
+    }
+
+    /// Tabulates angles that the caller made, in radians.
+    ///
+    /// For positions with several axes, fractional positions, or the angles of another
+    /// library: transformers 5.23 forms `position * inv_freq` in `f32`, which at
+    /// position 100 000 is off by up to 0.004 radians.
+    ///
+    /// # Shapes
+    ///
+    /// - `angles`: `[seq, rotary_dim / 2]`
+    ///
+    /// # Errors
+    ///
+    /// - [`PosencError::Angle`] if an angle is not finite.
+    /// - [`PosencError::AttentionFactor`] if the factor is not finite.
+    /// - [`PosencError::TooLarge`] if the table does not fit into the address space.
+    pub fn from_angles(
+        angles: &ArrayRef2<f64>,
+        attention_factor: f64,
+    ) -> Result<Self, PosencError> {
+        for ((row, column), &got) in angles.indexed_iter() {
+            if !got.is_finite() {
+                let index = [row, column];
+                return Err(PosencError::Angle { index, got });
+            }
+        }
+        let (seq, n_planes) = angles.dim();
+        Self::tabulate(seq, n_planes, attention_factor, |t, i| angles[[t, i]])
+    }
+
+    fn tabulate(
+        seq: usize,
+        n_planes: usize,
+        attention_factor: f64,
+        angle: impl Fn(usize, usize) -> f64,
+    ) -> Result<Self, PosencError> {
+        if !attention_factor.is_finite() {
+            return Err(PosencError::AttentionFactor {
+                got: attention_factor,
+            });
+        }
+        rotate::check_size::<f32>(seq, n_planes)?;
+        let mut cos = Array2::zeros((seq, n_planes));
+        let mut sin = Array2::zeros((seq, n_planes));
+        for ((t, i), cos) in cos.indexed_iter_mut() {
+            let (s, c) = angle(t, i).sin_cos();
+            *cos = (attention_factor * c) as f32;
+            sin[[t, i]] = (attention_factor * s) as f32;
+        }
+        Ok(Self { cos, sin })
+    }
+
+    /// The table of plain RoPE: [`inv_freq`] of the config, attention factor 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`inv_freq`] and [`new`](Self::new).
+    pub fn from_config(
+        config: &RopeConfig,
+        positions: &ArrayRef1<usize>,
+    ) -> Result<Self, PosencError> {
+        Self::new(&inv_freq(config)?, positions, 1.0)
+    }
+
+    /// The cosines, times the attention factor: `[seq, rotary_dim / 2]`.
+    #[must_use]
+    pub fn cos(&self) -> ArrayView2<'_, f32> {
+        self.cos.view()
+    }
+
+    /// The sines, times the attention factor: `[seq, rotary_dim / 2]`.
+    #[must_use]
+    pub fn sin(&self) -> ArrayView2<'_, f32> {
+        self.sin.view()
+    }
+
+    /// Number of positions.
+    #[must_use]
+    pub fn seq(&self) -> usize {
+        self.cos.nrows()
+    }
+
+    /// Number of features that are rotated.
+    #[must_use]
+    pub fn rotary_dim(&self) -> usize {
+        2 * self.cos.ncols()
+    }
+}
+
+/// Rotates `x` by the positions of the table and returns the result.
+///
+/// For plane `i` with the features `(x1, x2)` that the pairing says, at the angle
+/// `a = position * inv_freq_i`:
+///
+/// ```text
+/// y1 = x1 cos a - x2 sin a
+/// y2 = x1 sin a + x2 cos a
+/// ```
+///
+/// Features from `rotary_dim` on pass through.
+///
+/// # Shapes
+///
+/// - `x`: `[batch, heads, seq, head_dim]`, any strides (fastest if `head_dim` is contiguous)
+/// - `table`: of `seq` positions
+/// - returns: `[batch, heads, seq, head_dim]`
+///
+/// # Errors
+///
+/// - [`PosencError::TableSeq`] if the table does not have one row per sequence element.
+/// - [`PosencError::RotaryDimAboveHeadDim`] if the table rotates more features than there are.
+/// - [`PosencError::TooLarge`] if the result does not fit into the address space.
+///
+/// # Precision
+///
+/// Two products and a sum in `F` with cosines and sines in `f32`: for `f64` arrays
+/// the result is still only right to some `1e-7`. NaN stays in its plane.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
+/// use ndarray::{array, s};
+///
+/// let config = RopeConfig::new(2, RopePairing::Interleaved);
+/// let table = RopeTable::from_config(&config, &array![0, 1])?;
+/// let q = array![[[[1.0, 0.0], [1.0, 0.0]]]]; // [1, 1, 2, 2]
+/// let y = rope::apply(&q, &table, config.pairing)?;
+/// assert_eq!(y.slice(s![0, 0, 0, ..]), array![1.0_f32, 0.0]); // position 0: unchanged
+/// assert_eq!(y.slice(s![0, 0, 1, ..]), array![1_f32.cos(), 1_f32.sin()]);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
+///
+/// Source: Su et al., RoFormer, arXiv:2104.09864v5, equation 34; `HalfSplit` as
+/// `rotate_half` of transformers 5.23.
+pub fn apply<F: Float>(
+    x: &ArrayRef4<F>,
+    table: &RopeTable,
+    pairing: RopePairing,
+) -> Result<Array4<F>, PosencError> {
+    rotate::into_new(x, table, pairing, F::one())
+}
+
+/// [`apply`] in place.
+///
+/// # Errors
+///
+/// As [`apply`]; `x` is then unchanged.
+pub fn apply_inplace<F: Float>(
+    x: &mut ArrayRef4<F>,
+    table: &RopeTable,
+    pairing: RopePairing,
+) -> Result<(), PosencError> {
+    rotate::inplace(x, table, pairing, F::one())
+}
+
+/// The gradient for `x` of [`apply`]: a rotation of `dout` by the negative angles.
+///
+/// ```text
+/// dx1 =  dy1 cos a + dy2 sin a
+/// dx2 = -dy1 sin a + dy2 cos a
+/// ```
+///
+/// The attention factor multiplies once more, as it did in the forward pass. With
+/// factor 1 this is also the inverse of [`apply`].
+///
+/// # Shapes
+///
+/// - `dout`: `[batch, heads, seq, head_dim]`
+/// - returns: `[batch, heads, seq, head_dim]`
+///
+/// # Errors
+///
+/// As [`apply`].
+///
+/// # Precision
+///
+/// As [`apply`].
+pub fn backward<F: Float>(
+    dout: &ArrayRef4<F>,
+    table: &RopeTable,
+    pairing: RopePairing,
+) -> Result<Array4<F>, PosencError> {
+    rotate::into_new(dout, table, pairing, -F::one())
+}
+
+/// [`backward`] in place.
+///
+/// # Errors
+///
+/// As [`apply`]; `dout` is then unchanged.
+pub fn backward_inplace<F: Float>(
+    dout: &mut ArrayRef4<F>,
+    table: &RopeTable,
+    pairing: RopePairing,
+) -> Result<(), PosencError> {
+    rotate::inplace(dout, table, pairing, -F::one())
+}
+
+/// [`apply`] with a table made for this call, of plain RoPE.
+///
+/// # Shapes
+///
+/// - `x`: `[batch, heads, seq, head_dim]`
+/// - `positions`: `[seq]`
+/// - returns: `[batch, heads, seq, head_dim]`
+///
+/// # Errors
+///
+/// As [`RopeTable::from_config`] and [`apply`].
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::{self, RopeConfig, RopePairing};
+/// use ndarray::{Array4, array};
+///
+/// let k = Array4::<f32>::ones((1, 2, 3, 8)); // [batch, heads, seq, head_dim]
+/// let config = RopeConfig::new(8, RopePairing::HalfSplit).with_base(500_000.0);
+/// let rotated = rope::apply_at(&k, &array![5, 6, 7], &config)?;
+/// assert_eq!(rotated.dim(), (1, 2, 3, 8));
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
+pub fn apply_at<F: Float>(
+    x: &ArrayRef4<F>,
+    positions: &ArrayRef1<usize>,
+    config: &RopeConfig,
+) -> Result<Array4<F>, PosencError> {
+    apply(
+        x,
+        &RopeTable::from_config(config, positions)?,
+        config.pairing,
+    )
+}
