@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+pub mod data;
+mod error;
+pub mod eval;
+pub mod exam;
+mod model;
+pub mod recipe;
+mod state;
+pub mod tokenizer;
+pub mod train;
+
+pub use error::TinyModelError;
+pub use model::{GenerateOptions, Reply, TinyModel};
+pub use state::write_whole;
+pub use tokenizer::Tokenizer;

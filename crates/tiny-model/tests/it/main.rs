@@ -1,0 +1,7 @@
+//! Tests of `llm-tiny-model`.
+
+mod data;
+mod eval;
+mod model;
+mod tokenizer;
+mod training;
