@@ -252,7 +252,7 @@ impl TinyModel {
         };
         let max_new_tokens = options.max_new_tokens.unwrap_or(room).min(room);
         let mut session = Session::new(&self.decoder, prompt.len() + max_new_tokens)?;
-        let config = GenerateConfig::new(options.sampling.clone(), max_new_tokens)
+        let config = GenerateConfig::new(options.sampling, max_new_tokens)
             .with_stop_ids(chatglm3::stop_ids(tokenizer))
             .with_seed(options.seed);
         let generation = generate(

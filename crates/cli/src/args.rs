@@ -1,0 +1,106 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use llm_blocks::sampling::{Dialect, SamplingConfig};
+use llm_blocks::tiny_model::GenerateOptions;
+
+use crate::failure::Failure;
+use crate::{chat, eval, generate};
+
+/// More threads than this are a slip of the finger.
+const MAX_THREADS: usize = 1024;
+
+/// A small language model, put together from its building blocks.
+///
+/// Without a verb: a short tour of the blocks with real numbers.
+#[derive(Debug, Parser)]
+#[command(name = "llm-blocks", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Answers a prompt, or holds a conversation
+    Chat(chat::ChatArgs),
+    /// Continues a text
+    Generate(generate::GenerateArgs),
+    /// Lets a model solve problems that it never saw, and counts
+    Eval(eval::EvalArgs),
+    /// Shows what the program computes with
+    Devices,
+}
+
+/// Options of all verbs.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Key of the random draws
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Worker threads, as many as the machine has unless set; results do not depend on it
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print nothing but the result
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+impl Common {
+    /// Makes the threads that all crates work with.
+    pub(crate) fn start_threads(&self) -> Result<(), Failure> {
+        let Some(n) = self.threads else {
+            return Ok(());
+        };
+        if !(1..=MAX_THREADS).contains(&n) {
+            let message = format!("--threads must be in 1..={MAX_THREADS}, got {n}");
+            return Err(Failure::usage(message).with_hint("leave it out to use all processors"));
+        }
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(n)
+            .build_global()
+            .map_err(|error| Failure::failed(format!("cannot start {n} threads: {error}")))
+    }
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Args)]
+pub(crate) struct SamplingArgs {
+    /// Draw tokens, the more evenly the higher; without it and --top-k and --top-p the likeliest is taken
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    temperature: Option<f64>,
+    /// Draw among the K likeliest tokens
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    top_k: Option<usize>,
+    /// Draw among the likeliest tokens that together have probability P
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    top_p: Option<f64>,
+    /// Stop after N tokens
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_new_tokens: Option<usize>,
+}
+
+impl SamplingArgs {
+    /// The checked options of a generation.
+    pub(crate) fn options(&self, seed: u64) -> Result<GenerateOptions, Failure> {
+        let sampling = match (self.temperature, self.top_k, self.top_p) {
+            (None, None, None) => SamplingConfig::greedy(),
+            (temperature, top_k, top_p) => {
+                let temperature = temperature.unwrap_or(1.0);
+                SamplingConfig::sample(Dialect::HuggingFace, temperature, top_k, top_p)?
+            }
+        };
+        let options = GenerateOptions::new(sampling).with_seed(seed);
+        match self.max_new_tokens {
+            None => Ok(options),
+            Some(0) => Err(Failure::usage("--max-new-tokens must be at least 1, got 0")),
+            Some(n) => Ok(options.with_max_new_tokens(n)),
+        }
+    }
+}

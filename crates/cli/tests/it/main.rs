@@ -1,0 +1,16 @@
+//! Runs the program as its users do.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod chat;
+mod devices;
+mod errors;
+mod eval;
+mod generate;
+mod models;
+mod program;
+mod streams;
+mod tour;
+
+/// The article's question.
+const QUESTION: &str = "现有鸡兔22只,共有48只脚,请问鸡比兔多了几只?";
