@@ -1,6 +1,6 @@
 //! Tests of the crate, one binary.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cases;
 mod errors;

@@ -1,5 +1,7 @@
 //! Tests of the chat formats.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod errors;
 mod golden;
 mod masks;

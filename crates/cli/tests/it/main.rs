@@ -1,6 +1,6 @@
 //! Runs the program as its users do.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod chat;
 mod devices;

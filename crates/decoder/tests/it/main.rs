@@ -1,5 +1,7 @@
 //! Tests of `llm-decoder`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod errors;
 mod gradients;
 mod properties;

@@ -1,6 +1,6 @@
 //! One test binary: what is claimed about the caches, by kind of claim.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod errors;
 mod golden;

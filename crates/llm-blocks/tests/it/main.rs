@@ -1,6 +1,6 @@
 //! Tests across the crates.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod by_hand;
 mod by_reference;

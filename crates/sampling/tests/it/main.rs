@@ -1,5 +1,6 @@
 //! One test binary: what is claimed about the samplers, by kind of claim.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod chi_square;
 mod errors;
