@@ -61,9 +61,10 @@ pub fn softmax_inplace<F: Float, D: Dimension>(x: &mut ArrayRef<F, D>) {
 /// ```
 pub fn log_softmax_inplace<F: Float, D: Dimension>(x: &mut ArrayRef<F, D>) {
     for_each_row(x, |row| {
-        let total = log_sum_exp(row);
-        if total > F::neg_infinity() || total.is_nan() {
-            row.iter_mut().for_each(|x| *x -= total);
+        let (max, rest) = log_sum_exp_parts(row);
+        if max > F::neg_infinity() || rest.is_nan() {
+            // The maximum first: it may be large, and the rest is at most ln n.
+            row.iter_mut().for_each(|x| *x = (*x - max) - rest);
         }
     });
 }
@@ -84,17 +85,20 @@ pub fn log_softmax_inplace<F: Float, D: Dimension>(x: &mut ArrayRef<F, D>) {
 /// ```
 #[must_use]
 pub fn log_sum_exp<F: Float>(x: &[F]) -> F {
+    let (max, rest) = log_sum_exp_parts(x);
+    max + rest
+}
+
+/// The maximum, and the log-sum-exp relative to it (between 0 and `ln n`; NaN if any element is).
+fn log_sum_exp_parts<F: Float>(x: &[F]) -> (F, F) {
     simd::vectorize(
         #[inline(always)]
         || {
             let max = simd::max(x);
-            if max == F::neg_infinity() {
-                // Empty, all masked, or only NaN beside masked ones.
-                return simd::sum(x) + max;
-            }
-            if max == F::infinity() {
+            if max.is_infinite() {
+                // Empty or all masked, or an infinite element: no differences to sum.
                 let nan = x.iter().copied().find(|x| x.is_nan());
-                return nan.unwrap_or(max);
+                return (max, nan.unwrap_or(F::zero()));
             }
             let mut total = F::zero();
             let mut terms = [F::zero(); 256];
@@ -104,7 +108,7 @@ pub fn log_sum_exp<F: Float>(x: &[F]) -> F {
                 }
                 total += simd::sum(&terms[..chunk.len()]);
             }
-            max + total.ln()
+            (max, total.ln())
         },
     )
 }
