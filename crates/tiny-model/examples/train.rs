@@ -100,8 +100,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let interrupted =
             stop.load(Ordering::SeqCst) || limit.is_some_and(|limit| start.elapsed() > limit);
         if n_done.is_multiple_of(args.save_every) || n_done == n_steps || interrupted {
-            trainer.save(&state)?;
+            // The curve first: steps beyond the saved state are left out when it is read.
             curve.write()?;
+            trainer.save(&state)?;
         }
         if n_done.is_multiple_of(100) && bar.is_hidden() {
             let seconds = start.elapsed().as_secs();
@@ -227,19 +228,26 @@ fn draw(curve: &Curve, base_ends: u64, path: &Path) -> Result<(), Box<dyn Error>
         let area = SVGBackend::with_string(&mut svg, (720, 400)).into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
-            .margin(16)
+            .margin(24)
             .x_label_area_size(40)
             .y_label_area_size(56)
             .build_cartesian_2d(0.0..curve.losses.len() as f64, (low..high).log_scale())?;
         chart
             .configure_mesh()
             .x_desc("step")
+            .x_label_formatter(&|step| format!("{step:.0}"))
+            .y_label_formatter(&|loss| format!("{loss}"))
             .y_desc("loss, nats per token (mean of 50 steps)")
             .draw()?;
         let blue = RGBColor(0x19, 0x3e, 0x8f);
         chart.draw_series(LineSeries::new(points, blue.stroke_width(2)))?;
         let border = [(base_ends as f64, low), (base_ends as f64, high)];
         chart.draw_series(LineSeries::new(border, BLACK.mix(0.4)))?;
+        let style = ("sans-serif", 14).into_text_style(&area);
+        for (step, name) in [(0, "pre-training"), (base_ends, "fine-tuning")] {
+            let at = (step as f64 + 0.01 * curve.losses.len() as f64, high * 0.95);
+            chart.draw_series([Text::new(name, at, style.clone())])?;
+        }
         area.present()?;
     }
     Ok(write_whole(path, svg.as_bytes())?)
