@@ -85,13 +85,13 @@ pub(super) fn length(tree: &Tree) -> Vec<Finding> {
 /// No path of somebody's machine.
 pub(super) fn machine_paths(tree: &Tree) -> Vec<Finding> {
     // In pieces, so that this file does not find itself.
-    let homes = ["home", "root", "work", "Users"].map(|folder| format!("/{folder}/"));
+    let homes = ["home", "root", "Users"].map(|folder| format!("/{folder}/"));
     let mut findings = Vec::new();
     for (path, text) in tree.texts() {
         for (index, line) in text.lines().enumerate() {
             for home in &homes {
                 let found = line.match_indices(home.as_str()).any(|(at, _)| {
-                    // `docs.example/work/x` and `../root/x` are no absolute paths.
+                    // `docs.example/home/x` and `../root/x` are no absolute paths.
                     !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-/~}*".contains(c))
                 });
                 if found {
@@ -242,17 +242,17 @@ mod tests {
     #[test]
     fn paths_of_one_machine_are_found_and_others_are_not() {
         let line = |folder: &str| format!("open(\"/{folder}/ann/x\")\n");
-        for folder in ["home", "root", "work", "Users"] {
+        for folder in ["home", "root", "Users"] {
             let text = line(folder);
             let found = machine_paths(&Tree::of([("a.py", text.as_str())]));
             assert_eq!(found.len(), 1, "{folder}");
         }
         let fine = [
             "https://example.org/home/x",
-            "../work/x",
+            "../home/x",
             "$HOME/x",
             "crates/root/x",
-            "a/work/b",
+            "a/Users/b",
         ];
         let text = fine.join("\n");
         assert_eq!(machine_paths(&Tree::of([("a.md", text.as_str())])), []);
