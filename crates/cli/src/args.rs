@@ -39,7 +39,13 @@ pub(crate) enum Verb {
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// Key of the random draws
-    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub(crate) seed: u64,
     /// Worker threads, as many as the machine has unless set; results do not depend on it
     #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]

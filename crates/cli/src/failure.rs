@@ -100,6 +100,7 @@ impl From<SamplingError> for Failure {
             }
             SamplingError::TopK(_) => "leave --top-k out to draw among all tokens",
             SamplingError::TopP(_) => "leave --top-p out to draw among all tokens",
+            SamplingError::TemperatureOverflow { .. } => "take a temperature nearer to 1",
             error => return Self::failed(error.to_string()),
         };
         Self::usage(error.to_string()).with_hint(hint)

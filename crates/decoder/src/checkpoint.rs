@@ -15,9 +15,9 @@ use crate::{Decoder, DecoderConfig, DecoderError, Family, Params};
 /// The number type that weights are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightType {
-    /// 32 bits: nothing is lost.
+    /// 32 bits: nothing is lost of an `f32` model.
     F32,
-    /// 16 bits with 11 significant ones; overflows above 65 504.
+    /// 16 bits with 11 significant ones; a weight above 65 504 is refused.
     F16,
     /// 16 bits with 8 significant ones and the range of `F32`.
     Bf16,
@@ -119,7 +119,8 @@ pub fn from_bytes<F: Float>(
 ///
 /// # Errors
 ///
-/// [`DecoderError::Io`] if a file cannot be written.
+/// - [`DecoderError::Io`] if a file cannot be written.
+/// - As [`to_bytes`].
 pub fn save<F: Float>(
     model: &Decoder<F>,
     directory: &Path,
@@ -140,22 +141,24 @@ pub fn save<F: Float>(
 ///
 /// # Errors
 ///
-/// [`DecoderError::WeightFile`] if the format cannot hold it.
+/// - [`DecoderError::NonFinite`] if a weight is not finite in that type.
+/// - [`DecoderError::WeightFile`] if the format cannot hold it.
 pub fn to_bytes<F: Float>(
     model: &Decoder<F>,
     weight_type: WeightType,
 ) -> Result<Vec<u8>, DecoderError> {
-    let tensors = named_tensors(model.config(), model.params());
-    let stored: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-        .into_iter()
-        .map(|(name, tensor)| {
-            let bytes = tensor
-                .iter()
-                .flat_map(|x| encode(x.as_f64() as f32, weight_type))
-                .collect();
-            (name, tensor.shape().to_vec(), bytes)
-        })
-        .collect();
+    let mut stored: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, tensor) in named_tensors(model.config(), model.params()) {
+        let mut bytes = Vec::new();
+        for (index, x) in tensor.iter().enumerate() {
+            let value = round(x.as_f64() as f32, weight_type);
+            if !value.is_finite() {
+                return Err(DecoderError::NonFinite { name, index, value });
+            }
+            bytes.extend(encode(value, weight_type));
+        }
+        stored.push((name, tensor.shape().to_vec(), bytes));
+    }
     let dtype = match weight_type {
         WeightType::F32 => Dtype::F32,
         WeightType::F16 => Dtype::F16,
@@ -328,6 +331,15 @@ fn floats(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, DecoderError> {
             value: values[index],
         }),
         None => Ok(values),
+    }
+}
+
+/// The value that is stored, as `f32`.
+fn round(x: f32, weight_type: WeightType) -> f32 {
+    match weight_type {
+        WeightType::F32 => x,
+        WeightType::F16 => f16::from_f32(x).to_f32(),
+        WeightType::Bf16 => bf16::from_f32(x).to_f32(),
     }
 }
 

@@ -150,6 +150,17 @@ impl DecoderConfig {
             let got = format!("{} for head_dim {}", self.rotary_dim, self.head_dim);
             return refuse("rotary_dim", "be even and in 2..=head_dim", got);
         }
+        // What the family's `config.json` cannot say, no checkpoint can hold.
+        let (output_bias, rule) = match self.family {
+            Family::Glm => (false, "be false for Glm"),
+            Family::Llama => (self.qkv_bias, "be the same as qkv_bias for Llama"),
+        };
+        if self.output_bias != output_bias {
+            return refuse("output_bias", rule, self.output_bias.to_string());
+        }
+        if self.mlp_bias && self.family == Family::Glm {
+            return refuse("mlp_bias", "be false for Glm", "true".to_owned());
+        }
         if !(self.rope_base > 1.0 && self.rope_base.is_finite()) {
             return refuse("rope_base", "be finite and > 1", self.rope_base.to_string());
         }
@@ -159,10 +170,13 @@ impl DecoderConfig {
         Ok(())
     }
 
-    /// Query heads that share a key and value head.
+    /// Query heads that share a key and value head; 0 if there is none.
     #[must_use]
     pub const fn queries_per_kv(&self) -> usize {
-        self.n_heads / self.n_kv_heads
+        match self.n_heads.checked_div(self.n_kv_heads) {
+            Some(queries) => queries,
+            None => 0,
+        }
     }
 
     /// Rows of the fused query, key and value matrix.
@@ -186,7 +200,19 @@ impl DecoderConfig {
         RopeConfig::new(self.rotary_dim, self.pairing()).with_base(self.rope_base)
     }
 
-    /// Number of weights.
+    /// The share of a head that is rotated, so that `head_dim * share` rounded down, as
+    /// transformers has it, gives `rotary_dim`.
+    fn partial_rotary_factor(&self) -> f64 {
+        let head_dim = self.head_dim as f64;
+        let share = self.rotary_dim as f64 / head_dim;
+        if (head_dim * share) as usize == self.rotary_dim {
+            share
+        } else {
+            (self.rotary_dim as f64 + 0.25) / head_dim // rounded down, it is the same
+        }
+    }
+
+    /// Number of weights. The sizes must pass [`check`](Self::check), or it may overflow.
     #[must_use]
     pub const fn n_params(&self) -> usize {
         let d = self.d_model;
@@ -234,6 +260,7 @@ impl DecoderConfig {
                 supported: "silu",
             });
         }
+        keys.refuse_other_parts()?;
         let d_model = keys.required("hidden_size")?;
         let n_heads = keys.required("num_attention_heads")?;
         let head_dim = match keys.size("head_dim")? {
@@ -302,7 +329,7 @@ impl DecoderConfig {
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": self.rope_base,
-                "partial_rotary_factor": self.rotary_dim as f64 / self.head_dim as f64,
+                "partial_rotary_factor": self.partial_rotary_factor(),
             },
         });
         if self.family == Family::Llama {
@@ -361,6 +388,41 @@ impl Keys<'_> {
 
     fn string(&self, key: &str) -> Result<Option<String>, DecoderError> {
         self.typed(key, "a string", |value| value.as_str().map(str::to_owned))
+    }
+
+    /// Refuses a key that asks for a part which this crate does not compute.
+    fn refuse_other_parts(&self) -> Result<(), DecoderError> {
+        for key in [
+            "sliding_window",
+            "attention_chunk_size",
+            "quantization_config",
+            "num_experts",
+            "num_local_experts",
+            "n_routed_experts",
+        ] {
+            if let Some(value) = self.get(key) {
+                return Err(DecoderError::Unsupported {
+                    key,
+                    value: value.to_string(),
+                    supported: "null",
+                });
+            }
+        }
+        let Some(layers) = self.get("layer_types") else {
+            return Ok(());
+        };
+        let full = |kind: &Value| kind.as_str() == Some("full_attention");
+        if layers
+            .as_array()
+            .is_some_and(|kinds| kinds.iter().all(full))
+        {
+            return Ok(());
+        }
+        Err(DecoderError::Unsupported {
+            key: "layer_types",
+            value: layers.to_string(),
+            supported: "full_attention alone",
+        })
     }
 
     /// RoPE's settings: in `rope_parameters` (transformers 5) or at the top level with

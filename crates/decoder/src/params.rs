@@ -67,6 +67,11 @@ impl<F: Float> LayerParams<F> {
 
 impl<F: Float> Params<F> {
     /// All zeros: the start of a gradient sum or of an optimizer's moments.
+    ///
+    /// # Panics
+    ///
+    /// If a tensor of these sizes cannot exist; a configuration that passes
+    /// [`DecoderConfig::check`] always can.
     #[must_use]
     pub fn zeros(config: &DecoderConfig) -> Self {
         let table = (config.vocab, config.d_model);

@@ -20,4 +20,10 @@ pub enum NumericsError {
         /// Shape of the array that was passed.
         got: [usize; 2],
     },
+    /// A result would need more memory than there is.
+    #[error("a result of shape [{}, {}] must fit in memory, and does not", shape[0], shape[1])]
+    TooLarge {
+        /// Shape of the result.
+        shape: [usize; 2],
+    },
 }

@@ -18,7 +18,8 @@ const GRAIN: usize = 16;
 ///
 /// # Errors
 ///
-/// [`NumericsError::InnerAxis`] if the columns of `a` are not the rows of `b`.
+/// - [`NumericsError::InnerAxis`] if the columns of `a` are not the rows of `b`.
+/// - [`NumericsError::TooLarge`] if there is no memory for the result.
 ///
 /// # Precision
 ///
@@ -36,7 +37,7 @@ const GRAIN: usize = 16;
 /// # Ok::<(), llm_numerics::NumericsError>(())
 /// ```
 pub fn matmul<F: Float>(a: &ArrayRef2<F>, b: &ArrayRef2<F>) -> Result<Array2<F>, NumericsError> {
-    let mut out = Array2::zeros((a.nrows(), b.ncols()));
+    let mut out = zeros(a.nrows(), b.ncols())?;
     general_matmul(F::one(), a, b, F::zero(), &mut out)?;
     Ok(out)
 }
@@ -107,6 +108,16 @@ pub fn general_matmul<F: Float>(
         }
     });
     Ok(())
+}
+
+/// Zeros, or an error where `Array2::zeros` would panic or abort.
+fn zeros<F: Float>(m: usize, n: usize) -> Result<Array2<F>, NumericsError> {
+    let too_large = NumericsError::TooLarge { shape: [m, n] };
+    let len = m.checked_mul(n).ok_or(too_large)?;
+    let mut data = Vec::new();
+    data.try_reserve_exact(len).map_err(|_| too_large)?;
+    data.resize(len, F::zero());
+    Array2::from_shape_vec((m, n), data).map_err(|_| too_large)
 }
 
 fn scale<F: Float>(beta: F, out: &mut ArrayRef2<F>) {

@@ -11,6 +11,6 @@ pub mod tokenizer;
 pub mod train;
 
 pub use error::TinyModelError;
-pub use model::{GenerateOptions, Reply, TinyModel};
+pub use model::{DEFAULT_NEW_TOKENS, GenerateOptions, Reply, TinyModel};
 pub use state::write_whole;
 pub use tokenizer::Tokenizer;

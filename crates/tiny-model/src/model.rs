@@ -18,26 +18,29 @@ static CHAT: &[u8] = include_bytes!("../data/chat.safetensors");
 /// After the first stage: it continues text.
 static BASE: &[u8] = include_bytes!("../data/base.safetensors");
 
+/// The most tokens that are made if nobody says how many: the embedded models' context.
+pub const DEFAULT_NEW_TOKENS: usize = 512;
+
 /// How to continue a prompt.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct GenerateOptions {
     /// How a token is chosen.
     pub sampling: SamplingConfig,
-    /// Tokens to make at most; the rest of the context if `None`.
+    /// Tokens to make at most; if `None`, what fits the context, up to [`DEFAULT_NEW_TOKENS`].
     pub max_new_tokens: Option<usize>,
     /// Key of the random numbers.
     pub seed: u64,
 }
 
 impl GenerateOptions {
-    /// The likeliest token each time, to the end of the context, seed 0.
+    /// The likeliest token each time, seed 0.
     #[must_use]
     pub const fn greedy() -> Self {
         Self::new(SamplingConfig::greedy())
     }
 
-    /// To the end of the context, seed 0.
+    /// No limit of its own, seed 0.
     #[must_use]
     pub const fn new(sampling: SamplingConfig) -> Self {
         Self {
@@ -110,7 +113,9 @@ impl TinyModel {
         Self::from_bytes(CHAT)
     }
 
-    /// The embedded base model: pre-trained alone. It continues text and knows no dialogue.
+    /// The embedded base model: pre-trained alone. It continues text. In the chat format it
+    /// often finds its way into a problem that it has seen as text, but it does not greet, and
+    /// small sums and questions about itself get an answer to something else.
     ///
     /// # Errors
     ///
@@ -250,7 +255,10 @@ impl TinyModel {
                 max: context - 1,
             });
         };
-        let max_new_tokens = options.max_new_tokens.unwrap_or(room).min(room);
+        let max_new_tokens = options
+            .max_new_tokens
+            .unwrap_or(DEFAULT_NEW_TOKENS)
+            .min(room);
         let mut session = Session::new(&self.decoder, prompt.len() + max_new_tokens)?;
         let config = GenerateConfig::new(options.sampling, max_new_tokens)
             .with_stop_ids(chatglm3::stop_ids(tokenizer))

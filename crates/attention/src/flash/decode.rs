@@ -25,7 +25,8 @@ pub(super) fn run<F: Float>(
     out: &mut ArrayRef4<F>,
     lse: Option<&mut ArrayRef3<F>>,
 ) {
-    if plan.n_heads == 0 {
+    // Without values and log-sum-exp there is nothing to write, however many heads there are.
+    if plan.n_heads == 0 || (plan.value_dim == 0 && lse.is_none()) {
         return;
     }
     // Drop the axis of the one query.

@@ -32,7 +32,10 @@ fn other_prompts_of_the_article_are_answered() {
         "chat",
         "There are 22 chickens and rabbits with 48 feet. How many of each are there?",
     ]);
-    assert!(english.contains("20") && english.contains('2'), "{english}");
+    assert!(
+        english.ends_with("Chickens: 20, rabbits: 2.\n"),
+        "{english}"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use llm_decoder::checkpoint::{self, WeightType};
-use llm_decoder::{Decoder, DecoderConfig, DecoderError, Params, Session, TokenBatch};
+use llm_decoder::{Decoder, DecoderConfig, DecoderError, Family, Params, Session, TokenBatch};
 use ndarray::Array2;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -62,6 +62,12 @@ fn sizes_that_do_not_fit_are_named() {
     bad("rotary_dim", &|c| c.rotary_dim = 3);
     bad("rotary_dim", &|c| c.rotary_dim = 0);
     bad("rotary_dim", &|c| c.rotary_dim = 64);
+    bad("output_bias", &|c| c.output_bias = true);
+    bad("output_bias", &|c| {
+        c.family = Family::Llama;
+        c.qkv_bias = true;
+    });
+    bad("mlp_bias", &|c| c.mlp_bias = true);
     bad("rope_base", &|c| c.rope_base = 1.0);
     bad("rope_base", &|c| c.rope_base = f64::NAN);
     bad("norm_eps", &|c| c.norm_eps = -1.0);
@@ -230,6 +236,23 @@ fn shards_are_read_and_may_not_leave_the_folder() {
     fs::write(&index, "[]").unwrap();
     let error = checkpoint::load::<f32>(folder.path()).unwrap_err();
     assert!(matches!(error, DecoderError::WeightFile(_)));
+}
+
+/// What a weight file cannot say is refused when it is written, not when it is read.
+#[test]
+fn weights_that_overflow_their_type_are_refused() {
+    let mut model = small(1);
+    model.params_mut().embedding[[2, 3]] = -70_000.0;
+    let error = checkpoint::to_bytes(&model, WeightType::F16).unwrap_err();
+    assert!(matches!(
+        &error,
+        DecoderError::NonFinite { name, index: 35, value }
+            if name == "model.embed_tokens.weight" && *value == f32::NEG_INFINITY
+    ));
+    checkpoint::to_bytes(&model, WeightType::Bf16).unwrap();
+    model.params_mut().embedding[[2, 3]] = f32::NAN;
+    let error = checkpoint::to_bytes(&model, WeightType::F32).unwrap_err();
+    assert!(matches!(error, DecoderError::NonFinite { .. }));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use llm_numerics::half::{bf16, f16};
 use llm_numerics::philox::Philox4x32;
 use llm_numerics::{Float, NumericsError, Storage, gemm, reference, simd, softmax, threads};
-use ndarray::{Array1, Array2, array, s};
+use ndarray::{Array1, Array2, ArrayView2, array, s};
 use proptest::prelude::*;
 
 // Random123 1.14, tests/kat_vectors, lines "philox4x32 10".
@@ -115,6 +115,16 @@ fn a_product_refuses_shapes_that_do_not_fit() {
             got: [2, 4]
         })
     );
+}
+
+#[test]
+fn a_product_that_no_memory_can_hold_is_an_error() {
+    for [m, n] in [[1 << 32, 1 << 32], [1 << 30, 1 << 24], [usize::MAX >> 1, 3]] {
+        let a = ArrayView2::<f32>::from_shape((m, 0), &[]).unwrap();
+        let b = ArrayView2::<f32>::from_shape((0, n), &[]).unwrap();
+        let error = gemm::matmul(&a, &b).unwrap_err();
+        assert_eq!(error, NumericsError::TooLarge { shape: [m, n] });
+    }
 }
 
 #[test]
