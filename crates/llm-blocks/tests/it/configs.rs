@@ -14,11 +14,11 @@ pub(crate) fn model_and_ids() -> impl Strategy<Value = (Decoder<f64>, Vec<u32>)>
         1_usize..=9,
         1_usize..=9,
     );
-    let flags = any::<[bool; 5]>();
+    let flags = any::<[bool; 4]>();
     let ids = prop::collection::vec(0_u32..13, 1..=12);
     (sizes, flags, ids, any::<u64>()).prop_map(|(sizes, flags, ids, seed)| {
         let (n_layers, n_kv_heads, queries_per_kv, half_head, d_model, d_ff) = sizes;
-        let [llama, qkv_bias, output_bias, mlp_bias, tied_head] = flags;
+        let [llama, qkv_bias, mlp_bias, tied_head] = flags;
         let n_heads = n_kv_heads * queries_per_kv;
         let mut config = DecoderConfig::glm(13, d_model, n_layers, n_heads)
             .with_kv_heads(n_kv_heads)
@@ -30,7 +30,7 @@ pub(crate) fn model_and_ids() -> impl Strategy<Value = (Decoder<f64>, Vec<u32>)>
         config.tied_head = tied_head;
         if llama {
             config.family = Family::Llama;
-            config.output_bias = output_bias;
+            config.output_bias = qkv_bias; // Llama's `attention_bias` says both
             config.mlp_bias = mlp_bias;
         } else if half_head > 1 {
             config.rotary_dim = 2; // some features pass through
