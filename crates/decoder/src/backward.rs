@@ -8,6 +8,7 @@ use llm_posenc::rope;
 use ndarray::{Array1, Array2, ArrayRef2, Axis, s};
 
 use crate::forward::{Activations, LayerActivations, causal, heads, heads_mut, split_heads};
+use crate::model::check_params;
 use crate::{Decoder, DecoderError, LayerParams, Params};
 
 impl<F: Float> Decoder<F> {
@@ -23,7 +24,11 @@ impl<F: Float> Decoder<F> {
     ///
     /// # Errors
     ///
-    /// [`DecoderError::Shape`] if `dlogits` or `grads` does not fit the model.
+    /// `grads` stays as it was.
+    ///
+    /// - [`DecoderError::Shape`] if `dlogits` or `activations` does not fit the model.
+    /// - [`DecoderError::Shape`], [`DecoderError::TensorShape`] or
+    ///   [`DecoderError::MissingTensor`] if `grads` does not.
     pub fn backward(
         &self,
         activations: &Activations<F>,
@@ -38,13 +43,14 @@ impl<F: Float> Decoder<F> {
                 got: dlogits.shape().to_vec(),
             });
         }
-        if grads.layers.len() != self.params.layers.len() {
+        if activations.layers.len() != self.config.n_layers {
             return Err(DecoderError::Shape {
-                what: "grads.layers",
-                expected: vec![self.params.layers.len()],
-                got: vec![grads.layers.len()],
+                what: "the layers of activations",
+                expected: vec![self.config.n_layers],
+                got: vec![activations.layers.len()],
             });
         }
+        check_params(&self.config, grads)?;
 
         // logits = normed headᵀ
         let dnormed = gemm::matmul(dlogits, self.params.head())?;

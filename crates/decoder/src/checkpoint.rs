@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
@@ -69,7 +70,12 @@ pub fn from_bytes<F: Float>(
         .map_err(|error| DecoderError::WeightFile(error.to_string()))?;
     let mut stored: BTreeMap<String, TensorView<'_>> = BTreeMap::new();
     for file in &parsed {
-        stored.extend(file.iter().map(|(name, view)| (name.to_owned(), view)));
+        for (name, view) in file.iter() {
+            if stored.insert(name.to_owned(), view).is_some() {
+                let message = format!("tensor {name} is in two files");
+                return Err(DecoderError::WeightFile(message));
+            }
+        }
     }
     let places = places(&config);
     // Every shape is compared before anything is allocated by the configuration's sizes.
@@ -402,6 +408,11 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DecoderError> {
         source,
     };
     let temporary = path.with_extension("tmp");
-    fs::write(&temporary, bytes).map_err(io)?;
-    fs::rename(&temporary, path).map_err(io)
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(io)
 }

@@ -1,6 +1,6 @@
 //! The sizes and settings of a model, and `config.json`.
 
-use llm_posenc::rope::{RopeConfig, RopePairing};
+use llm_posenc::rope::{MAX_ROTARY_DIM, RopeConfig, RopePairing};
 use serde_json::{Map, Value, json};
 
 use crate::DecoderError;
@@ -139,16 +139,26 @@ impl DecoderConfig {
         if self.n_layers > 4096 {
             return refuse("n_layers", "be in 1..=4096", self.n_layers.to_string());
         }
+        // Each tensor must be able to exist.
+        let widest = self.qkv_size().max(self.vocab.max(2 * self.d_ff) as u128);
+        if widest * self.d_model as u128 > 1 << 56 {
+            let got = format!("{widest} rows of {}", self.d_model);
+            return refuse("head_dim", "leave tensors of at most 2^56 weights", got);
+        }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             let got = format!("{} for {} heads", self.n_kv_heads, self.n_heads);
             return refuse("n_kv_heads", "divide n_heads", got);
         }
         if !self.rotary_dim.is_multiple_of(2)
             || self.rotary_dim == 0
-            || self.rotary_dim > self.head_dim
+            || self.rotary_dim > self.head_dim.min(MAX_ROTARY_DIM)
         {
             let got = format!("{} for head_dim {}", self.rotary_dim, self.head_dim);
-            return refuse("rotary_dim", "be even and in 2..=head_dim", got);
+            return refuse(
+                "rotary_dim",
+                "be even, in 2..=head_dim and at most 65536",
+                got,
+            );
         }
         // What the family's `config.json` cannot say, no checkpoint can hold.
         let (output_bias, rule) = match self.family {
@@ -183,6 +193,11 @@ impl DecoderConfig {
     #[must_use]
     pub const fn qkv_rows(&self) -> usize {
         (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+    }
+
+    /// [`qkv_rows`](Self::qkv_rows) where that may overflow.
+    const fn qkv_size(&self) -> u128 {
+        (self.n_heads as u128 + 2 * self.n_kv_heads as u128) * self.head_dim as u128
     }
 
     /// Which features of a head form a rotation plane.
@@ -265,14 +280,16 @@ impl DecoderConfig {
         let n_heads = keys.required("num_attention_heads")?;
         let head_dim = match keys.size("head_dim")? {
             Some(head_dim) => head_dim,
+            None if family == Family::Glm => 128,
             None => d_model.checked_div(n_heads).unwrap_or(0),
         };
         let rope = keys.rope()?;
-        let bias = keys.flag("attention_bias")?.unwrap_or(false);
-        let default_rotary = match family {
-            Family::Glm => 0.5, // what GlmConfig takes when the file is silent
-            Family::Llama => 1.0,
+        // What GlmConfig and LlamaConfig of transformers 5.23 take when the file is silent.
+        let (default_bias, default_rotary, default_kv_heads, default_context) = match family {
+            Family::Glm => (true, 0.5, 2, 131_072),
+            Family::Llama => (false, 1.0, n_heads, 2048),
         };
+        let bias = keys.flag("attention_bias")?.unwrap_or(default_bias);
         let partial = rope.partial_rotary_factor.unwrap_or(default_rotary);
         if !(partial > 0.0 && partial <= 1.0) {
             return Err(DecoderError::ConfigJson(format!(
@@ -285,20 +302,24 @@ impl DecoderConfig {
             d_model,
             n_layers: keys.required("num_hidden_layers")?,
             n_heads,
-            n_kv_heads: keys.size("num_key_value_heads")?.unwrap_or(n_heads),
+            n_kv_heads: keys
+                .size("num_key_value_heads")?
+                .unwrap_or(default_kv_heads),
             head_dim,
             d_ff: keys.required("intermediate_size")?,
             rotary_dim: (head_dim as f64 * partial) as usize,
             rope_base: rope.base.unwrap_or(10_000.0),
             norm_eps: keys.number("rms_norm_eps")?.unwrap_or(match family {
-                Family::Glm => 1.562_5e-7, // GlmConfig's and LlamaConfig's defaults
+                Family::Glm => 1.562_5e-7,
                 Family::Llama => 1e-6,
             }),
             qkv_bias: bias,
             output_bias: bias && family == Family::Llama,
             mlp_bias: family == Family::Llama && keys.flag("mlp_bias")?.unwrap_or(false),
             tied_head: keys.flag("tie_word_embeddings")?.unwrap_or(false),
-            context: keys.size("max_position_embeddings")?.unwrap_or(2048),
+            context: keys
+                .size("max_position_embeddings")?
+                .unwrap_or(default_context),
         };
         config.check()?;
         Ok(config)

@@ -24,27 +24,7 @@ impl<F: Float> Decoder<F> {
     ///   do not fit the configuration.
     pub fn new(config: DecoderConfig, params: Params<F>) -> Result<Self, DecoderError> {
         config.check()?;
-        let expected = crate::checkpoint::layout(&config);
-        let tensors = params.tensors();
-        if tensors.len() != expected.len() {
-            return Err(DecoderError::Shape {
-                what: "the list of tensors",
-                expected: vec![expected.len()],
-                got: vec![tensors.len()],
-            });
-        }
-        for ((name, tensor), (expected_name, shape)) in tensors.iter().zip(&expected) {
-            if name != expected_name {
-                return Err(DecoderError::MissingTensor(expected_name.clone()));
-            }
-            if tensor.shape() != shape.as_slice() {
-                return Err(DecoderError::TensorShape {
-                    name: name.clone(),
-                    expected: shape.clone(),
-                    got: tensor.shape().to_vec(),
-                });
-            }
-        }
+        check_params(&config, &params)?;
         Ok(Self { config, params })
     }
 
@@ -75,7 +55,7 @@ impl<F: Float> Decoder<F> {
         &self.params
     }
 
-    /// The weights, to train them. Their shapes must stay as they are.
+    /// The weights, to train them. Their shapes must stay as they are, or later calls fail.
     pub const fn params_mut(&mut self) -> &mut Params<F> {
         &mut self.params
     }
@@ -85,4 +65,33 @@ impl<F: Float> Decoder<F> {
     pub fn into_parts(self) -> (DecoderConfig, Params<F>) {
         (self.config, self.params)
     }
+}
+
+/// Refuses weights, or gradients, whose tensors are not those of the configuration.
+pub(crate) fn check_params<F: Float>(
+    config: &DecoderConfig,
+    params: &Params<F>,
+) -> Result<(), DecoderError> {
+    let expected = crate::checkpoint::layout(config);
+    let tensors = params.tensors();
+    if tensors.len() != expected.len() {
+        return Err(DecoderError::Shape {
+            what: "the list of tensors",
+            expected: vec![expected.len()],
+            got: vec![tensors.len()],
+        });
+    }
+    for ((name, tensor), (expected_name, shape)) in tensors.iter().zip(&expected) {
+        if name != expected_name {
+            return Err(DecoderError::MissingTensor(expected_name.clone()));
+        }
+        if tensor.shape() != shape.as_slice() {
+            return Err(DecoderError::TensorShape {
+                name: name.clone(),
+                expected: shape.clone(),
+                got: tensor.shape().to_vec(),
+            });
+        }
+    }
+    Ok(())
 }

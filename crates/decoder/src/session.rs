@@ -78,9 +78,11 @@ impl<'a, F: Float> Session<'a, F> {
     /// - [`DecoderError::TokenId`] if an id is outside the vocabulary.
     /// - [`DecoderError::ContextFull`] if the tokens do not fit.
     pub fn extend(&mut self, ids: &[u32]) -> Result<Array1<F>, DecoderError> {
+        let held = self.len();
         let x = self.hidden(ids)?;
         let last = x.slice(s![-1.., ..]).to_owned();
-        Ok(self.logits(&last)?.row(0).to_owned())
+        let logits = self.logits(&last, held)?;
+        Ok(logits.row(0).to_owned())
     }
 
     /// Adds tokens and returns the logits after each of them, `[tokens, vocab]`.
@@ -89,8 +91,9 @@ impl<'a, F: Float> Session<'a, F> {
     ///
     /// As [`extend`](Self::extend).
     pub fn extend_all(&mut self, ids: &[u32]) -> Result<Array2<F>, DecoderError> {
+        let held = self.len();
         let x = self.hidden(ids)?;
-        self.logits(&x)
+        self.logits(&x, held)
     }
 
     /// Number of tokens held.
@@ -177,9 +180,13 @@ impl<'a, F: Float> Session<'a, F> {
         }
     }
 
-    fn logits(&self, x: &Array2<F>) -> Result<Array2<F>, DecoderError> {
+    /// The logits of hidden states; if that fails, the session goes back to `held` tokens.
+    fn logits(&mut self, x: &Array2<F>, held: usize) -> Result<Array2<F>, DecoderError> {
         let (normed, _) = self.model.final_norm(x)?;
-        Ok(gemm::matmul(&normed, &self.model.params().head().t())?)
+        gemm::matmul(&normed, &self.model.params().head().t()).map_err(|error| {
+            self.roll_back(held);
+            error.into()
+        })
     }
 }
 

@@ -89,13 +89,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let limit = args.seconds.map(Duration::from_secs);
     let base_ends = trainer.recipe().stages[0].n_steps;
+    let base = args.out.join("base.safetensors");
+    if trainer.n_done() >= base_ends && !base.exists() {
+        return Err(format!("{} is missing: start anew", base.display()).into());
+    }
+    if args.install && *trainer.recipe() != Recipe::standard() {
+        return Err("only a run of the whole recipe can be installed".into());
+    }
     while let Some(report) = trainer.step()? {
         curve.add(&report, start.elapsed());
         bar.set_position(trainer.n_done());
         bar.set_message(format!("{} loss {:.4}", report.kind.name(), curve.recent()));
         let n_done = trainer.n_done();
         if n_done == base_ends {
-            write_model(&trainer, &args.out.join("base.safetensors"))?;
+            write_model(&trainer, &base)?;
         }
         let interrupted =
             stop.load(Ordering::SeqCst) || limit.is_some_and(|limit| start.elapsed() > limit);
@@ -161,19 +168,24 @@ impl Curve {
         if n_done == 0 {
             return Ok(curve);
         }
-        for line in fs::read_to_string(path)?
-            .lines()
-            .skip(1)
-            .take(n_done as usize)
-        {
+        let name = path.display();
+        let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+        for line in text.lines().skip(1).take(n_done as usize) {
             let fields: Vec<&str> = line.split(',').collect();
-            let [_, _, loss, .., seconds] = fields[..] else {
-                return Err(format!("{}: damaged line {line}", path.display()).into());
+            let [step, _, loss, .., seconds] = fields[..] else {
+                return Err(format!("{name}: damaged line {line}").into());
             };
+            if step.parse() != Ok(curve.losses.len()) {
+                return Err(format!("{name}: step {} is missing", curve.losses.len()).into());
+            }
             curve.losses.push(loss.parse()?);
             curve.seconds_before = seconds.parse()?;
             curve.text.push_str(line);
             curve.text.push('\n');
+        }
+        if curve.losses.len() as u64 != n_done {
+            let got = curve.losses.len();
+            return Err(format!("{name} must have {n_done} steps, got {got}").into());
         }
         Ok(curve)
     }

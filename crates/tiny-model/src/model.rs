@@ -219,9 +219,11 @@ impl TinyModel {
                 }
             }
         })?;
-        if let Some((_, content)) = reply.text.split_once('\n') {
-            reply.text = content.to_owned();
-        }
+        // As it was streamed: the content, nothing of the metadata.
+        reply.text = reply
+            .text
+            .split_once('\n')
+            .map_or_else(String::new, |(_, content)| content.to_owned());
         Ok(reply)
     }
 

@@ -351,13 +351,27 @@ fn gradients_of_another_shape_are_refused() {
     let error = model
         .backward(&activations, &Array2::zeros((2, 23)), &mut grads)
         .unwrap_err();
-    assert!(matches!(
-        error,
-        DecoderError::Shape {
-            what: "grads.layers",
-            ..
-        }
-    ));
+    assert!(matches!(error, DecoderError::Shape { .. }), "{error}");
+
+    // Another head and another norm: refused before anything is added.
+    let mut other = model.config().clone();
+    other.tied_head = true;
+    let mut narrow = model.config().clone();
+    narrow.d_model = 15;
+    for config in [other, narrow] {
+        let mut grads = Params::zeros(&config);
+        let error = model
+            .backward(&activations, &Array2::ones((2, 23)), &mut grads)
+            .unwrap_err();
+        assert!(
+            matches!(
+                error,
+                DecoderError::Shape { .. } | DecoderError::TensorShape { .. }
+            ),
+            "{error}"
+        );
+        assert!(grads == Params::zeros(&config));
+    }
 }
 
 #[test]

@@ -310,3 +310,30 @@ impl File {
         }
     }
 }
+
+/// transformers 5.23.0: `GlmConfig()` and `LlamaConfig()` print these values.
+#[test]
+fn keys_that_a_file_leaves_out_mean_what_transformers_takes() {
+    let sizes = r#""vocab_size": 50, "hidden_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 4, "intermediate_size": 96"#;
+    let read = |family: &str| {
+        let text = format!(r#"{{"model_type": "{family}", {sizes}}}"#);
+        DecoderConfig::from_json(&text).unwrap()
+    };
+    let glm = read("glm");
+    assert_eq!((glm.n_kv_heads, glm.head_dim, glm.rotary_dim), (2, 128, 64));
+    assert_eq!((glm.qkv_bias, glm.output_bias), (true, false));
+    assert_eq!((glm.context, glm.norm_eps), (131_072, 1.5625e-7));
+    let llama = read("llama");
+    assert_eq!(
+        (llama.n_kv_heads, llama.head_dim, llama.rotary_dim),
+        (4, 16, 16)
+    );
+    assert_eq!(
+        (llama.qkv_bias, llama.output_bias, llama.mlp_bias),
+        (false, false, false)
+    );
+    assert_eq!((llama.context, llama.norm_eps), (2048, 1e-6));
+    assert_eq!((glm.rope_base, llama.rope_base), (10_000.0, 10_000.0));
+    assert!(!glm.tied_head && !llama.tied_head);
+}

@@ -73,6 +73,39 @@ fn fast_exp_is_within_two_units_in_the_last_place() {
 }
 
 #[test]
+fn fast_exp_has_no_hole_where_it_overflows() {
+    let edge = 88.722_83_f32;
+    assert!(edge.fast_exp().is_finite());
+    let mut x = edge;
+    for _ in 0..16 {
+        x = x.next_down();
+    }
+    for _ in 0..32 {
+        assert_eq!(x.fast_exp().is_infinite(), x > edge, "{x}");
+        assert!(!x.fast_exp().is_nan(), "{x}");
+        assert!((-x).sigmoid() >= 0.0 && (-x).sigmoid() < 1e-37, "{x}");
+        x = x.next_up();
+    }
+}
+
+/// A vocabulary of nearly equal logits: the sum must not lose its small terms.
+#[test]
+fn softmax_of_a_long_row_keeps_its_precision() {
+    let random = Philox4x32::new(9);
+    let x: Vec<f32> = (0..150_000).map(|i| random.uniform_f32(0, i)).collect();
+    let wide: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+    let want = reference::softmax::softmax(&wide);
+    let mut got = x.clone();
+    let lse = softmax::softmax_slice(&mut got);
+    for (got, want) in got.iter().zip(&want) {
+        assert!(close(f64::from(*got), *want, 6e-7), "{got} {want}");
+    }
+    let want = reference::softmax::log_sum_exp(&wide);
+    assert!((f64::from(lse) - want).abs() < 1e-6);
+    assert!((f64::from(softmax::log_sum_exp(&x)) - want).abs() < 1e-6);
+}
+
+#[test]
 fn fast_exp_handles_the_ends() {
     assert_eq!(0.0_f32.fast_exp(), 1.0);
     assert_eq!(f32::NEG_INFINITY.fast_exp(), 0.0);

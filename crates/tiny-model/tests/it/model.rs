@@ -166,8 +166,9 @@ fn prompts_that_cannot_be_answered_are_errors() {
     }
     // The longest prompt leaves room for one token.
     let fits = "a".repeat(511 - 5);
-    let (reply, _) = ask(&model, &fits, &GenerateOptions::greedy());
+    let (reply, streamed) = ask(&model, &fits, &GenerateOptions::greedy());
     assert_eq!(reply.tokens.len(), 1);
+    assert_eq!(reply.text, streamed);
 }
 
 #[test]
