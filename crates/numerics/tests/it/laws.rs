@@ -192,6 +192,10 @@ fn a_product_has_the_same_bits_for_any_number_of_threads() {
                 .install(|| gemm::matmul(&a, &b).unwrap())
         };
         let one = product(1);
+        // The cut puts every part in its place.
+        let wide = reference::gemm::matmul(&a.mapv(f64::from), &b.mapv(f64::from)).unwrap();
+        let far = |(x, y): (&f32, &f64)| (f64::from(*x) - y).abs() > 1e-3;
+        assert!(!one.iter().zip(&wide).any(far), "{shape:?}");
         for n_threads in [2, 3, 8] {
             assert!(one == product(n_threads), "{shape:?}, {n_threads} threads");
         }
