@@ -401,12 +401,21 @@ fn read_text(path: &Path) -> Result<String, DecoderError> {
     })
 }
 
-/// Writes a file beside its place and renames it when it is whole.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DecoderError> {
+/// Writes a file beside its place, and renames it when it is whole and on the disk.
+///
+/// The folder is made if needed. An interruption leaves the old file or the new one.
+///
+/// # Errors
+///
+/// [`DecoderError::Io`] if that fails; the old file is still there then.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DecoderError> {
     let io = |source| DecoderError::Io {
         path: path.to_owned(),
         source,
     };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io)?;
+    }
     let temporary = path.with_extension("tmp");
     let write = || -> std::io::Result<()> {
         let mut file = fs::File::create(&temporary)?;

@@ -23,7 +23,8 @@ const BLOCK: usize = 256;
 /// # Precision
 ///
 /// `f32`: relative error of each probability below `6e-7 + 1e-7 * |x_i - m|`, for rows of any
-/// length; probabilities below `e^-87` of the largest are 0.
+/// length (twice the 2 units of the exponential, and the roundings of sum and product);
+/// probabilities below `e^-87` of the largest are 0.
 ///
 /// # Example
 ///

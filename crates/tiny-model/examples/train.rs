@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use llm_decoder::checkpoint::{self, WeightType};
+use llm_decoder::checkpoint::{self, WeightType, write_whole};
 use llm_tiny_model::recipe::Recipe;
 use llm_tiny_model::train::{StepReport, Trainer};
-use llm_tiny_model::write_whole;
 use plotters::prelude::*;
 
 /// Trains the tiny model: pre-training, then fine-tuning on dialogues.

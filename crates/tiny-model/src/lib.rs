@@ -12,5 +12,4 @@ pub mod train;
 
 pub use error::TinyModelError;
 pub use model::{DEFAULT_NEW_TOKENS, GenerateOptions, Reply, TinyModel};
-pub use state::write_whole;
 pub use tokenizer::Tokenizer;

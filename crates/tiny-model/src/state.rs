@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
-use llm_decoder::Params;
+use llm_decoder::{Params, checkpoint};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::TinyModelError;
@@ -23,7 +22,8 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// [`TinyModelError::Io`] or [`TinyModelError::State`].
+    /// [`TinyModelError::Decoder`] if the file cannot be written, [`TinyModelError::State`] if
+    /// the format cannot hold the run.
     pub fn save(&self, path: &Path) -> Result<(), TinyModelError> {
         let mut stored: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for (set, params) in SETS.iter().zip([self.model.params(), &self.m, &self.v]) {
@@ -47,7 +47,7 @@ impl Trainer {
             ("recipe".to_owned(), self.recipe.fingerprint()),
         ]);
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(damaged)?;
-        write_whole(path, &bytes)
+        Ok(checkpoint::write_whole(path, &bytes)?)
     }
 
     /// Goes on with a run that [`save`](Self::save) wrote.
@@ -109,27 +109,4 @@ fn read_set(
         }
     }
     Ok(())
-}
-
-/// Writes a file beside its place, and renames it when it is whole and on the disk.
-///
-/// # Errors
-///
-/// [`TinyModelError::Io`] if that fails; the old file is still there then.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TinyModelError> {
-    let io = |source| TinyModelError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(io)?;
-    }
-    let temporary = path.with_extension("tmp");
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(io)
 }
