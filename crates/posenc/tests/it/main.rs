@@ -4,5 +4,6 @@
 
 mod errors;
 mod golden;
+mod gradients;
 mod properties;
 mod vectors;

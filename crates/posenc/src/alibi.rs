@@ -1,0 +1,1 @@
+//! ALiBi: a penalty on attention scores that grows linearly with the distance.

@@ -1,0 +1,1 @@
+//! One test for each error variant (t5).

@@ -1,0 +1,1 @@
+//! Known answers, with their origin (positions).

@@ -1,0 +1,1 @@
+//! Laws, over the whole documented domain (learned).

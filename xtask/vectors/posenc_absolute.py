@@ -1,0 +1,5 @@
+"""Sinusoidal and learned positions."""
+
+
+def run(args):
+    """Every case of this file."""

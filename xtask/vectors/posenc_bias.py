@@ -1,0 +1,5 @@
+"""ALiBi and T5 biases."""
+
+
+def run(args):
+    """Every case of this file."""
