@@ -1,7 +1,7 @@
 //! Everything this crate can refuse.
 
 /// Everything this crate can refuse, one variant per rule a caller can break.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PosencError {
     /// `rotary_dim` is odd, zero, or beyond any sensible size.
@@ -70,4 +70,27 @@ pub enum PosencError {
         /// Elements in each row.
         columns: usize,
     },
+    // The GPU form.
+    /// A tensor on the device has another number of axes.
+    #[cfg(feature = "gpu")]
+    #[error("the tensor must have {expected} axes, got {got}")]
+    Rank {
+        /// Axes that the function works on.
+        expected: usize,
+        /// Axes of the tensor.
+        got: usize,
+    },
+    /// A tensor on the device does not fit another one.
+    #[cfg(feature = "gpu")]
+    #[error("the tensor must have the shape {expected:?}, got {got:?}")]
+    GpuShape {
+        /// The shape that fits.
+        expected: Vec<usize>,
+        /// The shape of the tensor.
+        got: Vec<usize>,
+    },
+    /// The device, or what is recorded for it, refuses.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Gpu(#[from] llm_gpu::GpuError),
 }

@@ -3,6 +3,7 @@
 //! Each function records its kernels into an [`llm_gpu::Recorder`]; nothing runs before it is submitted, and nothing
 //! comes back before a tensor is downloaded. All kernels need core WebGPU only, so they run in browsers.
 
+use llm_gpu::params::Layout;
 use llm_gpu::{Gpu, GpuElement, GpuTensor, Kernel, Snippet};
 
 use crate::PosencError;
@@ -34,6 +35,25 @@ pub const KERNELS: &[&Kernel] = &[
     &sinusoidal::SINUSOIDAL,
     &t5::T5,
     &t5::T5_BACKWARD,
+];
+
+/// The parameter blocks of these kernels, for the test that compares them with the shaders.
+pub const LAYOUTS: &[Layout] = &[
+    alibi::AlibiAtBackwardParams::LAYOUT,
+    alibi::AlibiAtParams::LAYOUT,
+    alibi::AlibiBackwardParams::LAYOUT,
+    alibi::AlibiParams::LAYOUT,
+    diagonals::DiagonalSumsParams::LAYOUT,
+    kerple::KerpleBackwardParams::LAYOUT,
+    kerple::KerpleParams::LAYOUT,
+    learned::LearnedBackwardParams::LAYOUT,
+    learned::LearnedParams::LAYOUT,
+    rope::RopeInplaceParams::LAYOUT,
+    rope::RopeParams::LAYOUT,
+    rope::RopeTableParams::LAYOUT,
+    sinusoidal::SinusoidalParams::LAYOUT,
+    t5::T5BackwardParams::LAYOUT,
+    t5::T5Params::LAYOUT,
 ];
 
 /// Angles as integers: fractions of a turn.

@@ -2,6 +2,8 @@
 
 pub mod alibi;
 mod error;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod kerple;
 pub mod learned;
 pub mod positions;

@@ -70,7 +70,7 @@ pub(super) static ALIBI_BACKWARD: Kernel = Kernel {
     bindings: &[Access::Read, Access::Write],
     params_size: size_of::<AlibiBackwardParams>(),
     constants: &[],
-    needs: Needs::CORE,
+    needs: Needs::CORE.with_workgroup_bytes(256),
 };
 
 pub(super) static ALIBI_AT: Kernel = Kernel {
@@ -90,7 +90,7 @@ pub(super) static ALIBI_AT_BACKWARD: Kernel = Kernel {
     bindings: &[Access::Read, Access::Read, Access::Write],
     params_size: size_of::<AlibiAtBackwardParams>(),
     constants: &[],
-    needs: Needs::CORE,
+    needs: Needs::CORE.with_workgroup_bytes(256),
 };
 
 /// The number of an origin, as `alibi_score.wgsl` has it.
@@ -128,7 +128,6 @@ pub fn bias(
     kv_seq: usize,
     origin: AlibiOrigin,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    recorder.expect_gpu(slopes.gpu())?;
     let [heads] = axes(slopes)?;
     check_lengths(heads, seq, kv_seq)?;
     let y = recorder.output::<f32>(&[heads, seq, kv_seq])?;
@@ -162,7 +161,6 @@ pub fn backward(
     dbias: &GpuTensor<f32>,
     origin: AlibiOrigin,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    recorder.expect_gpu(dbias.gpu())?;
     let [heads, seq, kv_seq] = axes(dbias)?;
     check_lengths(heads, seq, kv_seq)?;
     let dslopes = recorder.output::<f32>(&[heads])?;
@@ -199,8 +197,6 @@ pub fn bias_at(
     key_positions: &GpuTensor<u32>,
     rounding: AlibiRounding,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    recorder.expect_gpu(slopes.gpu())?;
-    recorder.expect_gpu(key_positions.gpu())?;
     let [heads] = axes(slopes)?;
     let [batch, kv_seq] = axes(key_positions)?;
     let y = recorder.output::<f32>(&[batch, heads, 1, kv_seq])?;
@@ -245,8 +241,6 @@ pub fn backward_at(
     dbias: &GpuTensor<f32>,
     key_positions: &GpuTensor<u32>,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    recorder.expect_gpu(dbias.gpu())?;
-    recorder.expect_gpu(key_positions.gpu())?;
     let [batch, heads, seq, kv_seq] = axes(dbias)?;
     expect_shape(key_positions, &[batch, kv_seq])?;
     let dslopes = recorder.output::<f32>(&[heads])?;

@@ -38,7 +38,6 @@ pub(super) fn sums(
     recorder: &mut Recorder,
     dbias: &GpuTensor<f32>,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    recorder.expect_gpu(dbias.gpu())?;
     let [heads, query_len, key_len] = axes(dbias)?;
     let y = recorder.scratch::<f32>(&[heads, count(query_len, key_len)])?;
     let params = DiagonalSumsParams {

@@ -70,8 +70,6 @@ pub fn embed(
     table: &GpuTensor<f32>,
     positions: &GpuTensor<u32>,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    recorder.expect_gpu(table.gpu())?;
-    recorder.expect_gpu(positions.gpu())?;
     let [n_positions, d_model] = axes(table)?;
     let [batch, seq] = axes(positions)?;
     let y = recorder.output::<f32>(&[batch, seq, d_model])?;
@@ -118,8 +116,6 @@ pub fn backward(
     positions: &GpuTensor<u32>,
     n_positions: usize,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    recorder.expect_gpu(dout.gpu())?;
-    recorder.expect_gpu(positions.gpu())?;
     let [batch, seq, d_model] = axes(dout)?;
     expect_shape(positions, &[batch, seq])?;
     let dtable = recorder.output::<f32>(&[n_positions, d_model])?;

@@ -128,7 +128,6 @@ impl GpuRopeTable {
         inv_freq: &ArrayRef1<f64>,
         attention_factor: f64,
     ) -> Result<Self, PosencError> {
-        recorder.expect_gpu(positions.gpu())?;
         for (index, &got) in inv_freq.iter().enumerate() {
             if !got.is_finite() {
                 return Err(PosencError::InvFreq { index, got });
@@ -301,8 +300,6 @@ fn check(
     x: &GpuTensor<f32>,
     table: &GpuRopeTable,
 ) -> Result<Sizes, PosencError> {
-    recorder.expect_gpu(x.gpu())?;
-    recorder.expect_gpu(table.cos.gpu())?;
     let [batch, heads, seq, head_dim] = axes(x)?;
     let (rows, n_planes) = table.dim();
     if rows != seq && Some(rows) != batch.checked_mul(seq) {

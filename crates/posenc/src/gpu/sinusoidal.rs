@@ -50,7 +50,6 @@ pub fn encode(
     positions: &GpuTensor<u32>,
     config: &SinusoidalConfig,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    recorder.expect_gpu(positions.gpu())?;
     let inv_freq = sinusoidal::inv_freq(config)?;
     let y = recorder.output::<f32>(&[positions.len(), config.dim])?;
     let padding_idx = config.padding_idx.and_then(|p| u32::try_from(p).ok());

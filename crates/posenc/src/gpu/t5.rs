@@ -72,7 +72,6 @@ pub fn bias(
     past: usize,
     config: &T5Config,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    recorder.expect_gpu(table.gpu())?;
     let [n_buckets, heads] = axes(table)?;
     if n_buckets != config.n_buckets() {
         return Err(PosencError::T5Table {

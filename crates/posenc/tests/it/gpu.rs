@@ -9,20 +9,12 @@ mod shaders;
 mod sinusoidal;
 mod t5;
 
-use std::sync::OnceLock;
-
 use llm_numerics::testing::{Tolerance, compare};
+use llm_posenc::gpu::llm_gpu::testing::gpu;
 use llm_posenc::gpu::llm_gpu::{Gpu, GpuElement, GpuTensor, Recorder};
 use llm_posenc::PosencError;
 use ndarray::{ArrayD, ArrayRef, Dimension};
 use proptest::prelude::*;
-
-/// One device for all tests of this program, or `None` where they may be skipped.
-fn gpu() -> Option<&'static Gpu> {
-    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
-    GPU.get_or_init(llm_posenc::gpu::llm_gpu::testing::gpu)
-        .as_ref()
-}
 
 /// Records, submits, downloads.
 fn run<T: GpuElement>(

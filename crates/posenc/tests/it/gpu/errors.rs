@@ -2,7 +2,7 @@
 
 use llm_posenc::PosencError;
 use llm_posenc::alibi::AlibiOrigin;
-use llm_posenc::gpu::llm_gpu::GpuError;
+use llm_posenc::gpu::llm_gpu::{Gpu, GpuError, GpuOptions};
 use llm_posenc::gpu::rope::GpuRopeTable;
 use llm_posenc::gpu::{alibi, kerple, learned, rope, t5};
 use llm_posenc::kerple::KerpleKernel;
@@ -19,7 +19,7 @@ fn rope_refuses_what_does_not_fit() {
     let Some(gpu) = gpu() else { return };
     let mut recorder = gpu.recorder();
     let table = RopeTable::from_config(&RopeConfig::new(4, PAIRING), &array![0, 1]).unwrap();
-    let table = GpuRopeTable::upload(gpu, &table).unwrap();
+    let table = GpuRopeTable::upload(&gpu, &table).unwrap();
     let flat = gpu.zeros::<f32>(&[2, 2, 4]).unwrap();
     let error = rope::apply(&mut recorder, &flat, &table, PAIRING).unwrap_err();
     let (expected, got) = (4, 3);
@@ -78,9 +78,7 @@ fn sizes_beyond_the_device_are_errors() {
 #[test]
 fn tensors_of_another_device_are_refused() {
     let Some(gpu) = gpu() else { return };
-    let Some(other) = llm_posenc::gpu::llm_gpu::testing::gpu() else {
-        return;
-    };
+    let other = Gpu::new_blocking(&GpuOptions::default()).unwrap();
     let mut recorder = gpu.recorder();
     let slopes = other.zeros::<f32>(&[2]).unwrap();
     let error = alibi::bias(&mut recorder, &slopes, 2, 2, AlibiOrigin::KeyIndex).unwrap_err();

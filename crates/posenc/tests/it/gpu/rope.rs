@@ -85,39 +85,40 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
-proptest! {
-    #![proptest_config(config())]
-
-    /// Forward, backward, in place, with one table for all or one for each batch row, on any shape.
-    #[test]
-    fn equals_the_reference(case in cases()) {
-        let Some(gpu) = gpu() else { return Ok(()) };
+/// Forward, backward, in place, with one table for all or one for each batch row, on any shape.
+#[test]
+fn equals_the_reference() {
+    let Some(gpu) = gpu() else { return };
+    proptest!(config(), |(case in cases())| {
         let (x, pairing) = (case.x(), case.config.pairing);
-        let table = GpuRopeTable::upload(gpu, &case.table()).unwrap();
+        let table = GpuRopeTable::upload(&gpu, &case.table()).unwrap();
         let device = gpu.upload(&x).unwrap();
-        let got = run(gpu, |r| gpu_rope::apply(r, &device, &table, pairing));
+        let got = run(&gpu, |r| gpu_rope::apply(r, &device, &table, pairing));
         close(&got, &case.want(&x, false), F32)?;
-        let got = run(gpu, |r| gpu_rope::backward(r, &device, &table, pairing));
+        let got = run(&gpu, |r| gpu_rope::backward(r, &device, &table, pairing));
         close(&got, &case.want(&x, true), F32)?;
 
         let inplace = gpu.upload(&x).unwrap();
-        let got = run(gpu, |r| {
+        let got = run(&gpu, |r| {
             gpu_rope::apply_inplace(r, &inplace, &table, pairing)?;
             Ok(inplace.clone())
         });
         close(&got, &case.want(&x, false), F32)?;
         let inplace = gpu.upload(&x).unwrap();
-        let got = run(gpu, |r| {
+        let got = run(&gpu, |r| {
             gpu_rope::backward_inplace(r, &inplace, &table, pairing)?;
             Ok(inplace.clone())
         });
         close(&got, &case.want(&x, true), F32)?;
-    }
+    
+    });
+}
 
-    /// Angles formed on the device, in whole numbers, are those of f64.
-    #[test]
-    fn tables_are_exact_at_any_position(case in cases(), far in 0_u32..1 << 30) {
-        let Some(gpu) = gpu() else { return Ok(()) };
+/// Angles formed on the device, in whole numbers, are those of f64.
+#[test]
+fn tables_are_exact_at_any_position() {
+    let Some(gpu) = gpu() else { return };
+    proptest!(config(), |(case in cases(), far in 0_u32..1 << 30)| {
         let inv_freq = rope::inv_freq(&case.config).unwrap();
         let mut positions: Vec<usize> = case.positions.concat();
         positions.push(far as usize);
@@ -134,7 +135,8 @@ proptest! {
         close(&cos, &want.mapv(|a| case.factor * a.cos()), tolerance)?;
         let sin = table.sin().download_blocking().unwrap();
         close(&sin, &want.mapv(|a| case.factor * a.sin()), tolerance)?;
-    }
+    
+    });
 }
 
 /// Frequencies of more than a turn per token, negative ones and zero fall into one turn.
@@ -162,11 +164,11 @@ fn runs_repeat_bit_by_bit() {
         positions: vec![vec![3, 1, 4, 1, 5]],
         factor: 1.0,
     };
-    let table = GpuRopeTable::upload(gpu, &case.table()).unwrap();
+    let table = GpuRopeTable::upload(&gpu, &case.table()).unwrap();
     let device = gpu.upload(&case.x()).unwrap();
-    let once = run(gpu, |r| gpu_rope::apply(r, &device, &table, case.config.pairing));
+    let once = run(&gpu, |r| gpu_rope::apply(r, &device, &table, case.config.pairing));
     for _ in 0..5 {
-        let again = run(gpu, |r| gpu_rope::apply(r, &device, &table, case.config.pairing));
+        let again = run(&gpu, |r| gpu_rope::apply(r, &device, &table, case.config.pairing));
         assert_eq!(once, again);
     }
 }
@@ -178,9 +180,9 @@ fn nan_stays_in_its_plane() {
     let config = RopeConfig::new(4, RopePairing::HalfSplit);
     let x = ndarray::array![[[[f32::NAN, 1.0, 1.0, 1.0]]]];
     let table = RopeTable::from_config(&config, &ndarray::array![3]).unwrap();
-    let table = GpuRopeTable::upload(gpu, &table).unwrap();
+    let table = GpuRopeTable::upload(&gpu, &table).unwrap();
     let device = gpu.upload(&x).unwrap();
-    let y = run(gpu, |r| gpu_rope::apply(r, &device, &table, config.pairing));
+    let y = run(&gpu, |r| gpu_rope::apply(r, &device, &table, config.pairing));
     let finite: Vec<bool> = y.iter().map(|y| y.is_finite()).collect();
     assert!(finite[1] && finite[3], "{y}");
 }

@@ -1,11 +1,11 @@
 //! The shaders without a driver: they parse, need nothing optional, and agree with the Rust side.
 
-use llm_posenc::gpu::KERNELS;
+use llm_posenc::gpu::{KERNELS, LAYOUTS};
 use llm_posenc::gpu::llm_gpu::testing;
 
 #[test]
 fn every_kernel_is_portable_and_bound_as_declared() {
-    testing::check_kernels(KERNELS);
+    testing::check_kernels(KERNELS, LAYOUTS);
 }
 
 #[test]
