@@ -4,6 +4,7 @@ pub mod alibi;
 mod error;
 pub mod kerple;
 pub mod learned;
+mod memory;
 pub mod positions;
 pub mod reference;
 pub mod rope;
