@@ -93,4 +93,69 @@ pub enum PosencError {
     #[cfg(feature = "gpu")]
     #[error(transparent)]
     Gpu(#[from] llm_gpu::GpuError),
+    // Sinusoidal and learned positions.
+    /// `dim` is too small for its frequencies, or beyond any sensible size.
+    #[error("dim must be in {min}..={max}, got {got}", max = crate::sinusoidal::MAX_DIM)]
+    SinusoidalDim {
+        /// The smallest for which the frequencies exist: 1, or 4 with `IOverHalfDimMinusOne`.
+        min: usize,
+        /// The `dim` of the config.
+        got: usize,
+    },
+    /// The last sine has no cosine, so inner products depend on more than the distance.
+    #[error("dim must be even where inner products are a function of the distance, got {got}")]
+    DecayDim {
+        /// The `dim` of the config.
+        got: usize,
+    },
+    /// A distance is infinite or NaN.
+    #[error("distances must be finite, got {got} at index {index}")]
+    Distance {
+        /// Index into `distances`.
+        index: usize,
+        /// Its value.
+        got: f64,
+    },
+    /// The encoding was made for another width.
+    #[error("x must have d_model = {expected} features, as the encoding has, got {got}")]
+    DModel {
+        /// Features of the encoding or of the table.
+        expected: usize,
+        /// Features of the array to add to.
+        got: usize,
+    },
+    /// There is not one position for each token.
+    #[error("positions must have the shape [batch, seq] = {expected:?}, got {got:?}")]
+    PositionsShape {
+        /// `batch` and `seq` of the tokens.
+        expected: [usize; 2],
+        /// Shape of the positions.
+        got: [usize; 2],
+    },
+    /// A position has no row in the table.
+    #[error("positions must be below n_positions = {n_positions}, got {got} at index {index:?}")]
+    PositionOutsideTable {
+        /// Row of the batch and sequence element.
+        index: [usize; 2],
+        /// Its position.
+        got: usize,
+        /// Rows of the table.
+        n_positions: usize,
+    },
+    /// More tokens should be in the cache than the mask has.
+    #[error("past must be at most kv_seq = {kv_seq}, got {got}")]
+    Past {
+        /// Tokens of the mask.
+        kv_seq: usize,
+        /// What was passed.
+        got: usize,
+    },
+    /// Positions would start below zero, or run out of numbers.
+    #[error("offset or padding_idx must be in {min}..={max}, got {got}", max = isize::MAX)]
+    PositionOffset {
+        /// 1 where padding stands one below the offset, or else 0.
+        min: usize,
+        /// The offset or `padding_idx` of the convention.
+        got: usize,
+    },
 }

@@ -6,6 +6,7 @@ mod error;
 pub mod gpu;
 pub mod kerple;
 pub mod learned;
+mod memory;
 pub mod positions;
 pub mod reference;
 pub mod rope;
