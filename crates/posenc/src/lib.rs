@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod alibi;
+mod diagonals;
 mod error;
 pub mod kerple;
 pub mod learned;
