@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod alibi;
+mod diagonals;
 mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
