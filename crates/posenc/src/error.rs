@@ -55,10 +55,14 @@ pub enum PosencError {
         got: usize,
     },
     /// The table was made for another sequence length.
-    #[error("the table must have one row per sequence element ({expected}), got {got}")]
-    TableSeq {
+    #[error(
+        "the table must have seq = {seq} rows, or one for each of the batch of {batch}, got {got}"
+    )]
+    TableRows {
         /// `seq` of the array to rotate.
-        expected: usize,
+        seq: usize,
+        /// `batch` of the array to rotate.
+        batch: usize,
         /// Rows of the table.
         got: usize,
     },
@@ -69,5 +73,23 @@ pub enum PosencError {
         rows: usize,
         /// Elements in each row.
         columns: usize,
+    },
+
+    // RoPE: tables, scalings, axes, permutation.
+    /// Cosines and sines that are not of each other.
+    #[error("cos and sin must have the same shape, got {cos:?} and {sin:?}")]
+    TableShapes {
+        /// Shape of the cosines.
+        cos: [usize; 2],
+        /// Shape of the sines.
+        sin: [usize; 2],
+    },
+    /// A cosine or sine is infinite or NaN.
+    #[error("cos and sin must be finite, got {got} at index {index:?}")]
+    TableValue {
+        /// Row and plane.
+        index: [usize; 2],
+        /// Its value.
+        got: f32,
     },
 }
