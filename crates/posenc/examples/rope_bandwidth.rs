@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             if case == 0 {
                 copy(&mut copies[round % SETS]);
             } else {
-                for x in &mut sets[round % SETS] {
+                for x in &mut sets[(round + case) % SETS] {
                     let table = tables[case - 1].as_ref().map_err(|error| *error)?;
                     rope::apply_inplace(x, table, pairings[case - 1])?;
                 }

@@ -6,9 +6,25 @@ use crate::PosencError;
 use llm_numerics::Float;
 use rotate::{Direction, turn};
 
+pub mod axes;
+pub mod chatglm;
+mod decay;
+pub mod permute;
+mod reposition;
 mod rotate;
+mod scaling;
+mod storage;
 mod table;
 
+pub use decay::decay;
+pub use reposition::{reposition, reposition_inplace};
+pub use scaling::{
+    LongRopeConfig, RopeFrequencies, RopeScaling, YarnAttention, YarnConfig, YarnDialect,
+    frequencies, length_factor, update_sequence,
+};
+pub use storage::{
+    StorageRounding, apply_stored, apply_stored_inplace, backward_stored, backward_stored_inplace,
+};
 pub use table::RopeTable;
 
 /// The largest `rotary_dim` that [`RopeConfig`] may ask for.
@@ -62,6 +78,18 @@ impl RopeConfig {
     #[must_use]
     pub const fn with_base(mut self, base: f64) -> Self {
         self.base = base;
+        self
+    }
+
+    /// Multiplies the [`base`](Self::base) by `rope_ratio`.
+    ///
+    /// So do the later `ChatGLM3` and GLM-4 checkpoints: base 10 000 and `rope_ratio` 50 for
+    /// 32 768 tokens, 500 for 131 072, 10 000 for a million.
+    ///
+    /// Source: `RotaryEmbedding` in `modeling_chatglm.py` of `THUDM/glm-4-9b-chat-1m`.
+    #[must_use]
+    pub const fn with_rope_ratio(mut self, rope_ratio: f64) -> Self {
+        self.base *= rope_ratio;
         self
     }
 }
@@ -164,7 +192,7 @@ pub fn apply<F: Float>(
     table: &RopeTable,
     pairing: RopePairing,
 ) -> Result<Array4<F>, PosencError> {
-    rotate::into_new(x, table, pairing, Direction::Forward, turn)
+    rotate::into_new(x, F::zero(), table, pairing, Direction::Forward, turn)
 }
 
 /// [`apply`] in place.
@@ -210,7 +238,14 @@ pub fn backward<F: Float>(
     pairing: RopePairing,
 ) -> Result<Array4<F>, PosencError> {
     let turn_back = |x1, x2, cos, sin: f32| turn(x1, x2, cos, -sin);
-    rotate::into_new(dout, table, pairing, Direction::Backward, turn_back)
+    rotate::into_new(
+        dout,
+        F::zero(),
+        table,
+        pairing,
+        Direction::Backward,
+        turn_back,
+    )
 }
 
 /// [`backward`] in place.

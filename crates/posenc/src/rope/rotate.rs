@@ -41,6 +41,16 @@ pub(super) enum Direction {
     Backward,
 }
 
+impl Direction {
+    /// What the sines are multiplied with.
+    pub(super) const fn sign(self) -> f32 {
+        match self {
+            Self::Forward => 1.0,
+            Self::Backward => -1.0,
+        }
+    }
+}
+
 /// What [`into_new`] and [`inplace`] do to one plane: `(x1, x2, cos, sin)` to `(y1, y2)`.
 pub(super) trait Turn<E>: Fn(E, E, f32, f32) -> (E, E) + Copy + Send + Sync {}
 impl<E, T: Fn(E, E, f32, f32) -> (E, E) + Copy + Send + Sync> Turn<E> for T {}
@@ -108,9 +118,10 @@ impl<'a, T> Rotation<'a, T> {
     }
 }
 
-/// Rotates into a new array. `turn` must turn by the negative angle if `direction` is backward.
-pub(super) fn into_new<E: Copy + Default + Send + Sync>(
+/// Rotates into a new array, made of zeros. `turn` must turn by the negative angle if `direction` is backward.
+pub(super) fn into_new<E: Copy + Send + Sync>(
     x: &ArrayRef4<E>,
+    zero: E,
     table: &RopeTable,
     pairing: RopePairing,
     direction: Direction,
@@ -125,13 +136,13 @@ pub(super) fn into_new<E: Copy + Default + Send + Sync>(
         batch * heads * seq
     };
     check_size::<E>(rows, head_dim)?;
-    let mut out = Array4::from_elem(x.dim(), E::default());
+    let mut out = Array4::from_elem(x.dim(), zero);
     run(out.view_mut(), Some(x.view()), &rotation);
     Ok(out)
 }
 
 /// Rotates in place. `turn` must turn by the negative angle if `direction` is backward.
-pub(super) fn inplace<E: Copy + Default + Send + Sync>(
+pub(super) fn inplace<E: Copy + Send + Sync>(
     x: &mut ArrayRef4<E>,
     table: &RopeTable,
     pairing: RopePairing,
@@ -144,7 +155,7 @@ pub(super) fn inplace<E: Copy + Default + Send + Sync>(
 }
 
 /// Cuts the longest of batch, heads and seq into tasks. Elements do not mix, so the cut changes nothing.
-fn run<E: Copy + Default + Send + Sync>(
+fn run<E: Copy + Send + Sync>(
     mut out: ArrayViewMut4<'_, E>,
     source: Option<ArrayView4<'_, E>>,
     rotation: &Rotation<'_, impl Turn<E>>,
@@ -177,7 +188,7 @@ fn run<E: Copy + Default + Send + Sync>(
 
 /// Rotates the rows of a part of the array, whose first batch and sequence element are `first`.
 #[inline(always)]
-fn block<E: Copy + Default>(
+fn block<E: Copy>(
     mut out: ArrayViewMut4<'_, E>,
     source: Option<ArrayView4<'_, E>>,
     first: [usize; 2],
@@ -198,7 +209,7 @@ fn block<E: Copy + Default>(
 
 /// Rotates `[seq, head_dim]` with tables of `[seq, n_planes]`.
 #[inline(always)]
-fn head<E: Copy + Default>(
+fn head<E: Copy>(
     mut out: ArrayViewMut2<'_, E>,
     source: Option<ArrayView2<'_, E>>,
     cos: &[f32],
