@@ -23,6 +23,8 @@ pub(crate) struct Package {
     /// True if its tests, without default features, run without threads and SIMD: nothing that only they need turns
     /// the feature `fast` on again.
     pub(crate) tests_plain: bool,
+    /// True if it has a feature `gpu` of its own, with kernels behind it.
+    pub(crate) has_gpu: bool,
 }
 
 /// Whether a dependency is there only behind a feature.
@@ -146,10 +148,21 @@ fn parse(metadata: &Value) -> Result<Vec<Package>> {
             tests_need,
             has_lib,
             tests_plain,
+            // The feature brings in `llm-gpu` itself; those of crates above only hand on to the crates below.
+            has_gpu: list_of_texts(&package["features"]["gpu"]).any(|part| part == "dep:llm-gpu"),
         });
     }
     packages.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(packages)
+}
+
+/// The texts of a list, or none if there is no list.
+fn list_of_texts(value: &Value) -> impl Iterator<Item = &str> {
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
@@ -189,7 +202,7 @@ mod tests {
                 "manifest_path": format!("/r/crates/{name}/Cargo.toml"),
                 "dependencies": dependencies,
                 "targets": [{ "kind": ["lib"] }],
-                "features": { "fast": [] },
+                "features": { "fast": [], "gpu": ["dep:llm-gpu", "a/gpu"], },
             })
         };
         json!({
@@ -215,6 +228,7 @@ mod tests {
         assert_eq!(packages[0].tests_need, BTreeSet::from(["c".to_owned()]));
         assert!(!packages[0].tests_plain); // `c` comes with its default features
         assert!(packages[1].tests_plain);
+        assert!(packages[0].has_gpu);
     }
 
     #[test]

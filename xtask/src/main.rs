@@ -8,6 +8,7 @@ mod cargo;
 mod check;
 mod command;
 mod deps;
+mod gpu;
 mod mutants;
 mod new_crate;
 mod test;
@@ -44,6 +45,8 @@ enum Verb {
     TinyModel(tiny_model::Args),
     /// Checks or regenerates the test vectors
     Vectors(vectors::Args),
+    /// Runs the tests of compute shaders, lane by lane
+    Gpu(gpu::Args),
     /// Breaks a crate's fast path on purpose, many times, to see that its tests notice
     Mutants(mutants::Args),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::NewCrate(args) => new_crate::run(&args),
         Verb::TinyModel(args) => tiny_model::run(&args),
         Verb::Vectors(args) => vectors::run(&args),
+        Verb::Gpu(args) => gpu::run(&args),
         Verb::Mutants(args) => mutants::run(&args),
     };
     match outcome {

@@ -38,7 +38,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.test_args.is_empty() {
         command.arg("--").args(&args.test_args);
     }
-    command::run(&mut command)
+    let skips = std::env::temp_dir().join(format!("llm-gpu-skips-{}", std::process::id()));
+    command.env("LLM_GPU_SKIPS", &skips);
+    let outcome = command::run(&mut command);
+    if let Some(notice) = notice(&std::fs::read_to_string(&skips).unwrap_or_default()) {
+        eprintln!("{notice}");
+    }
+    // It is not there if nothing was skipped.
+    let _ = std::fs::remove_file(&skips);
+    outcome
+}
+
+/// What to say loudly about the tests that did not run, one to a line.
+fn notice(skipped: &str) -> Option<String> {
+    let n = skipped.lines().count();
+    let reason = skipped.lines().next()?.rsplit(": ").next()?;
+    Some(format!(
+        "\n!! {n} GPU TESTS WERE SKIPPED ({reason}).\n\
+         !! A green result says nothing about the shaders. With LLM_GPU=require it would have failed.\n"
+    ))
 }
 
 /// The whole workspace, as `check` runs it.
@@ -123,6 +141,13 @@ mod tests {
         let args = parse(&["--release", "--package=ffn", "--lib"]);
         assert_eq!(args.packages, ["ffn"]);
         assert_eq!(args.cargo_args, ["--release", "--lib"]);
+    }
+
+    #[test]
+    fn skipped_tests_are_counted_and_the_reason_is_said() {
+        assert_eq!(notice(""), None);
+        let notice = notice("a::b: LLM_GPU=off\nc: LLM_GPU=off\n").unwrap();
+        assert!(notice.contains("!! 2 GPU TESTS WERE SKIPPED (LLM_GPU=off)"));
     }
 
     #[test]

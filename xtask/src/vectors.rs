@@ -229,6 +229,7 @@ mod tests {
             tests_need: BTreeSet::new(),
             has_lib: true,
             tests_plain: true,
+            has_gpu: false,
         };
         assert_eq!(script(&package), "xtask/vectors/chat_format.py");
     }
