@@ -1,4 +1,4 @@
-//! Laws of `ALiBi`, over the documented domain.
+//! Laws of ALiBi, over the documented domain.
 
 use llm_numerics::softmax;
 use llm_numerics::testing::{Tolerance, assert_close};
