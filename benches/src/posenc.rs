@@ -80,7 +80,11 @@ impl Rope {
             Pass::Forward => "",
             Pass::Backward => " backward",
         };
-        let place = if self.in_place { "in place" } else { "new array" };
+        let place = if self.in_place {
+            "in place"
+        } else {
+            "new array"
+        };
         Plan {
             name: format!(
                 "rope{pass} {pairing} {place}, q {:?} and k {:?}",
@@ -111,7 +115,10 @@ impl Rope {
 
         let bytes = 2 * size_of::<f32>() * (q.len() + k.len());
         let sets = setup.sets(bytes / 2);
-        #[cfg_attr(not(feature = "peers"), allow(unused_mut, reason = "candle comes with the feature"))]
+        #[cfg_attr(
+            not(feature = "peers"),
+            allow(unused_mut, reason = "candle comes with the feature")
+        )]
         let mut peers = self.python(setup, [&q, &k], &table, sets, &results)?;
         #[cfg(feature = "peers")]
         if setup.python.is_some() && self.pass == Pass::Forward {

@@ -2,9 +2,11 @@
 //!
 //! Needs a Rust toolchain and nothing else.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result};
 
-use crate::{cargo, command};
+use crate::{bench, cargo, command};
 
 /// Arguments of the verb.
 #[derive(Debug, Default, clap::Args)]
@@ -24,21 +26,35 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = cargo::root();
     let args = sorted(args)?;
+    if args.packages.is_empty() {
+        let others = ["--workspace", "--exclude", bench::PACKAGE];
+        command::run(with(
+            command::cargo(&root)
+                .arg("test")
+                .args(others)
+                .arg("--all-features"),
+            &args,
+        ))?;
+        // On its own: its feature would bring along another framework, for nothing that is tested here.
+        let benches = ["test", "--package", bench::PACKAGE];
+        return command::run(with(command::cargo(&root).args(benches), &args));
+    }
     let mut command = command::cargo(&root);
     command.arg("test");
-    if args.packages.is_empty() {
-        command.arg("--workspace");
-    } else {
-        let packages = cargo::packages(&root)?;
-        for name in &args.packages {
-            command.args(["--package", &cargo::find(&packages, name)?.name]);
-        }
+    let packages = cargo::packages(&root)?;
+    for name in &args.packages {
+        command.args(["--package", &cargo::find(&packages, name)?.name]);
     }
-    command.arg("--all-features").args(&args.cargo_args);
+    command::run(with(command.arg("--all-features"), &args))
+}
+
+/// The command with the arguments for cargo and for the test programs.
+fn with<'a>(command: &'a mut Command, args: &Args) -> &'a mut Command {
+    command.args(&args.cargo_args);
     if !args.test_args.is_empty() {
         command.arg("--").args(&args.test_args);
     }
-    command::run(&mut command)
+    command
 }
 
 /// The whole workspace, as `check` runs it.
