@@ -49,8 +49,22 @@ pub(crate) struct Peer {
 pub(crate) struct Plan {
     /// Unique in its crate: op, dialect, shapes.
     pub(crate) name: String,
-    pub(crate) build: Box<dyn Fn(&Setup) -> Result<Case>>,
+    /// What the figures must reach.
+    pub(crate) bars: Bars,
+    pub(crate) build: Build,
 }
+
+/// What the figures of a case must reach, where something is asked of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bars {
+    /// Share of the limit.
+    pub(crate) of_limit: Option<f64>,
+    /// How many times as long these libraries must take.
+    pub(crate) peers: &'static [(&'static str, f64)],
+}
+
+/// Allocates, compares the results of all contenders, and hands them over.
+pub(crate) type Build = Box<dyn Fn(&Setup) -> Result<Case>>;
 
 /// What a plan may use to build its case.
 pub(crate) struct Setup {

@@ -23,7 +23,10 @@ use crate::peers::Python;
 use crate::table::{PeerTime, Row, scaled, time};
 
 /// The crates with cases, without `llm-`.
-const CRATES: [(&str, fn() -> Vec<Plan>); 1] = [("posenc", posenc::plans)];
+const CRATES: [(&str, Plans); 1] = [("posenc", posenc::plans)];
+
+/// A crate's list of cases.
+type Plans = fn() -> Vec<Plan>;
 
 /// What to assume where the system does not say how large its cache is.
 const UNKNOWN_CACHE: usize = 64 << 20;
@@ -39,6 +42,9 @@ struct Args {
     /// Samples of each contender
     #[arg(long, default_value_t = 15)]
     rounds: usize,
+    /// Fail if a figure misses what is asked of it
+    #[arg(long)]
+    strict: bool,
     /// Write every sample to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -80,7 +86,7 @@ fn main() -> Result<()> {
         scaled(product, "FLOP"),
     );
 
-    let mut rows = Vec::new();
+    let (mut rows, mut judged) = (Vec::new(), Vec::new());
     for (package, plan) in plans {
         let row = timed(package, &plan, &setup, &mut limits, args.rounds)
             .with_context(|| format!("{package} {}", plan.name))?;
@@ -90,9 +96,13 @@ fn main() -> Result<()> {
             time(row.ours.median()),
             100.0 * row.fraction()
         );
+        judged.extend(row.judged(plan.bars));
         rows.push(row);
     }
     println!("\n{}", table::markdown(&rows));
+    for bar in &judged {
+        println!("{} {}", if bar.reached { "✓" } else { "✗" }, bar.line);
+    }
     if let Some(file) = &args.json {
         let report = json!({
             "threads": threads,
@@ -104,6 +114,10 @@ fn main() -> Result<()> {
         });
         std::fs::write(file, format!("{report:#}\n"))
             .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let missed = judged.iter().filter(|bar| !bar.reached).count();
+    if args.strict && missed > 0 {
+        bail!("{missed} of {} bars are missed", judged.len());
     }
     Ok(())
 }

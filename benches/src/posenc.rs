@@ -6,7 +6,7 @@ use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
 use ndarray::{Array1, Array2, Array4};
 use serde_json::json;
 
-use crate::case::{Case, Peer, Plan, Setup, Work, agree};
+use crate::case::{Bars, Case, Peer, Plan, Setup, Work, agree};
 use crate::measure::{Calls, Contender};
 use crate::peers::Input;
 
@@ -38,17 +38,26 @@ pub(crate) fn plans() -> Vec<Plan> {
         in_place: false,
         ..prefill
     };
-    [
-        prefill,
-        interleaved,
+    // A whole prompt in place is where main memory decides; what else there is has no bar.
+    let bars = Bars {
+        of_limit: Some(0.7),
+        peers: &[("candle", 5.0), ("transformers", 10.0)],
+    };
+    let asked = [prefill, interleaved].map(|rope| rope.plan(bars));
+    let others = [
         new_array,
         backward(prefill),
         backward(interleaved),
         decode(prefill),
         decode(interleaved),
-    ]
-    .map(Rope::plan)
-    .into()
+    ];
+    let others = others.map(|rope| rope.plan(Bars::default()));
+    asked.into_iter().chain(others).collect()
+}
+
+/// `1×32×2048×128`
+fn shape(shape: [usize; 4]) -> String {
+    shape.map(|n| n.to_string()).join("×")
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -71,7 +80,7 @@ struct Rope {
 }
 
 impl Rope {
-    fn plan(self) -> Plan {
+    fn plan(self, bars: Bars) -> Plan {
         let pairing = match self.pairing {
             RopePairing::Interleaved => "interleaved",
             _ => "half-split",
@@ -87,9 +96,11 @@ impl Rope {
         };
         Plan {
             name: format!(
-                "rope{pass} {pairing} {place}, q {:?} and k {:?}",
-                self.q, self.k
+                "rope{pass} {pairing} {place}, q {}, k {}",
+                shape(self.q),
+                shape(self.k)
             ),
+            bars,
             build: Box::new(move |setup| self.build(setup)),
         }
     }

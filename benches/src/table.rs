@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::case::Work;
+use crate::case::{Bars, Work};
 use crate::measure::Samples;
 
 /// A case that was timed.
@@ -18,6 +18,12 @@ pub(crate) struct Row {
     pub(crate) peers: Vec<PeerTime>,
 }
 
+/// Whether a figure reached what is asked of it.
+pub(crate) struct Judged {
+    pub(crate) reached: bool,
+    pub(crate) line: String,
+}
+
 /// What a peer took.
 pub(crate) struct PeerTime {
     pub(crate) library: String,
@@ -29,6 +35,38 @@ impl Row {
     /// Our share of the limit; 1 is all that the machine has.
     pub(crate) fn fraction(&self) -> f64 {
         self.limit.ratio_to(&self.ours)
+    }
+
+    /// One line for each bar: reached or missed, by how much.
+    pub(crate) fn judged(&self, bars: Bars) -> Vec<Judged> {
+        let mut judged = Vec::new();
+        if let Some(bar) = bars.of_limit {
+            let fraction = self.fraction();
+            judged.push(Judged {
+                reached: fraction >= bar,
+                line: format!(
+                    "{} {}: {:.0} % of the limit, asked are {:.0} %",
+                    self.package,
+                    self.case,
+                    100.0 * fraction,
+                    100.0 * bar
+                ),
+            });
+        }
+        for (library, bar) in bars.peers {
+            let Some(peer) = self.peers.iter().find(|peer| peer.library == *library) else {
+                continue; // not asked for in this run
+            };
+            let ratio = peer.time.ratio_to(&self.ours);
+            judged.push(Judged {
+                reached: ratio >= *bar,
+                line: format!(
+                    "{} {}: {library} takes {ratio:.1} times as long, asked are {bar:.1}",
+                    self.package, self.case
+                ),
+            });
+        }
+        judged
     }
 
     fn json(&self) -> Value {
@@ -226,6 +264,22 @@ mod tests {
             ]
         );
         assert!(got.lines().nth(3).unwrap().contains("–"), "{got}");
+    }
+
+    #[test]
+    fn bars_are_reached_or_missed() {
+        let row = row("a", vec![peer("torch", 0.05)]); // 80 % of the limit, 5 times
+        let judged = |of_limit, peers| {
+            let judged = row.judged(Bars { of_limit, peers });
+            judged
+                .iter()
+                .map(|judged| judged.reached)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(judged(Some(0.7), &[("torch", 4.9)]), [true, true]);
+        assert_eq!(judged(Some(0.81), &[("torch", 5.1)]), [false, false]);
+        assert_eq!(judged(Some(f64::NAN), &[]), [false]);
+        assert_eq!(judged(None, &[("candle", 2.0)]), [true; 0]);
     }
 
     #[test]

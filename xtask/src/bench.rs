@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// Also time other libraries: candle, and those in Python, whose environment is made if it is missing
     #[arg(long)]
     peers: bool,
+    /// Fail if a figure misses what is asked of it; only on a machine that has nothing else to do
+    #[arg(long)]
+    strict: bool,
     /// Write every sample to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -61,6 +64,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     command.arg("--");
     command.args(package);
     command.args(["--rounds", &args.rounds.to_string()]);
+    if args.strict {
+        command.arg("--strict");
+    }
     if let Some(case) = &args.case {
         command.args(["--case", case]);
     }
