@@ -35,6 +35,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 .arg("--all-features"),
             &args,
         ))?;
+        if selects_targets(&args) {
+            return Ok(());
+        }
         // On its own: its feature would bring along another framework, for nothing that is tested here.
         let benches = ["test", "--package", bench::PACKAGE];
         return command::run(with(command::cargo(&root).args(benches), &args));
@@ -46,6 +49,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         command.args(["--package", &cargo::find(&packages, name)?.name]);
     }
     command::run(with(command.arg("--all-features"), &args))
+}
+
+/// True if a flag picks kinds of targets (`--lib`, `--test it`), of which the benches may have none: an error for cargo.
+fn selects_targets(args: &Args) -> bool {
+    args.cargo_args
+        .iter()
+        .any(|arg| arg.starts_with("--") && arg != "--release")
 }
 
 /// The command with the arguments for cargo and for the test programs.
@@ -139,6 +149,14 @@ mod tests {
         let args = parse(&["--release", "--package=ffn", "--lib"]);
         assert_eq!(args.packages, ["ffn"]);
         assert_eq!(args.cargo_args, ["--release", "--lib"]);
+    }
+
+    #[test]
+    fn a_filter_runs_in_the_benches_too_but_a_kind_of_target_does_not() {
+        assert!(!selects_targets(&parse(&["rope", "--release"])));
+        assert!(!selects_targets(&parse(&["--", "--nocapture"])));
+        assert!(selects_targets(&parse(&["--lib"])));
+        assert!(selects_targets(&parse(&["--test", "it"])));
     }
 
     #[test]
