@@ -18,6 +18,8 @@ pub(crate) struct Package {
     pub(crate) needs: BTreeMap<String, Optional>,
     /// Members that only its tests, examples and benches depend on.
     pub(crate) tests_need: BTreeSet<String>,
+    /// Names of its features.
+    pub(crate) features: BTreeSet<String>,
     /// True if there is a library target.
     pub(crate) has_lib: bool,
     /// True if its tests, without default features, run without threads and SIMD: nothing that only they need turns
@@ -141,7 +143,9 @@ fn parse(metadata: &Value) -> Result<Vec<Package>> {
                 .iter()
                 .filter(|dependency| dependency["kind"] == "dev" && !dependency["path"].is_null())
                 .all(|dependency| dependency["uses_default_features"] == false);
+        let features = package["features"].as_object();
         packages.push(Package {
+            features: features.map_or_else(BTreeSet::new, |map| map.keys().cloned().collect()),
             name: name.to_owned(),
             folder: folder.to_owned(),
             needs,
@@ -209,6 +213,12 @@ mod tests {
             "workspace_root": "/r",
             "packages": [package("b", &[]), package("a", dependencies), package("c", &[])],
         })
+    }
+
+    #[test]
+    fn features_are_listed() {
+        let packages = parse(&metadata(&[])).unwrap();
+        assert_eq!(packages[0].features, BTreeSet::from(["fast".to_owned()]));
     }
 
     #[test]

@@ -4,18 +4,22 @@
 //! Exit code 1: something is wrong with the tree. Exit code 2: the command line was not understood.
 
 mod architecture;
+mod bench;
 mod cargo;
 mod check;
 mod command;
 mod deps;
 mod gpu;
+mod fuzz;
 mod mutants;
 mod new_crate;
+mod python;
 mod test;
 mod tidy;
 mod tiny_model;
 mod tree;
 mod vectors;
+mod wasm;
 
 use std::process::ExitCode;
 
@@ -38,7 +42,7 @@ enum Verb {
     /// Finds what reviewers forget: missing files, stray words, stale tables
     Tidy,
     /// Compares the crates' dependencies with the table in ARCHITECTURE.md
-    Deps,
+    Deps(deps::Args),
     /// Writes the skeleton of a new method crate
     NewCrate(new_crate::Args),
     /// Trains or evaluates the embedded model
@@ -47,6 +51,12 @@ enum Verb {
     Vectors(vectors::Args),
     /// Runs the tests of compute shaders, lane by lane
     Gpu(gpu::Args),
+    /// Times the crates beside the limit of the machine, and beside other libraries
+    Bench(bench::Args),
+    /// Feeds constructors with anything (needs the nightly toolchain and cargo-fuzz)
+    Fuzz(fuzz::Args),
+    /// Builds the crates for WebAssembly, with each set of features
+    Wasm(wasm::Args),
     /// Breaks a crate's fast path on purpose, many times, to see that its tests notice
     Mutants(mutants::Args),
 }
@@ -56,11 +66,14 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Tidy => tidy::run(),
-        Verb::Deps => deps::run(),
+        Verb::Deps(args) => deps::run(&args),
         Verb::NewCrate(args) => new_crate::run(&args),
         Verb::TinyModel(args) => tiny_model::run(&args),
         Verb::Vectors(args) => vectors::run(&args),
         Verb::Gpu(args) => gpu::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::Wasm(args) => wasm::run(&args),
         Verb::Mutants(args) => mutants::run(&args),
     };
     match outcome {
