@@ -4,6 +4,7 @@
 //! Exit code 1: something is wrong with the tree. Exit code 2: the command line was not understood.
 
 mod architecture;
+mod browser;
 mod cargo;
 mod check;
 mod command;
@@ -15,6 +16,7 @@ mod tidy;
 mod tiny_model;
 mod tree;
 mod vectors;
+mod widgets;
 
 use std::process::ExitCode;
 
@@ -46,6 +48,8 @@ enum Verb {
     Vectors(vectors::Args),
     /// Breaks a crate's fast path on purpose, many times, to see that its tests notice
     Mutants(mutants::Args),
+    /// Builds the live figures of the book and compares them with the native functions in a headless Chromium
+    Widgets,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Verb::TinyModel(args) => tiny_model::run(&args),
         Verb::Vectors(args) => vectors::run(&args),
         Verb::Mutants(args) => mutants::run(&args),
+        Verb::Widgets => widgets::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,6 +22,9 @@ pub fn bindgen(wasm: &Path, out: &Path) -> Result<Vec<(String, u64)>> {
         .input_path(wasm)
         .web(true)?
         .typescript(false)
+        .omit_default_module_path(false)
+        .remove_name_section(true)
+        .remove_producers_section(true)
         .generate(out)
         .with_context(|| format!("cannot make a module of {}", wasm.display()))?;
     [format!("{name}.js"), format!("{name}_bg.wasm")]

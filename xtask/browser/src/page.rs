@@ -61,6 +61,9 @@ pub fn open(root: &Path, pages: &[String], options: &Options) -> Result<Vec<Valu
         .collect()
 }
 
+/// A pause in which a page's own tasks run.
+const MOMENT: &str = "await new Promise((resolve) => setTimeout(resolve, 100));";
+
 fn visit(chromium: &mut Chromium, origin: &str, url: &str, options: &Options) -> Result<Value> {
     let target = chromium.call("", "Target.createTarget", &json!({ "url": "about:blank" }))?;
     let target_id = &target["targetId"];
@@ -129,16 +132,23 @@ fn work(
     Ok(value)
 }
 
-/// Waits until the page has loaded and each of its requests is answered.
+/// Waits until the page has loaded, each of its requests is answered, and no new one comes for a moment: a script
+/// may import another when it has run.
 fn settle(chromium: &mut Chromium, session: &str, watch: &mut Watch) -> Result<()> {
-    see_all(chromium, session, watch);
-    while !watch.is_settled() {
-        let event = chromium.event("end of the page's requests")?;
-        if event.session == session {
-            watch.see(&event);
+    loop {
+        while !watch.is_settled() {
+            let event = chromium.event("end of the page's requests")?;
+            if event.session == session {
+                watch.see(&event);
+            }
+        }
+        let before = watch.n_requests;
+        evaluate(chromium, session, MOMENT)?;
+        see_all(chromium, session, watch);
+        if watch.is_settled() && watch.n_requests == before {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 fn see_all(chromium: &mut Chromium, session: &str, watch: &mut Watch) {

@@ -12,6 +12,8 @@ pub(crate) struct Watch {
     origin: String,
     pending: BTreeMap<String, String>,
     pub(crate) loaded: bool,
+    /// How many requests there were, answered or not.
+    pub(crate) n_requests: usize,
     pub(crate) faults: Vec<String>,
     /// What the page logged that is no fault.
     pub(crate) notes: Vec<String>,
@@ -24,6 +26,7 @@ impl Watch {
             origin: origin.to_owned(),
             pending: BTreeMap::new(),
             loaded: false,
+            n_requests: 0,
             faults: Vec::new(),
             notes: Vec::new(),
         }
@@ -74,6 +77,7 @@ impl Watch {
                     self.faults
                         .push(format!("request to another server: {url}"));
                 }
+                self.n_requests += 1;
                 self.pending
                     .insert(text(&params["requestId"]).to_owned(), url.to_owned());
             }

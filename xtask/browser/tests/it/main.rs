@@ -48,6 +48,17 @@ fn the_value_of_the_script_comes_back() {
 }
 
 #[test]
+fn a_picture_waits_for_what_scripts_ask_for_later() {
+    let Some(folder) = folder("<script>import('./a.js').then(() => import('./b.js'))</script>")
+    else {
+        return;
+    };
+    std::fs::write(folder.path().join("a.js"), "").unwrap();
+    std::fs::write(folder.path().join("b.js"), "globalThis.ready = 1;").unwrap();
+    assert_eq!(run(folder.path(), &script("return ready;")).unwrap(), 1);
+}
+
+#[test]
 fn several_pages_have_a_value_each() {
     let Some(folder) = folder("") else { return };
     let pages = ["index.html?a", "?b", "/index.html?c"].map(str::to_owned);
