@@ -9,6 +9,7 @@ mod cargo;
 mod check;
 mod command;
 mod deps;
+mod gpu_browser;
 mod mutants;
 mod new_crate;
 mod test;
@@ -48,6 +49,8 @@ enum Verb {
     Vectors(vectors::Args),
     /// Breaks a crate's fast path on purpose, many times, to see that its tests notice
     Mutants(mutants::Args),
+    /// Compiles every portable kernel in a headless Chromium and runs a parity test there
+    GpuBrowser,
     /// Builds the live figures of the book and compares them with the native functions in a headless Chromium
     Widgets,
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::TinyModel(args) => tiny_model::run(&args),
         Verb::Vectors(args) => vectors::run(&args),
         Verb::Mutants(args) => mutants::run(&args),
+        Verb::GpuBrowser => gpu_browser::run(),
         Verb::Widgets => widgets::run(),
     };
     match outcome {
