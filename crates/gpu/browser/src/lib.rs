@@ -17,7 +17,7 @@ use llm_gpu::{Gpu, GpuOptions, Kernel, Target};
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 /// Every kernel there is, by crate. A crate with kernels adds a line.
-const CRATES: &[(&str, &[&Kernel])] = &[("llm-gpu", &[&kernels::SCALE])];
+const CRATES: &[(&str, &[&Kernel])] = &[("llm-gpu", kernels::KERNELS)];
 
 /// A kernel as the browser gets it.
 #[wasm_bindgen(getter_with_clone)]
