@@ -5,12 +5,14 @@
 
 mod architecture;
 mod bench;
+mod browser;
 mod cargo;
 mod check;
 mod command;
 mod deps;
 mod gpu;
 mod fuzz;
+mod gpu_browser;
 mod mutants;
 mod new_crate;
 mod python;
@@ -20,6 +22,7 @@ mod tiny_model;
 mod tree;
 mod vectors;
 mod wasm;
+mod widgets;
 
 use std::process::ExitCode;
 
@@ -59,6 +62,10 @@ enum Verb {
     Wasm(wasm::Args),
     /// Breaks a crate's fast path on purpose, many times, to see that its tests notice
     Mutants(mutants::Args),
+    /// Compiles every portable kernel in a headless Chromium and runs a parity test there
+    GpuBrowser,
+    /// Builds the live figures of the book and compares them with the native functions in a headless Chromium
+    Widgets,
 }
 
 fn main() -> ExitCode {
@@ -75,6 +82,8 @@ fn main() -> ExitCode {
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Wasm(args) => wasm::run(&args),
         Verb::Mutants(args) => mutants::run(&args),
+        Verb::GpuBrowser => gpu_browser::run(),
+        Verb::Widgets => widgets::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
