@@ -4,10 +4,10 @@
 pub(crate) type Rgb = [u8; 3];
 
 /// Lines of one figure, in this order. Their brightness lies between that of both papers.
-pub(crate) const SERIES: [&str; 4] = ["#2f86c9", "#d9730d", "#8a63c9", "#1d9a74"];
+pub(crate) const SERIES: [&str; 4] = ["#3399cc", "#cc7014", "#8736d9", "#f21861"];
 
 /// What must catch the eye.
-pub(crate) const ALARM: &str = "#d9480f";
+pub(crate) const ALARM: &str = SERIES[3];
 
 /// From a share to a color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ mod tests {
     fn lines_stand_out_on_both_papers() {
         // WCAG 2.1, 1.4.11: graphical objects need a contrast of 3.
         for theme in [Theme::Light, Theme::Dark] {
-            for color in SERIES.into_iter().chain([ALARM]) {
+            for color in SERIES {
                 let contrast = contrast(rgb(color), rgb(theme.paper()));
                 assert!(contrast >= 3.0, "{color} on {theme:?}: {contrast:.2}");
             }
@@ -183,13 +183,13 @@ mod tests {
 
     #[test]
     fn lines_can_be_told_apart_with_fewer_cones() {
-        // A difference of 2.3 is just noticeable side by side; thin lines apart from each other need several times that.
+        // A difference of 2.3 is just noticeable between areas side by side; thin lines need many times that.
         for (eye, matrix) in EYES {
             for (i, a) in SERIES.iter().enumerate() {
                 for b in &SERIES[..i] {
                     let [a_seen, b_seen] = [a, b].map(|color| lab(seen(rgb(color), matrix)));
                     let distance = distance(a_seen, b_seen);
-                    assert!(distance >= 12.0, "{eye}: {a} and {b}: {distance:.1}");
+                    assert!(distance >= 25.0, "{eye}: {a} and {b}: {distance:.1}");
                 }
             }
         }
@@ -203,7 +203,7 @@ mod tests {
                     [0.0, 0.5, 1.0].map(|share| lab(seen(map.color(share), matrix)));
                 for (a, b) in [(low, middle), (middle, high), (low, high)] {
                     let distance = distance(a, b);
-                    assert!(distance >= 12.0, "{eye}: {map:?}: {distance:.1}");
+                    assert!(distance >= 25.0, "{eye}: {map:?}: {distance:.1}");
                 }
             }
         }

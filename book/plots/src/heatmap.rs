@@ -78,7 +78,7 @@ pub(crate) fn color_bar(
         canvas.text((end + 7.0, y), Anchor::Start, &axes::signed(tick), "");
     }
     canvas.text(
-        (place.x + place.width / 2.0, place.y - 10.0),
+        (place.x + place.width / 2.0, place.y - 14.0),
         Anchor::Middle,
         label,
         "",

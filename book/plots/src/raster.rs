@@ -69,3 +69,93 @@ impl Figure {
             .map_err(|error| PlotError::Raster(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use resvg::usvg::{Group, Node, Rect, Text};
+
+    use super::*;
+    use crate::FIGURES;
+
+    fn collect<'a>(group: &'a Group, texts: &mut Vec<&'a Text>) {
+        for node in group.children() {
+            match node {
+                Node::Group(group) => collect(group, texts),
+                Node::Text(text) => texts.push(text),
+                _ => {}
+            }
+        }
+    }
+
+    fn with_texts(check: impl Fn(&Figure, &[&Text])) {
+        for entry in &FIGURES {
+            let figure = (entry.draw)().unwrap();
+            let options = Options {
+                fontdb: Arc::clone(&FONTS),
+                ..Options::default()
+            };
+            let tree = Tree::from_str(&figure.svg_in(Theme::Light), &options).unwrap();
+            let mut texts = Vec::new();
+            collect(tree.root(), &mut texts);
+            assert!(texts.len() > 10, "{}", entry.name);
+            check(&figure, &texts);
+        }
+    }
+
+    fn words(text: &Text) -> String {
+        text.chunks().iter().map(|chunk| chunk.text()).collect()
+    }
+
+    #[test]
+    fn the_font_has_every_character() {
+        with_texts(|figure, texts| {
+            for text in texts {
+                let glyphs: Vec<_> = text
+                    .layouted()
+                    .iter()
+                    .flat_map(|span| &span.positioned_glyphs)
+                    .collect();
+                assert_eq!(glyphs.len(), words(text).chars().count());
+                for glyph in glyphs {
+                    // Number 0 is the box for what a font lacks.
+                    assert_ne!(glyph.id.0, 0, "{}: {}", figure.name(), glyph.text);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn texts_are_inside_and_do_not_touch() {
+        let overlap = |a: Rect, b: Rect| {
+            a.left() < b.right()
+                && b.left() < a.right()
+                && a.top() < b.bottom()
+                && b.top() < a.bottom()
+        };
+        with_texts(|figure, texts| {
+            let (width, height) = figure.size();
+            for (index, text) in texts.iter().enumerate() {
+                let place = text.abs_bounding_box();
+                // A little air: fonts of other systems may be wider.
+                assert!(
+                    place.left() >= 2.0
+                        && place.top() >= 2.0
+                        && place.right() <= width as f32 - 2.0
+                        && place.bottom() <= height as f32 - 2.0,
+                    "{}: {} at {place:?}",
+                    figure.name(),
+                    words(text)
+                );
+                for other in &texts[..index] {
+                    assert!(
+                        !overlap(place, other.abs_bounding_box()),
+                        "{}: {} on {}",
+                        figure.name(),
+                        words(text),
+                        words(other)
+                    );
+                }
+            }
+        });
+    }
+}

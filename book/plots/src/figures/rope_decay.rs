@@ -1,5 +1,8 @@
 //! The long-range decay of rotary embeddings.
 
+use llm_posenc::rope::{self, RopeConfig, RopePairing};
+use ndarray::Array1;
+
 use crate::axes::{self, Place, Scale};
 use crate::canvas::Canvas;
 use crate::color::SERIES;
@@ -47,7 +50,8 @@ pub fn rope_decay() -> Result<Figure, PlotError> {
     let label = "mean size of partial sums |S|";
     axes::left(&mut canvas, place, up, &y_ticks, label, 40.0);
 
-    let curve = temporary();
+    let inv_freq = rope::inv_freq(&RopeConfig::new(DIM, RopePairing::Interleaved))?;
+    let curve = rope::decay(&inv_freq, &(0..N_DISTANCES).collect::<Array1<usize>>())?;
     let mut points = Vec::with_capacity(curve.len());
     for (distance, &size) in curve.iter().enumerate() {
         let size = finite(size, "a mean of partial sums")?;
@@ -56,20 +60,4 @@ pub fn rope_decay() -> Result<Figure, PlotError> {
     let style = format!("stroke=\"{}\" stroke-width=\"2\"", SERIES[0]);
     canvas.polyline(&points, &style);
     Ok(Figure::new(&ENTRY, 720, 400, canvas))
-}
-
-fn temporary() -> Vec<f64> {
-    (0..N_DISTANCES)
-        .map(|x| {
-            let mut sum = 0.0;
-            let (mut re, mut im) = (0.0f64, 0.0f64);
-            for j in 0..DIM / 2 {
-                sum += re.hypot(im);
-                let a = x as f64 * 10000f64.powf(-2.0 * j as f64 / DIM as f64);
-                re += a.cos();
-                im += a.sin();
-            }
-            sum / 64.0
-        })
-        .collect()
 }
