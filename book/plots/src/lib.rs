@@ -7,7 +7,6 @@ mod error;
 mod figure;
 mod figures;
 mod heatmap;
-mod temp;
 #[cfg(feature = "png")]
 mod raster;
 

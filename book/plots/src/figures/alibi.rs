@@ -1,6 +1,6 @@
 //! The distance matrix of ALiBi, and what the slope of each head makes of it.
 
-use crate::temp::alibi::{self as method, AlibiOrigin};
+use llm_posenc::alibi::{self as method, AlibiOrigin};
 use ndarray::{ArrayView2, Axis};
 
 use crate::axes::{self, Place, Scale};

@@ -1,6 +1,8 @@
 //! Positions in bfloat16: neighbors become the same number.
 
 use half::bf16;
+use llm_posenc::positions;
+use ndarray::Array1;
 
 use crate::axes::{self, Place, Scale};
 use crate::canvas::{Anchor, Canvas};
@@ -96,7 +98,11 @@ fn steps(first: usize, end: usize) -> Result<Vec<Step>, PlotError> {
 
 /// The positions from `first` to before `end` as bfloat16 has them.
 fn in_bf16(first: usize, end: usize) -> Result<Vec<f64>, PlotError> {
-    (first..end).map(|p| finite(f64::from(bf16::from_f64(p as f64)), "a position")).collect()
+    let positions: Array1<usize> = (first..end).collect();
+    positions::positions_in::<bf16>(&positions)
+        .iter()
+        .map(|&kept| finite(f64::from(kept), "a position"))
+        .collect()
 }
 
 /// The inset: a small table.

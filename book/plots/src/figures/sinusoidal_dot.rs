@@ -1,6 +1,6 @@
 //! Inner products of sinusoidal encodings: they depend on the distance alone, and fall with it.
 
-use crate::temp::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
 use ndarray::Array1;
 
 use crate::axes::{self, Place, Scale};

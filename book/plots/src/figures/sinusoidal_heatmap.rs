@@ -1,6 +1,6 @@
 //! The table of the sinusoidal encoding as a picture.
 
-use crate::temp::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
 
 use crate::axes::{self, Place, Scale};
 use crate::canvas::Canvas;
