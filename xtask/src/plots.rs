@@ -30,7 +30,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         return match differences.len() {
             0 => {
-                println!("plots: {} figures are as their functions draw them", drawn.len());
+                println!(
+                    "plots: {} figures are as their functions draw them",
+                    drawn.len()
+                );
                 Ok(())
             }
             n => bail!(
@@ -112,8 +115,7 @@ fn differences(drawn: &Files, kept: &Files) -> Vec<String> {
 }
 
 fn write(folder: &Path, drawn: &Files, kept: &Files) -> Result<()> {
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (name, text) in drawn {
         if kept.get(name) != Some(text) {
             let path = folder.join(name);
@@ -123,8 +125,7 @@ fn write(folder: &Path, drawn: &Files, kept: &Files) -> Result<()> {
     }
     for name in kept.keys().filter(|name| !drawn.contains_key(*name)) {
         let path = folder.join(name);
-        std::fs::remove_file(&path)
-            .with_context(|| format!("cannot remove {}", path.display()))?;
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }
@@ -148,7 +149,11 @@ mod tests {
 
     #[test]
     fn missing_changed_and_stale_files_are_named() {
-        let drawn = files(&[("a.svg", "1\n2\n3\n"), ("b.svg", "1\n"), ("d.svg", "1\n2\n")]);
+        let drawn = files(&[
+            ("a.svg", "1\n2\n3\n"),
+            ("b.svg", "1\n"),
+            ("d.svg", "1\n2\n"),
+        ]);
         let kept = files(&[("a.svg", "1\n2\n4\n"), ("c.svg", "1\n"), ("d.svg", "1\n")]);
         assert_eq!(
             differences(&drawn, &kept),

@@ -71,10 +71,10 @@ pub(crate) fn below(canvas: &mut Canvas, place: Place, scale: Scale, ticks: &[f6
     });
     canvas.group("text-anchor=\"middle\"", |canvas| {
         for &tick in ticks {
-            canvas.text((scale.at(tick), y + 19.0), Anchor::Start, &signed(tick), "");
+            canvas.text((scale.at(tick), y + 22.0), Anchor::Start, &signed(tick), "");
         }
     });
-    canvas.text((place.middle().0, y + 41.0), Anchor::Middle, label, "");
+    canvas.text((place.middle().0, y + 43.0), Anchor::Middle, label, "");
 }
 
 /// The axis to the left of a place. `room` is the distance of its name, for the widest number.

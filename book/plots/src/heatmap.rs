@@ -36,7 +36,8 @@ impl Pixels {
         encoder.set_color(png::ColorType::Indexed);
         encoder.set_depth(png::BitDepth::Eight);
         encoder.set_palette(map.palette().concat());
-        encoder.set_compression(png::Compression::High);
+        // `fdeflate`: the others go through `flate2`, whose bytes depend on a backend that any crate may choose.
+        encoder.set_compression(png::Compression::Fast);
         let mut writer = encoder.write_header()?;
         writer.write_image_data(&steps)?;
         writer.finish()?;
@@ -45,7 +46,10 @@ impl Pixels {
 
     /// As the address of an image.
     pub(crate) fn data_url(&self) -> String {
-        format!("data:image/png;base64,{}", BASE64_STANDARD.encode(&self.png))
+        format!(
+            "data:image/png;base64,{}",
+            BASE64_STANDARD.encode(&self.png)
+        )
     }
 }
 

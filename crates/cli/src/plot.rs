@@ -121,8 +121,9 @@ impl PlotArgs {
             return Ok(Target::File(path.clone()));
         }
         match format {
-            Format::Png if json => Err(Failure::usage("a PNG does not fit into JSON")
-                .with_hint("add --out FILE")),
+            Format::Png if json => {
+                Err(Failure::usage("a PNG does not fit into JSON").with_hint("add --out FILE"))
+            }
             Format::Png if std::io::stdout().is_terminal() => {
                 Err(Failure::usage("a PNG is nothing for a terminal")
                     .with_hint("add --out FILE, or send it into a pipe"))

@@ -1,4 +1,4 @@
-//! The distance matrix of ALiBi, and what the slope of each head makes of it.
+//! The distance matrix of `ALiBi`, and what the slope of each head makes of it.
 
 use llm_posenc::alibi::{self as method, AlibiOrigin};
 use ndarray::{ArrayView2, Axis};
@@ -129,10 +129,7 @@ fn cells(
     }
     canvas.group("shape-rendering=\"crispEdges\"", |canvas| {
         for (query, key, color) in squares {
-            let at = (
-                place.x + key as f64 * size,
-                place.y + query as f64 * size,
-            );
+            let at = (place.x + key as f64 * size, place.y + query as f64 * size);
             canvas.rect(at, (size, size), &format!("fill=\"{color}\""));
         }
     });

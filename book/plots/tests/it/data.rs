@@ -8,7 +8,7 @@ use crate::read::{Axis, all, cells, number, points, shown, svg};
 fn sinusoid(position: usize, feature: usize, dim: usize) -> f64 {
     let pair = (feature / 2 * 2) as f64;
     let angle = position as f64 / 10_000_f64.powf(pair / dim as f64);
-    if feature % 2 == 0 {
+    if feature.is_multiple_of(2) {
         angle.sin()
     } else {
         angle.cos()
@@ -143,7 +143,11 @@ fn the_decay_of_rope_is_the_articles() {
     assert!((values[0] - 31.5).abs() <= up.hundredth());
     assert!(values[1..].iter().all(|&value| value < values[0]));
     assert!(values[20] < 31.5 / 2.0);
-    assert!(values[160..].iter().all(|value| (6.0..=10.3).contains(value)));
+    assert!(
+        values[160..]
+            .iter()
+            .all(|value| (6.0..=10.3).contains(value))
+    );
 }
 
 /// The texts inside a place.
@@ -192,7 +196,9 @@ fn each_head_of_alibi_has_half_the_bias_of_the_one_before() {
         .collect();
     assert_eq!(
         slopes,
-        ["1/2", "1/4", "1/8", "1/16", "1/32", "1/64", "1/128", "1/256"]
+        [
+            "1/2", "1/4", "1/8", "1/16", "1/32", "1/64", "1/128", "1/256"
+        ]
     );
     let lowest: Vec<f64> = all(&document, "text")
         .into_iter()

@@ -67,7 +67,10 @@ impl Axis {
         };
         // All ticks lie on that line.
         for (at, value) in marks {
-            assert!((axis.value(at) - value).abs() <= axis.hundredth(), "{axis:?}");
+            assert!(
+                (axis.value(at) - value).abs() <= axis.hundredth(),
+                "{axis:?}"
+            );
         }
         axis
     }

@@ -91,7 +91,12 @@ fn drawn_twice_it_is_the_same_text() {
 fn no_figure_is_a_burden_for_a_page() {
     for entry in &FIGURES {
         let text = (entry.draw)().unwrap().svg();
-        assert!(text.len() < 64 << 10, "{}: {} bytes", entry.name, text.len());
+        assert!(
+            text.len() < 64 << 10,
+            "{}: {} bytes",
+            entry.name,
+            text.len()
+        );
         // A blank line would end the HTML block of a Markdown page.
         assert!(text.lines().all(|line| !line.trim().is_empty()));
     }

@@ -55,7 +55,10 @@ fn the_list_has_every_figure_with_its_title() {
 fn an_svg_goes_into_a_pipe() {
     for name in NAMES {
         let svg = succeed(&["plot", name]);
-        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{name}");
+        assert!(
+            svg.starts_with("<svg ") && svg.ends_with("</svg>\n"),
+            "{name}"
+        );
         assert!(svg.contains(&format!("id=\"{name}-title\"")), "{name}");
     }
 }
@@ -82,9 +85,15 @@ fn a_file_is_written_whole_and_alone() {
     let path = folder.path().join("new/folder/figure.svg");
     let out = path.to_str().unwrap();
     assert_eq!(succeed(&["plot", "alibi", "--out", out]), "");
-    assert_eq!(fs::read_to_string(&path).unwrap(), succeed(&["plot", "alibi"]));
+    assert_eq!(
+        fs::read_to_string(&path).unwrap(),
+        succeed(&["plot", "alibi"])
+    );
     // Again, in its place.
-    assert_eq!(succeed(&["plot", "rope-decay", "--out", out, "--quiet"]), "");
+    assert_eq!(
+        succeed(&["plot", "rope-decay", "--out", out, "--quiet"]),
+        ""
+    );
     assert_eq!(
         fs::read_to_string(&path).unwrap(),
         succeed(&["plot", "rope-decay"])
@@ -128,7 +137,10 @@ fn unknown_figures_are_refused_with_the_list() {
     refused(&["plot", "rope"], &[&["rope"][..], &NAMES].concat());
     refused(&["plot"], &["NAME"]);
     refused(&["plot", "--list", "alibi"], &["--list"]);
-    refused(&["plot", "alibi", "--format", "gif"], &["gif", "svg", "png"]);
+    refused(
+        &["plot", "alibi", "--format", "gif"],
+        &["gif", "svg", "png"],
+    );
 }
 
 #[test]
@@ -175,7 +187,11 @@ fn a_file_that_cannot_be_written_is_a_failure_and_leaves_nothing() {
     let below = folder.path().join("file/below.svg");
     let ran = run(&["plot", "alibi", "--out", below.to_str().unwrap()]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.starts_with("error: cannot write "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.starts_with("error: cannot write "),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
@@ -183,12 +199,18 @@ fn a_file_that_cannot_be_written_is_a_failure_and_leaves_nothing() {
 #[test]
 fn links_and_devices_stay_what_they_are() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, link) = (folder.path().join("file.svg"), folder.path().join("link.svg"));
+    let (file, link) = (
+        folder.path().join("file.svg"),
+        folder.path().join("link.svg"),
+    );
     fs::write(&file, "old").unwrap();
     std::os::unix::fs::symlink(&file, &link).unwrap();
     succeed(&["plot", "alibi", "--out", link.to_str().unwrap()]);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_eq!(fs::read_to_string(&file).unwrap(), succeed(&["plot", "alibi"]));
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        succeed(&["plot", "alibi"])
+    );
 
     // A pipe has a name there.
     let output = command(&["plot", "alibi", "--out", "/dev/stdout"])
