@@ -407,7 +407,7 @@ pub fn inner_products(table: &ArrayRef2<f32>) -> Result<Array2<f32>, PosencError
 /// - As [`inv_freq`].
 /// - [`PosencError::DecayDim`] if `dim` is odd with [`TwoIOverDim`](SinusoidalExponent::TwoIOverDim): a sine without its
 ///   cosine makes the inner product depend on both positions.
-/// - [`PosencError::Distance`] if a distance is not finite.
+/// - [`PosencError::DecayDistance`] if a distance is not finite.
 /// - [`PosencError::TooLarge`] if there is no memory for the result.
 ///
 /// # Precision
@@ -435,7 +435,7 @@ pub fn decay(
         return Err(PosencError::DecayDim { got: config.dim });
     }
     if let Some((index, &got)) = distances.indexed_iter().find(|(_, x)| !x.is_finite()) {
-        return Err(PosencError::Distance { index, got });
+        return Err(PosencError::DecayDistance { index, got });
     }
     let mut out = memory::zeros(1, distances.len())?.remove_axis(Axis(0));
     for (out, &distance) in out.iter_mut().zip(distances) {
