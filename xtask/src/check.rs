@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use crate::architecture;
-use crate::{bench, cargo, command, deps, fuzz, test, tidy, wasm};
+use crate::{bench, cargo, command, deps, fuzz, plots, test, tidy, wasm};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -48,6 +48,8 @@ enum Step {
     Benches,
     /// Lints: the fuzz targets, which are a workspace of their own
     Fuzz,
+    /// The figures of the book against their functions
+    Plots,
     /// Every test
     Test,
     /// The oldest toolchain that `rust-version` promises (only when named: it installs that toolchain)
@@ -56,7 +58,7 @@ enum Step {
 
 impl Step {
     const FAST: [Self; 4] = [Self::Fmt, Self::Tidy, Self::Deps, Self::Clippy];
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Fmt,
         Self::Tidy,
         Self::Deps,
@@ -67,6 +69,7 @@ impl Step {
         Self::Wasm,
         Self::Benches,
         Self::Fuzz,
+        Self::Plots,
         Self::Test,
     ];
 
@@ -167,6 +170,7 @@ fn run_step(step: Step) -> Result<()> {
             "-Dwarnings",
         ])),
         Step::Fuzz => fuzz::check(&root),
+        Step::Plots => plots::run(&plots::Args { check: true }),
         Step::Test => test::all(),
         Step::Msrv => {
             let version = cargo::rust_version(&root)?;
@@ -220,7 +224,7 @@ mod tests {
     fn everything_is_checked_unless_left_out() {
         assert_eq!(chosen(&args(&[], false, false, false)), Step::ALL);
         let most = chosen(&args(&[], false, true, true));
-        let left: Vec<Step> = [&Step::ALL[..7], &Step::ALL[8..10]].concat();
+        let left: Vec<Step> = [&Step::ALL[..7], &Step::ALL[8..11]].concat();
         assert_eq!(most, left);
     }
 

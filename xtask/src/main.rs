@@ -16,6 +16,7 @@ mod gpu_browser;
 mod mutants;
 mod new_crate;
 mod python;
+mod plots;
 mod test;
 mod tidy;
 mod tiny_model;
@@ -48,6 +49,8 @@ enum Verb {
     Deps(deps::Args),
     /// Writes the skeleton of a new method crate
     NewCrate(new_crate::Args),
+    /// Draws the figures of the book, or checks that they are as drawn
+    Plots(plots::Args),
     /// Trains or evaluates the embedded model
     TinyModel(tiny_model::Args),
     /// Checks or regenerates the test vectors
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::run(),
         Verb::Deps(args) => deps::run(&args),
         Verb::NewCrate(args) => new_crate::run(&args),
+        Verb::Plots(args) => plots::run(&args),
         Verb::TinyModel(args) => tiny_model::run(&args),
         Verb::Vectors(args) => vectors::run(&args),
         Verb::Gpu(args) => gpu::run(&args),
