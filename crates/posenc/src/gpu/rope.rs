@@ -34,7 +34,7 @@ llm_gpu::params! {
         head_dim: u32,
         n_planes: u32,
         table_stride: u32,
-        layout: u32,
+        pairing: u32,
         direction: f32,
     }
 }
@@ -400,7 +400,7 @@ fn rotate_inplace(
         head_dim: sizes.head_dim,
         n_planes: sizes.n_planes,
         table_stride: sizes.table_stride,
-        layout: read as u32,
+        pairing: read as u32,
         direction,
     };
     recorder.dispatch(
