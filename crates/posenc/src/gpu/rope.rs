@@ -5,7 +5,7 @@ use ndarray::ArrayRef1;
 
 use super::{TURNS, WORKGROUP_SIZE, axes, turns_per_token, word};
 use crate::PosencError;
-use crate::rope::{RopePairing, RopeTable};
+use crate::rope::{RopePairing, RopeTable, reposition};
 
 llm_gpu::params! {
     /// The parameter block of `rope.wgsl`.
@@ -267,6 +267,34 @@ pub fn backward_inplace(
 ) -> Result<(), PosencError> {
     let (read, write) = layouts(pairing);
     rotate_inplace(recorder, dout, table, write, read, -1.0)
+}
+
+/// Records new positions for keys that have been rotated already, in place: [`rope::reposition`](crate::rope::reposition).
+///
+/// # Shapes
+///
+/// - `k`: `[batch, heads, seq, head_dim]`
+/// - `distances`: `[seq]`, or `[1]` for all, in tokens, of either sign
+/// - `inv_freq`: `[rotary_dim / 2]`
+///
+/// # Errors
+///
+/// As [`rope::reposition`](crate::rope::reposition) and [`apply`]; nothing is recorded then.
+///
+/// # Precision
+///
+/// As [`apply`]; each move adds its rounding.
+pub fn reposition_inplace(
+    recorder: &mut Recorder,
+    k: &GpuTensor<f32>,
+    distances: &ArrayRef1<i64>,
+    inv_freq: &ArrayRef1<f64>,
+    pairing: RopePairing,
+) -> Result<(), PosencError> {
+    let [_, _, seq, _] = axes(k)?;
+    let table = reposition::table(seq, distances, inv_freq)?;
+    let table = GpuRopeTable::upload(recorder.gpu(), &table)?;
+    apply_inplace(recorder, k, &table, reposition::written(pairing))
 }
 
 /// Where a plane's features stand, as the shaders number it.

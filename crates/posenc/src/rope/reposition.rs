@@ -89,14 +89,15 @@ pub fn reposition_inplace<F: Float>(
 }
 
 /// The pairing of what `pairing` has written.
-const fn written(pairing: RopePairing) -> RopePairing {
+pub(crate) const fn written(pairing: RopePairing) -> RopePairing {
     match pairing {
         RopePairing::ReadInterleavedWriteHalfSplit => RopePairing::HalfSplit,
         same => same,
     }
 }
 
-fn table(
+/// The rotations of the distances.
+pub(crate) fn table(
     seq: usize,
     distances: &ArrayRef1<i64>,
     inv_freq: &ArrayRef1<f64>,
