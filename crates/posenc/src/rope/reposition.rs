@@ -55,7 +55,7 @@ use llm_numerics::Float;
 /// # Ok::<(), llm_posenc::PosencError>(())
 /// ```
 ///
-/// Source: `llama_memory_seq_add` of llama.cpp; Xiao et al., StreamingLLM, arXiv:2309.17453v4, section 3.2.
+/// Source: `llama_memory_seq_add` of llama.cpp; Xiao et al., `StreamingLLM`, arXiv:2309.17453v4, section 3.2.
 pub fn reposition<F: Float>(
     k: &ArrayRef4<F>,
     distances: &ArrayRef1<i64>,
