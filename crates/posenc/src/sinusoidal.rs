@@ -1,7 +1,8 @@
 //! Sinusoidal position encoding: sines and cosines of geometrically spaced wavelengths, added to the embeddings.
 
 use ndarray::{
-    Array1, Array2, ArrayRef1, ArrayRef2, ArrayRef3, ArrayViewMut2, ArrayViewMut3, Axis,
+    Array1, Array2, ArrayRef1, ArrayRef2, ArrayRef3, ArrayView1, ArrayViewMut2, ArrayViewMut3,
+    Axis, Zip,
 };
 
 use crate::{PosencError, memory};
@@ -507,9 +508,10 @@ fn rows(
 }
 
 fn add<F: Float>(x: &mut ArrayRef1<F>, row: &[f32]) {
-    for (x, &y) in x.iter_mut().zip(row) {
-        *x += F::from_f64(f64::from(y));
-    }
+    let row = ArrayView1::from(row);
+    Zip::from(x)
+        .and(row)
+        .for_each(|x, &y| *x += F::from_f64(f64::from(y)));
 }
 
 /// True if `f64` cannot hold each position up to this one.
