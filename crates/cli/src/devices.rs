@@ -1,6 +1,7 @@
 //! `llm-blocks devices`: what the program computes with.
 
-use serde_json::json;
+use llm_blocks::gpu::{self, Capabilities};
+use serde_json::{Value, json};
 
 use crate::args::Common;
 use crate::failure::Failure;
@@ -12,17 +13,84 @@ pub(crate) fn run(common: &Common) -> Result<(), Failure> {
     let threads = rayon::current_num_threads();
     let simd = simd();
     let arch = std::env::consts::ARCH;
+    let adapters = gpu::adapters_blocking();
     if common.json {
+        let adapters: Vec<_> = adapters.iter().map(adapter_json).collect();
         return output::json(&json!({
             "cpu": { "arch": arch, "processors": processors, "threads": threads, "simd": simd },
-            "gpu": { "built_in": false, "adapters": [] },
+            "gpu": { "adapters": adapters },
         }));
     }
     output::line(&format!(
         "cpu  {arch}, {processors} processors, {threads} threads, vector instructions: {}",
         list(&simd)
     ))?;
-    output::line("gpu  none: this build has no GPU part")
+    if adapters.is_empty() {
+        return output::line("gpu  none: no driver of Vulkan, Metal or DX12 was found");
+    }
+    for adapter in &adapters {
+        output::line(&adapter_line(adapter))?;
+    }
+    Ok(())
+}
+
+/// One adapter as a line: its name, and what it has beyond the core.
+fn adapter_line(adapter: &Capabilities) -> String {
+    let mut has = Vec::new();
+    if let Some((smallest, largest)) = adapter.subgroups {
+        has.push(if smallest == largest {
+            format!("subgroups of {smallest}")
+        } else {
+            format!("subgroups of {smallest} to {largest}")
+        });
+    }
+    if adapter.f16 {
+        has.push("f16".to_owned());
+    }
+    if adapter.timestamps {
+        has.push("timestamps".to_owned());
+    }
+    if !adapter.cooperative_matrices.is_empty() {
+        has.push("cooperative matrices".to_owned());
+    }
+    let has = if has.is_empty() {
+        "core only".to_owned()
+    } else {
+        has.join(", ")
+    };
+    format!(
+        "gpu  {} by {} ({}){}: {has}; tensors up to {} MiB",
+        adapter.name,
+        adapter.backend,
+        adapter.driver,
+        if adapter.software {
+            ", computes on the CPU"
+        } else {
+            ""
+        },
+        adapter.limits.binding_bytes >> 20,
+    )
+}
+
+fn adapter_json(adapter: &Capabilities) -> Value {
+    let matrices: Vec<_> = adapter
+        .cooperative_matrices
+        .iter()
+        .map(|shape| json!({ "m": shape.m, "n": shape.n, "k": shape.k, "factors": shape.factors, "sum": shape.sum }))
+        .collect();
+    json!({
+        "name": adapter.name,
+        "driver": adapter.driver,
+        "backend": adapter.backend,
+        "software": adapter.software,
+        "subgroups": adapter.subgroups.map(|(smallest, largest)| [smallest, largest]),
+        "f16": adapter.f16,
+        "timestamps": adapter.timestamps,
+        "cooperative_matrices": matrices,
+        "binding_bytes": adapter.limits.binding_bytes,
+        "buffer_bytes": adapter.limits.buffer_bytes,
+        "workgroup_bytes": adapter.limits.workgroup_bytes,
+    })
 }
 
 /// Processors that this program may use, 1 if nobody can say.

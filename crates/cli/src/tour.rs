@@ -1,5 +1,6 @@
 //! The tour: each block in a line or two, with numbers that the crates compute on the spot, then an answer.
 
+mod gpu;
 mod measure;
 
 use llm_blocks::chat_format::Message;
@@ -10,6 +11,7 @@ use crate::args::Common;
 use crate::failure::Failure;
 use crate::models::ModelChoice;
 use crate::{devices, output, reply};
+use gpu::OnGpu;
 use measure::{Measured, measure};
 
 /// The article's question. The model never saw these numbers in training.
@@ -20,12 +22,14 @@ pub(crate) fn run(common: &Common) -> Result<(), Failure> {
     let model = ModelChoice::Chat.load()?;
     let messages = [Message::user(QUESTION)];
     let measured = measure(&model, &messages, common.seed)?;
+    let on_gpu = OnGpu::measure(&model.decoder().config().rope(), common.seed);
     let options = GenerateOptions::greedy();
     if common.json {
         let timed = reply::stream(true, |on_text| model.chat(&messages, &options, on_text))?;
         output::json(&json!({
             "prompt": QUESTION,
             "blocks": measured.to_json(),
+            "gpu": on_gpu.to_json(),
             "answer": timed.to_json(),
         }))?;
         return timed.end();
@@ -33,6 +37,7 @@ pub(crate) fn run(common: &Common) -> Result<(), Failure> {
     for line in lines(&model, &measured) {
         output::line(&line)?;
     }
+    output::line(&format!("{:<12} {}", "GPU", on_gpu.line()))?;
     output::line("")?;
     output::line(QUESTION)?;
     let timed = reply::stream(false, |on_text| model.chat(&messages, &options, on_text))?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use ndarray::{ArrayRef, Dimension};
 
+use crate::adapters::instance;
 use crate::capabilities::{self, Capabilities};
 use crate::element::{GpuElement, padded_bytes};
 use crate::faults::Faults;
@@ -58,11 +59,7 @@ impl Gpu {
     /// [`GpuError::NoAdapter`] without driver, without an adapter of that name, or in a browser without WebGPU;
     /// [`GpuError::DeviceRefused`] if the adapter gives no device.
     pub async fn new(options: &GpuOptions) -> Result<Self, GpuError> {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-        descriptor.backends &= wgpu::Backends::PRIMARY;
-        // We never dispatch indirectly, and this check caps buffers at 4 GiB.
-        descriptor.flags -= wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL;
-        let instance = wgpu::Instance::new(descriptor);
+        let instance = instance();
         let adapter = match &options.adapter {
             Some(name) if !cfg!(target_arch = "wasm32") => named(&instance, name).await?,
             _ => {

@@ -3,6 +3,7 @@
 // The macro `params!` names this crate; so it can be used inside as well.
 extern crate self as llm_gpu;
 
+mod adapters;
 mod capabilities;
 mod device;
 mod element;
@@ -24,6 +25,9 @@ mod tensor;
 pub mod testing;
 mod timing;
 
+pub use adapters::adapters;
+#[cfg(not(target_arch = "wasm32"))]
+pub use adapters::adapters_blocking;
 pub use bytemuck; // what `params!` derives
 pub use capabilities::{Capabilities, CooperativeMatrix, Limits};
 pub use device::Gpu;

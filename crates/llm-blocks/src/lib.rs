@@ -6,7 +6,7 @@
 //!
 //! # Contents
 //!
-//! **What all of them stand on**: `numerics`.
+//! **What all of them stand on**: `numerics`, and `gpu` where they have compute shaders.
 //!
 //! **One block each**, in the order in which a token meets them: `chat_format`, `posenc`, `attention`, `kvcache`,
 //! `ffn`, `sampling`.
@@ -16,6 +16,9 @@
 //! **Whole models**: `decoder`, `tiny_model`.
 
 // What all of them stand on.
+#[cfg(feature = "gpu")]
+#[doc(inline)]
+pub use llm_gpu as gpu;
 #[cfg(feature = "numerics")]
 #[doc(inline)]
 pub use llm_numerics as numerics;
