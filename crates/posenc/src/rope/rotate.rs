@@ -1,9 +1,10 @@
 //! The loops of RoPE: rows of contiguous features, many planes at a time.
 //!
-//! Memory is the limit, not arithmetic. A token is turned in several heads before the next one: its cosines and sines stay
-//! at hand, and the processor fetches ahead in as many places as there are heads, which is half again as fast as
-//! one head after the other. Vectors are as wide as every processor has them (16 bytes): wider ones of memory that is
-//! not aligned to them touch two cache lines at a time, and were slower (`examples/rope_bandwidth.rs` measures it).
+//! Memory is the limit, not arithmetic, and `examples/rope_bandwidth.rs` measures how near it is. What was fastest:
+//!
+//! - Half-split planes where they lie: each token in several heads side by side, in vectors of 16 bytes. The processor
+//!   fetches ahead in twice as many places as there are heads, and no vector touches two cache lines.
+//! - All else: one head after the other, in the widest vectors, so that few instructions stand between two reads.
 
 use ndarray::{
     Array4, ArrayRef4, ArrayView3, ArrayView4, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4, Axis, s,
@@ -11,13 +12,13 @@ use ndarray::{
 
 use super::{RopePairing, RopeTable};
 use crate::PosencError;
-use llm_numerics::{Float, threads};
+use llm_numerics::{Float, simd, threads};
 
 /// At most this many elements are one task.
 const TASK: usize = 1 << 18;
 
-/// At most this many heads are turned together: rows of heads often lie a power of two apart, so that more of them
-/// would push each other out of the cache.
+/// At most this many heads are turned side by side: their rows often lie a power of two apart, so that more of them would
+/// push each other out of the cache.
 const HEADS: usize = 8;
 
 /// Where the two features of plane `i` lie among `2 n` features.
@@ -177,29 +178,43 @@ fn run<'a, E: Copy + Send + Sync>(
     if out.is_empty() {
         return;
     }
+    let is_side_by_side =
+        source.is_none() && (rotation.read, rotation.write) == (Layout::Halves, Layout::Halves);
     let mut parts = Vec::new();
     let whole = Part {
         out,
         source,
         first: [0, 0],
     };
-    halve(whole, &mut parts);
-    threads::for_each(parts, |part| rotate(part, rotation));
+    halve(whole, is_side_by_side, &mut parts);
+    threads::for_each(parts, |part| {
+        if is_side_by_side {
+            rotate(part, rotation);
+        } else {
+            simd::vectorize(
+                #[inline(always)]
+                || rotate(part, rotation),
+            );
+        }
+    });
 }
 
-/// Halves batch, then heads, then seq, until parts are small.
-fn halve<'a, E>(part: Part<'a, E>, parts: &mut Vec<Part<'a, E>>) {
+/// Halves batch, heads or seq until parts are small: whichever is outermost in memory, or batch, then heads, then seq.
+fn halve<'a, E>(part: Part<'a, E>, is_side_by_side: bool, parts: &mut Vec<Part<'a, E>>) {
     let (batch, heads, seq, _) = part.out.dim();
+    let outermost = (0..3)
+        .filter(|&axis| part.out.shape()[axis] > 1)
+        .max_by_key(|&axis| part.out.strides()[axis].unsigned_abs());
     let axis = if part.out.len() <= TASK {
         None
-    } else if batch > 1 {
-        Some(0)
+    } else if !is_side_by_side || batch > 1 {
+        outermost
     } else if heads > HEADS {
         Some(1)
     } else if seq > 1 {
         Some(2)
     } else {
-        Some(1).filter(|_| heads > 1)
+        outermost
     };
     let Some(axis) = axis else {
         return parts.push(part);
@@ -221,13 +236,13 @@ fn halve<'a, E>(part: Part<'a, E>, parts: &mut Vec<Part<'a, E>>) {
         source,
         first: part.first,
     };
-    halve(half, parts);
+    halve(half, is_side_by_side, parts);
     let half = Part {
         out: out_rest,
         source: source_rest,
         first: first_rest,
     };
-    halve(half, parts);
+    halve(half, is_side_by_side, parts);
 }
 
 /// Rotates a part, sequence by sequence.
@@ -275,16 +290,25 @@ fn sequence<E: Copy>(
         .map(ArrayViewMut2::into_slice)
         .collect();
     match (heads, sources) {
-        (Some(mut heads), None) if source.is_none() && read == write => {
-            for t in 0..seq {
-                for head in &mut heads {
-                    turn_row_inplace(&mut head[row(t)], angles(t), read, turn);
+        (Some(mut heads), None) if source.is_none() && read == write => match read {
+            Layout::Halves => {
+                for t in 0..seq {
+                    for head in &mut heads {
+                        turn_halves(&mut head[row(t)], angles(t), turn);
+                    }
                 }
             }
-        }
-        (Some(mut heads), None) if source.is_none() => {
-            for t in 0..seq {
-                for head in &mut heads {
+            Layout::Pairs => {
+                for head in heads {
+                    for t in 0..seq {
+                        turn_pairs(&mut head[row(t)], angles(t), turn);
+                    }
+                }
+            }
+        },
+        (Some(heads), None) if source.is_none() => {
+            for head in heads {
+                for t in 0..seq {
                     let y = &mut head[row(t)];
                     x.clear();
                     x.extend_from_slice(y);
@@ -292,9 +316,9 @@ fn sequence<E: Copy>(
                 }
             }
         }
-        (Some(mut heads), Some(sources)) => {
-            for t in 0..seq {
-                for (head, source) in heads.iter_mut().zip(&sources) {
+        (Some(heads), Some(sources)) => {
+            for (head, source) in heads.into_iter().zip(sources) {
+                for t in 0..seq {
                     let y = &mut head[row(t)];
                     turn_row(&source[row(t)], y, angles(t), read, write, turn);
                 }
@@ -319,37 +343,30 @@ fn sequence<E: Copy>(
     }
 }
 
-/// Turns the planes of one token where they are.
+/// Turns the half-split planes of one token where they are.
 ///
 /// Not inlined: as arguments, the slices are known to be apart from each other.
 #[inline(never)]
-fn turn_row_inplace<E: Copy>(
-    row: &mut [E],
-    (cos, sin): (&[f32], &[f32]),
-    layout: Layout,
-    turn: impl Turn<E>,
-) {
+fn turn_halves<E: Copy>(row: &mut [E], (cos, sin): (&[f32], &[f32]), turn: impl Turn<E>) {
     let n_planes = cos.len();
-    let angles = cos.iter().zip(sin);
-    match layout {
-        Layout::Halves => {
-            let (x1, rest) = row.split_at_mut(n_planes);
-            let x2 = &mut rest[..n_planes];
-            for ((x1, x2), (cos, sin)) in x1.iter_mut().zip(x2).zip(angles) {
-                (*x1, *x2) = turn(*x1, *x2, *cos, *sin);
-            }
-        }
-        Layout::Pairs => {
-            let (pairs, _) = row[..2 * n_planes].as_chunks_mut::<2>();
-            for ([x1, x2], (cos, sin)) in pairs.iter_mut().zip(angles) {
-                (*x1, *x2) = turn(*x1, *x2, *cos, *sin);
-            }
-        }
+    let (x1, rest) = row.split_at_mut(n_planes);
+    let x2 = &mut rest[..n_planes];
+    for ((x1, x2), (cos, sin)) in x1.iter_mut().zip(x2).zip(cos.iter().zip(sin)) {
+        (*x1, *x2) = turn(*x1, *x2, *cos, *sin);
+    }
+}
+
+/// Turns the interleaved planes of one token where they are.
+#[inline(always)]
+fn turn_pairs<E: Copy>(row: &mut [E], (cos, sin): (&[f32], &[f32]), turn: impl Turn<E>) {
+    let (pairs, _) = row[..2 * cos.len()].as_chunks_mut::<2>();
+    for ([x1, x2], (cos, sin)) in pairs.iter_mut().zip(cos.iter().zip(sin)) {
+        (*x1, *x2) = turn(*x1, *x2, *cos, *sin);
     }
 }
 
 /// Turns the planes of one token from `x` to `y` and copies the features behind them.
-#[inline(never)]
+#[inline(always)]
 fn turn_row<E: Copy>(
     x: &[E],
     y: &mut [E],

@@ -6,7 +6,7 @@ use super::{RopeConfig, inv_freq, rotate};
 use crate::PosencError;
 use llm_numerics::Storage;
 
-/// Cosines and sines of a list of positions: what [`apply`] multiplies with.
+/// Cosines and sines of a list of positions: what [`apply`](super::apply) multiplies with.
 ///
 /// Made once for a sequence and used by every layer and head, for queries and keys.
 /// It has one row for each element of a sequence, or one for each element of each sequence of
