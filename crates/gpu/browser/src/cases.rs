@@ -3,7 +3,7 @@
 use llm_gpu::{Gpu, GpuError, GpuTensor, Grid};
 
 use crate::Case;
-use crate::kernels::{SCALE, ScaleParams};
+use crate::kernels::{SCALE, SUM_1_TREE, ScaleParams, SumParams};
 
 /// Lengths around the sizes of a workgroup and of a grid.
 const LENGTHS: [usize; 7] = [0, 1, 63, 64, 65, 1000, 100_003];
@@ -13,6 +13,7 @@ pub(crate) async fn run(gpu: &Gpu) -> Result<Vec<Case>, GpuError> {
     let mut cases = Vec::new();
     for n in LENGTHS {
         cases.push(scale(gpu, n).await?);
+        cases.push(sum(gpu, n).await?);
     }
     Ok(cases)
 }
@@ -21,7 +22,7 @@ pub(crate) async fn run(gpu: &Gpu) -> Result<Vec<Case>, GpuError> {
 async fn scale(gpu: &Gpu, n: usize) -> Result<Case, GpuError> {
     let factor = 0.7;
     let x = numbers(n);
-    let want: Vec<f32> = x.iter().map(|x| factor * x).collect();
+    let want: Vec<f64> = x.iter().map(|x| f64::from(factor * x)).collect();
     let tensor = gpu.upload_slice(&[n], &x)?;
     let mut recorder = gpu.recorder();
     let params = ScaleParams {
@@ -32,6 +33,23 @@ async fn scale(gpu: &Gpu, n: usize) -> Result<Case, GpuError> {
     recorder.dispatch(&SCALE, &[], &params, &[tensor.write()], grid)?;
     recorder.submit()?;
     compare(format!("scale, n = {n}"), &tensor, &want, 0.0).await
+}
+
+/// Workgroup memory and barriers. Each of 64 invocations adds up to `n / 64` numbers, a tree of 6 steps adds these: so many
+/// roundings of at most `2^-24` of the sum of the absolute values.
+async fn sum(gpu: &Gpu, n: usize) -> Result<Case, GpuError> {
+    let x = numbers(n);
+    let want: f64 = x.iter().map(|&x| f64::from(x)).sum();
+    let absolute: f64 = x.iter().map(|&x| f64::from(x.abs())).sum();
+    let tolerance = (n.div_ceil(64) + 6) as f64 * absolute / f64::from(1 << 24);
+    let tensor = gpu.upload_slice(&[n], &x)?;
+    let mut recorder = gpu.recorder();
+    let sum = recorder.output::<f32>(&[1])?;
+    let bindings = [tensor.read(), sum.write()];
+    let params = SumParams { n: n as u32 };
+    recorder.dispatch(&SUM_1_TREE, &[], &params, &bindings, Grid::xyz(1, 1, 1)?)?;
+    recorder.submit()?;
+    compare(format!("sum, n = {n}"), &sum, &[want], tolerance).await
 }
 
 /// Numbers of many sizes and both signs, the same in each run.
@@ -48,7 +66,7 @@ fn numbers(n: usize) -> Vec<f32> {
 async fn compare(
     name: String,
     got: &GpuTensor<f32>,
-    want: &[f32],
+    want: &[f64],
     tolerance: f64,
 ) -> Result<Case, GpuError> {
     let got = got.download().await?;
@@ -58,7 +76,7 @@ async fn compare(
         f64::NAN
     };
     for (&got, &want) in got.iter().zip(want) {
-        let difference = f64::from((got - want).abs());
+        let difference = (f64::from(got) - want).abs();
         // A NaN stays: `max` would lose it.
         if !(difference <= error) {
             error = difference;
