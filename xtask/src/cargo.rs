@@ -218,7 +218,7 @@ mod tests {
                 "manifest_path": format!("/r/crates/{name}/Cargo.toml"),
                 "dependencies": dependencies,
                 "targets": [{ "kind": ["lib"] }],
-                "features": { "fast": [], "gpu": ["dep:llm-gpu", "a/gpu"], },
+                "features": { "fast": [], "gpu": ["dep:llm-gpu", "a/gpu"] },
             })
         };
         json!({
@@ -230,7 +230,8 @@ mod tests {
     #[test]
     fn features_are_listed() {
         let packages = parse(&metadata(&[])).unwrap();
-        assert_eq!(packages[0].features, BTreeSet::from(["fast".to_owned()]));
+        let want = ["fast", "gpu"].map(str::to_owned);
+        assert_eq!(packages[0].features, BTreeSet::from(want));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::cargo::{self, Package};
-use crate::command;
+use crate::{command, gpu_browser};
 
 /// The crate that owns the device: all its tests belong here.
 const DEVICE_CRATE: &str = "llm-gpu";
@@ -33,6 +33,8 @@ enum Lane {
     Portable,
     /// What needs no driver: parsed, validated, parameters compared, built for three kinds of device
     Shaders,
+    /// Every portable kernel through the strict compiler of a headless Chromium, and a parity test there
+    Browser,
     /// Collects the test programs in a folder, to be carried to a machine with a real GPU
     Device,
 }
@@ -51,6 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             test(&root, &packages, args.lane, &[("LLM_GPU", "require"), mask])
         }
         Lane::Shaders => test(&root, &packages, args.lane, &[("LLM_GPU", "off")]),
+        Lane::Browser => gpu_browser::run(),
         Lane::Device => device(&root, &packages),
     }
 }

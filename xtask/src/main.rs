@@ -65,8 +65,6 @@ enum Verb {
     Wasm(wasm::Args),
     /// Breaks a crate's fast path on purpose, many times, to see that its tests notice
     Mutants(mutants::Args),
-    /// Compiles every portable kernel in a headless Chromium and runs a parity test there
-    GpuBrowser,
     /// Builds the live figures of the book and compares them with the native functions in a headless Chromium
     Widgets,
 }
@@ -86,7 +84,6 @@ fn main() -> ExitCode {
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Wasm(args) => wasm::run(&args),
         Verb::Mutants(args) => mutants::run(&args),
-        Verb::GpuBrowser => gpu_browser::run(),
         Verb::Widgets => widgets::run(),
     };
     match outcome {
