@@ -1,6 +1,10 @@
 //! What runs in the browser: uploaded, computed on the device, downloaded, and compared with the same on the CPU.
 
 use llm_gpu::{Gpu, GpuError, GpuTensor, Grid};
+use llm_posenc::PosencError;
+use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
+use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
+use ndarray::{Array, Array1, Ix4};
 
 use crate::Case;
 use crate::kernels::{SCALE, SUM_1_TREE, ScaleParams, SumParams};
@@ -9,11 +13,14 @@ use crate::kernels::{SCALE, SUM_1_TREE, ScaleParams, SumParams};
 const LENGTHS: [usize; 7] = [0, 1, 63, 64, 65, 1000, 100_003];
 
 /// Runs all cases.
-pub(crate) async fn run(gpu: &Gpu) -> Result<Vec<Case>, GpuError> {
+pub(crate) async fn run(gpu: &Gpu) -> Result<Vec<Case>, PosencError> {
     let mut cases = Vec::new();
     for n in LENGTHS {
         cases.push(scale(gpu, n).await?);
         cases.push(sum(gpu, n).await?);
+    }
+    for pairing in [RopePairing::Interleaved, RopePairing::HalfSplit] {
+        cases.push(rope(gpu, pairing).await?);
     }
     Ok(cases)
 }
@@ -50,6 +57,31 @@ async fn sum(gpu: &Gpu, n: usize) -> Result<Case, GpuError> {
     recorder.dispatch(&SUM_1_TREE, &[], &params, &bindings, Grid::xyz(1, 1, 1)?)?;
     recorder.submit()?;
     compare(format!("sum, n = {n}"), &sum, &[want], tolerance).await
+}
+
+/// Table and rotation on the device, far into a sequence. Elements are at most 1; the device's cosine and sine and the CPU's
+/// are each right to 3e-7, and a pair adds two products and some roundings of `2^-24`.
+async fn rope(gpu: &Gpu, pairing: RopePairing) -> Result<Case, PosencError> {
+    let shape = [2, 3, 33, 40]; // [batch, heads, seq, head_dim]
+    let config = RopeConfig::new(24, pairing);
+    let positions: Array1<usize> = (0..shape[2]).map(|t| t * t * 97).collect();
+    let x = Array::from_shape_fn(
+        Ix4(shape[0], shape[1], shape[2], shape[3]),
+        |(b, h, t, j)| ((b * 31 + h * 17 + t * 7 + j * 3) % 41) as f32 / 20.5 - 1.0,
+    );
+    let table = RopeTable::from_config(&config, &positions)?;
+    let want = rope::apply(&x, &table, pairing)?;
+
+    let on_device: Vec<u32> = positions.iter().map(|&position| position as u32).collect();
+    let on_device = gpu.upload_slice(&[shape[2]], &on_device)?;
+    let x = gpu.upload(&x)?;
+    let mut recorder = gpu.recorder();
+    let inv_freq = rope::inv_freq(&config)?;
+    let table = GpuRopeTable::record(&mut recorder, &on_device, &inv_freq, 1.0)?;
+    let got = gpu_rope::apply(&mut recorder, &x, &table, pairing)?;
+    recorder.submit()?;
+    let want: Vec<f64> = want.iter().map(|&x| f64::from(x)).collect();
+    Ok(compare(format!("rope, {pairing:?}"), &got, &want, 2e-6).await?)
 }
 
 /// Numbers of many sizes and both signs, the same in each run.
