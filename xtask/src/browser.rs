@@ -1,7 +1,7 @@
 //! Calls `xtask-browser`, which is built only when something needs a browser.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -67,7 +67,9 @@ pub(crate) fn visit(root: &Path, visit: &Visit<'_>) -> Result<Vec<Value>> {
     for page in visit.pages {
         command.args(["--page", page]);
     }
-    let output = command::run_and_read(&mut command);
+    println!("$ {}", command::describe(&command));
+    // What the page logs is shown, what it returns is judged.
+    let output = command::read(command.stderr(Stdio::inherit()));
     std::fs::remove_file(&script).with_context(|| format!("cannot remove {}", script.display()))?;
     let values = output?
         .lines()

@@ -65,7 +65,7 @@ fn judge(seen: &Value) -> Result<(String, Vec<String>)> {
         ));
     }
     let cases = list(seen, "cases")?;
-    let mut largest = 0.0_f64;
+    let mut worst = 0.0_f64;
     let mut compared = 0;
     for case in cases {
         // NaN is `null` in JSON, and no number.
@@ -74,7 +74,9 @@ fn judge(seen: &Value) -> Result<(String, Vec<String>)> {
             .as_f64()
             .context("a case has no tolerance")?;
         compared += case["compared"].as_u64().unwrap_or(0);
-        largest = largest.max(error);
+        if tolerance > 0.0 {
+            worst = worst.max(error / tolerance);
+        }
         if !(error <= tolerance) {
             let name = text(&case["name"]);
             problems.push(format!("{name}: off by {error:e}, at most {tolerance:e}"));
@@ -84,9 +86,10 @@ fn judge(seen: &Value) -> Result<(String, Vec<String>)> {
         problems.push("nothing was compared".to_owned());
     }
     let mut report = format!(
-        "browser ({}): {compiled} kernels compile; {} parity cases, {compared} numbers, largest error {largest:e}",
+        "browser ({}): {compiled} kernels compile; {} parity cases, {compared} numbers, at most {:.0} % of the tolerances used",
         text(&seen["adapter"]),
-        cases.len()
+        cases.len(),
+        100.0 * worst
     );
     if !left_out.is_empty() {
         report += &format!("\nleft out, for want of features: {}", left_out.join(", "));
@@ -123,7 +126,9 @@ mod tests {
     fn a_good_run_is_reported_with_what_was_left_out() {
         let (report, problems) = judge(&good()).unwrap();
         assert_eq!(problems, [""; 0]);
-        assert!(report.contains("1 kernels compile; 1 parity cases, 7 numbers"));
+        let counts =
+            "1 kernels compile; 1 parity cases, 7 numbers, at most 50 % of the tolerances used";
+        assert!(report.contains(counts), "{report}");
         assert!(report.contains("p half (needs shader-f16)"), "{report}");
     }
 

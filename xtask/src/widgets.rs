@@ -32,11 +32,45 @@ const SETTINGS: [[&str; 4]; 8] = [
 /// the last place before they are rounded to `f32`: 64 products of at most 2, each off by 2^-24 of itself.
 const TOLERANCE: f64 = 1e-7;
 
+/// A module that a browser cannot use, for the page that must then stay as it is.
+const BROKEN: &str = "export default () => { throw new Error('no module, on purpose'); };\n";
+
+/// What is left of the page then: its two pictures, and no control.
+const STAYS: &str = "\
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const count = (what) => document.querySelectorAll(`figure.widget ${what}`).length;
+    return [count('img'), count('input, select, output')];";
+
 /// Runs the verb.
 pub(crate) fn run() -> Result<()> {
     let root = cargo::root();
     let out = root.join("target/widgets");
     build(&root, &out)?;
+    demonstration(&root, &out)?;
+    check(&root, &out, &["demo.html"])?;
+
+    let out = root.join("target/widgets-broken");
+    files(&root, &out)?;
+    demonstration(&root, &out)?;
+    let module = out.join("llm_blocks_widgets.js");
+    std::fs::write(&module, BROKEN)
+        .with_context(|| format!("cannot write {}", module.display()))?;
+    let visit = Visit {
+        root: &out,
+        pages: &["demo.html"],
+        script: STAYS,
+        timeout: 60,
+    };
+    let left = &browser::visit(&root, &visit)?[0];
+    if *left != json!([2, 0]) {
+        bail!("without its module the page must keep 2 pictures and have 0 controls, got {left}");
+    }
+    println!("demo.html: keeps its pictures without the module");
+    Ok(())
+}
+
+/// The page to try the figures, with its pictures.
+fn demonstration(root: &Path, out: &Path) -> Result<()> {
     let from = root.join(FOLDER);
     copy(&from.join("demo.html"), &out.join("demo.html"))?;
     std::fs::create_dir_all(out.join("static"))?;
@@ -44,13 +78,17 @@ pub(crate) fn run() -> Result<()> {
         let entry = entry?;
         copy(&entry.path(), &out.join("static").join(entry.file_name()))?;
     }
-    check(&root, &out, &["demo.html"])
+    Ok(())
 }
 
 /// Builds the module of the live figures into `out`, with the script and the style of the pages.
 pub(crate) fn build(root: &Path, out: &Path) -> Result<()> {
+    files(root, out)?;
+    browser::module(root, PACKAGE, out)
+}
+
+fn files(root: &Path, out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    browser::module(root, PACKAGE, out)?;
     for file in FILES {
         copy(&root.join(FOLDER).join(file), &out.join(file))?;
     }

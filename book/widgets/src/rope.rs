@@ -237,7 +237,8 @@ pub fn decay_svg(settings: &Settings) -> Result<String, WidgetError> {
             .map(|(&distance, value)| (x(distance as f64), y(value / over)))
             .collect()
     };
-    let (thick, thin) = (Pen::text(4.0, 0.3), Pen::text(1.5, 0.9));
+    let thin = if step == 1 { 1.5 } else { 0.8 };
+    let (thick, thin) = (Pen::text(4.0, 0.3), Pen::text(thin, 0.9));
     picture.line(&path(&bound, bound[0]), thick);
     picture.line(&path(&curve, 1.0), thin);
     for (column, pen, name) in [(0.0, thin, SCORE), (170.0, thick, BOUND)] {

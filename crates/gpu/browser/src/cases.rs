@@ -1,18 +1,26 @@
 //! What runs in the browser: uploaded, computed on the device, downloaded, and compared with the same on the CPU.
 
 use llm_gpu::{Gpu, GpuError, GpuTensor, Grid};
+use llm_posenc::PosencError;
+use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
+use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
+use ndarray::{Array, Array1, Ix4};
 
 use crate::Case;
-use crate::kernels::{SCALE, ScaleParams};
+use crate::kernels::{SCALE, SUM_1_TREE, ScaleParams, SumParams};
 
 /// Lengths around the sizes of a workgroup and of a grid.
 const LENGTHS: [usize; 7] = [0, 1, 63, 64, 65, 1000, 100_003];
 
 /// Runs all cases.
-pub(crate) async fn run(gpu: &Gpu) -> Result<Vec<Case>, GpuError> {
+pub(crate) async fn run(gpu: &Gpu) -> Result<Vec<Case>, PosencError> {
     let mut cases = Vec::new();
     for n in LENGTHS {
         cases.push(scale(gpu, n).await?);
+        cases.push(sum(gpu, n).await?);
+    }
+    for pairing in [RopePairing::Interleaved, RopePairing::HalfSplit] {
+        cases.push(rope(gpu, pairing).await?);
     }
     Ok(cases)
 }
@@ -21,7 +29,7 @@ pub(crate) async fn run(gpu: &Gpu) -> Result<Vec<Case>, GpuError> {
 async fn scale(gpu: &Gpu, n: usize) -> Result<Case, GpuError> {
     let factor = 0.7;
     let x = numbers(n);
-    let want: Vec<f32> = x.iter().map(|x| factor * x).collect();
+    let want: Vec<f64> = x.iter().map(|x| f64::from(factor * x)).collect();
     let tensor = gpu.upload_slice(&[n], &x)?;
     let mut recorder = gpu.recorder();
     let params = ScaleParams {
@@ -32,6 +40,48 @@ async fn scale(gpu: &Gpu, n: usize) -> Result<Case, GpuError> {
     recorder.dispatch(&SCALE, &[], &params, &[tensor.write()], grid)?;
     recorder.submit()?;
     compare(format!("scale, n = {n}"), &tensor, &want, 0.0).await
+}
+
+/// Workgroup memory and barriers. Each of 64 invocations adds up to `n / 64` numbers, a tree of 6 steps adds these: so many
+/// roundings of at most `2^-24` of the sum of the absolute values.
+async fn sum(gpu: &Gpu, n: usize) -> Result<Case, GpuError> {
+    let x = numbers(n);
+    let want: f64 = x.iter().map(|&x| f64::from(x)).sum();
+    let absolute: f64 = x.iter().map(|&x| f64::from(x.abs())).sum();
+    let tolerance = (n.div_ceil(64) + 6) as f64 * absolute / f64::from(1 << 24);
+    let tensor = gpu.upload_slice(&[n], &x)?;
+    let mut recorder = gpu.recorder();
+    let sum = recorder.output::<f32>(&[1])?;
+    let bindings = [tensor.read(), sum.write()];
+    let params = SumParams { n: n as u32 };
+    recorder.dispatch(&SUM_1_TREE, &[], &params, &bindings, Grid::xyz(1, 1, 1)?)?;
+    recorder.submit()?;
+    compare(format!("sum, n = {n}"), &sum, &[want], tolerance).await
+}
+
+/// Table and rotation on the device, far into a sequence. Elements are at most 1; the device's cosine and sine and the CPU's
+/// are each right to 3e-7, and a pair adds two products and some roundings of `2^-24`.
+async fn rope(gpu: &Gpu, pairing: RopePairing) -> Result<Case, PosencError> {
+    let shape = [2, 3, 33, 40]; // [batch, heads, seq, head_dim]
+    let config = RopeConfig::new(24, pairing);
+    let positions: Array1<usize> = (0..shape[2]).map(|t| t * t * 97).collect();
+    let x = Array::from_shape_fn(
+        Ix4(shape[0], shape[1], shape[2], shape[3]),
+        |(b, h, t, j)| ((b * 31 + h * 17 + t * 7 + j * 3) % 41) as f32 / 20.5 - 1.0,
+    );
+    let table = RopeTable::from_config(&config, &positions)?;
+    let want = rope::apply(&x, &table, pairing)?;
+
+    let on_device: Vec<u32> = positions.iter().map(|&position| position as u32).collect();
+    let on_device = gpu.upload_slice(&[shape[2]], &on_device)?;
+    let x = gpu.upload(&x)?;
+    let mut recorder = gpu.recorder();
+    let inv_freq = rope::inv_freq(&config)?;
+    let table = GpuRopeTable::record(&mut recorder, &on_device, &inv_freq, 1.0)?;
+    let got = gpu_rope::apply(&mut recorder, &x, &table, pairing)?;
+    recorder.submit()?;
+    let want: Vec<f64> = want.iter().map(|&x| f64::from(x)).collect();
+    Ok(compare(format!("rope, {pairing:?}"), &got, &want, 2e-6).await?)
 }
 
 /// Numbers of many sizes and both signs, the same in each run.
@@ -48,7 +98,7 @@ fn numbers(n: usize) -> Vec<f32> {
 async fn compare(
     name: String,
     got: &GpuTensor<f32>,
-    want: &[f32],
+    want: &[f64],
     tolerance: f64,
 ) -> Result<Case, GpuError> {
     let got = got.download().await?;
@@ -58,7 +108,7 @@ async fn compare(
         f64::NAN
     };
     for (&got, &want) in got.iter().zip(want) {
-        let difference = f64::from((got - want).abs());
+        let difference = (f64::from(got) - want).abs();
         // A NaN stays: `max` would lose it.
         if !(difference <= error) {
             error = difference;

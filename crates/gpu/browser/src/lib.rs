@@ -17,7 +17,10 @@ use llm_gpu::{Gpu, GpuOptions, Kernel, Target};
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 /// Every kernel there is, by crate. A crate with kernels adds a line.
-const CRATES: &[(&str, &[&Kernel])] = &[("llm-gpu", kernels::KERNELS)];
+const CRATES: &[(&str, &[&Kernel])] = &[
+    ("llm-gpu", kernels::KERNELS),
+    ("llm-posenc", llm_posenc::gpu::KERNELS),
+];
 
 /// A kernel as the browser gets it.
 #[wasm_bindgen(getter_with_clone)]
