@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The targets compile, and each file is one of them. Needs neither the nightly toolchain nor a C++ compiler.
+/// The targets are formatted and compile, and each file is one of them. Needs neither the nightly toolchain nor a C++ compiler.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let manifest = std::fs::read_to_string(root.join(MANIFEST))
         .with_context(|| format!("cannot read {MANIFEST}"))?;
@@ -68,8 +68,11 @@ pub(crate) fn check(root: &Path) -> Result<()> {
             bail!("{MANIFEST}: add a [[bin]] for {TARGETS}/{target}.rs");
         }
     }
+    let manifest = ["--manifest-path", MANIFEST];
+    let mut format = command::cargo(root);
+    command::run(format.arg("fmt").args(manifest).arg("--check"))?;
     let mut command = command::cargo(root);
-    command.args(["clippy", "--manifest-path", MANIFEST, "--locked"]);
+    command.arg("clippy").args(manifest).arg("--locked");
     command.args(["--no-default-features", "--target-dir", "target/fuzz"]);
     command::run(command.args(["--", "-Dwarnings"]))
 }
