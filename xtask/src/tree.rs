@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 /// Folders that hold nothing we wrote.
-const SKIPPED: [&str; 7] = [
+const SKIPPED: [&str; 8] = [
     "target",
     ".git",
     ".vectors-venv",
@@ -15,6 +15,7 @@ const SKIPPED: [&str; 7] = [
     "runs",
     "__pycache__",
     "mutants.out",
+    "html",
 ];
 
 /// Endings of the files that we write by hand. Others are data: only their names are read.
