@@ -4,6 +4,7 @@
 //! Exit code 1: something is wrong with the tree. Exit code 2: the command line was not understood.
 
 mod architecture;
+mod book;
 mod cargo;
 mod check;
 mod command;
@@ -44,6 +45,8 @@ enum Verb {
     TinyModel(tiny_model::Args),
     /// Checks or regenerates the test vectors
     Vectors(vectors::Args),
+    /// Builds, checks or tests the book
+    Book(book::Args),
     /// Breaks a crate's fast path on purpose, many times, to see that its tests notice
     Mutants(mutants::Args),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::NewCrate(args) => new_crate::run(&args),
         Verb::TinyModel(args) => tiny_model::run(&args),
         Verb::Vectors(args) => vectors::run(&args),
+        Verb::Book(args) => book::run(&args),
         Verb::Mutants(args) => mutants::run(&args),
     };
     match outcome {
