@@ -1,11 +1,31 @@
 //! Rotary position embedding (RoPE): queries and keys turned by angles that grow with the position.
 
-use ndarray::{Array1, Array2, Array4, ArrayRef1, ArrayRef2, ArrayRef4, ArrayView2};
+use ndarray::{Array1, Array4, ArrayRef1, ArrayRef4};
 
 use crate::PosencError;
 use llm_numerics::Float;
+use rotate::{Direction, turn};
 
+pub mod axes;
+pub mod chatglm;
+mod decay;
+pub mod permute;
+mod reposition;
 mod rotate;
+mod scaling;
+mod storage;
+mod table;
+
+pub use decay::decay;
+pub use reposition::{reposition, reposition_inplace};
+pub use scaling::{
+    LongRopeConfig, RopeFrequencies, RopeScaling, YarnAttention, YarnConfig, YarnDialect,
+    frequencies, length_factor, update_sequence,
+};
+pub use storage::{
+    StorageRounding, apply_stored, apply_stored_inplace, backward_stored, backward_stored_inplace,
+};
+pub use table::RopeTable;
 
 /// The largest `rotary_dim` that [`RopeConfig`] may ask for.
 pub const MAX_ROTARY_DIM: usize = 1 << 16;
@@ -21,6 +41,12 @@ pub enum RopePairing {
     Interleaved,
     /// Planes `(0, r/2), (1, r/2 + 1), ..`: GPT-NeoX and the `rotate_half` of Hugging Face.
     HalfSplit,
+    /// Planes `(0, 1), (2, 3), ..` of the input go to `(0, r/2), (1, r/2 + 1), ..` of the output:
+    /// DeepSeek-V3 in transformers (`apply_rotary_pos_emb_interleave`).
+    ///
+    /// Scores are those of `Interleaved`, as queries and keys are reordered alike. Rotated
+    /// keys are not: a cache of one cannot be read by the other.
+    ReadInterleavedWriteHalfSplit,
 }
 
 /// The settings of plain RoPE.
@@ -52,6 +78,18 @@ impl RopeConfig {
     #[must_use]
     pub const fn with_base(mut self, base: f64) -> Self {
         self.base = base;
+        self
+    }
+
+    /// Multiplies the [`base`](Self::base) by `rope_ratio`.
+    ///
+    /// So do the later `ChatGLM3` and GLM-4 checkpoints: base 10 000 and `rope_ratio` 50 for
+    /// 32 768 tokens, 500 for 131 072, 10 000 for a million.
+    ///
+    /// Source: `RotaryEmbedding` in `modeling_chatglm.py` of `THUDM/glm-4-9b-chat-1m`.
+    #[must_use]
+    pub const fn with_rope_ratio(mut self, rope_ratio: f64) -> Self {
+        self.base *= rope_ratio;
         self
     }
 }
@@ -102,146 +140,6 @@ pub fn inv_freq(config: &RopeConfig) -> Result<Array1<f64>, PosencError> {
         .collect())
 }
 
-/// Cosines and sines of a list of positions: what [`apply`] multiplies with.
-///
-/// Made once for a sequence and used by every layer and head, for queries and keys.
-/// Invariant: both arrays have the shape `[seq, rotary_dim / 2]` and standard layout.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RopeTable {
-    cos: Array2<f32>,
-    sin: Array2<f32>,
-}
-
-impl RopeTable {
-    /// Tabulates `attention_factor * cos(position * inv_freq)` and the same of sin.
-    ///
-    /// The factor is 1 in plain RoPE; YaRN and LongRoPE have others.
-    ///
-    /// # Shapes
-    ///
-    /// - `inv_freq`: `[rotary_dim / 2]`
-    /// - `positions`: `[seq]`, in tokens from the start of the sequence, in any order
-    ///
-    /// # Errors
-    ///
-    /// - [`PosencError::InvFreq`] if a frequency is not finite.
-    /// - [`PosencError::AttentionFactor`] if the factor is not finite.
-    /// - [`PosencError::Position`] if a position is above 2^53 or its angle overflows.
-    /// - [`PosencError::TooLarge`] if the table does not fit into the address space.
-    ///
-    /// # Precision
-    ///
-    /// Angles, cosines and sines in `f64`, rounded once to `f32`. The angle itself is
-    /// right to `position * inv_freq * 2^-53` radians, so a position of a million costs nothing.
-    pub fn new(
-        inv_freq: &ArrayRef1<f64>,
-        positions: &ArrayRef1<usize>,
-        attention_factor: f64,
-    ) -> Result<Self, PosencError> {
-        for (index, &got) in inv_freq.iter().enumerate() {
-            if !got.is_finite() {
-                return Err(PosencError::InvFreq { index, got });
-            }
-        }
-        let largest = inv_freq.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
-        for (index, &got) in positions.iter().enumerate() {
-            if got as u64 > 1 << 53 || !(got as f64 * largest).is_finite() {
-                return Err(PosencError::Position { index, got });
-            }
-        }
-        Self::tabulate(positions.len(), inv_freq.len(), attention_factor, |t, i| {
-            positions[t] as f64 * inv_freq[i]
-        })
-    }
-
-    /// Tabulates angles that the caller made, in radians.
-    ///
-    /// For positions with several axes, fractional positions, or the angles of another
-    /// library: transformers 5.23 forms `position * inv_freq` in `f32`, which at
-    /// position 100 000 is off by up to 0.004 radians.
-    ///
-    /// # Shapes
-    ///
-    /// - `angles`: `[seq, rotary_dim / 2]`
-    ///
-    /// # Errors
-    ///
-    /// - [`PosencError::Angle`] if an angle is not finite.
-    /// - [`PosencError::AttentionFactor`] if the factor is not finite.
-    /// - [`PosencError::TooLarge`] if the table does not fit into the address space.
-    pub fn from_angles(
-        angles: &ArrayRef2<f64>,
-        attention_factor: f64,
-    ) -> Result<Self, PosencError> {
-        for ((row, column), &got) in angles.indexed_iter() {
-            if !got.is_finite() {
-                let index = [row, column];
-                return Err(PosencError::Angle { index, got });
-            }
-        }
-        let (seq, n_planes) = angles.dim();
-        Self::tabulate(seq, n_planes, attention_factor, |t, i| angles[[t, i]])
-    }
-
-    fn tabulate(
-        seq: usize,
-        n_planes: usize,
-        attention_factor: f64,
-        angle: impl Fn(usize, usize) -> f64,
-    ) -> Result<Self, PosencError> {
-        if !attention_factor.is_finite() {
-            return Err(PosencError::AttentionFactor {
-                got: attention_factor,
-            });
-        }
-        rotate::check_size::<f32>(seq, n_planes)?;
-        let mut cos = Array2::zeros((seq, n_planes));
-        let mut sin = Array2::zeros((seq, n_planes));
-        for ((t, i), cos) in cos.indexed_iter_mut() {
-            let (s, c) = angle(t, i).sin_cos();
-            *cos = (attention_factor * c) as f32;
-            sin[[t, i]] = (attention_factor * s) as f32;
-        }
-        Ok(Self { cos, sin })
-    }
-
-    /// The table of plain RoPE: [`inv_freq`] of the config, attention factor 1.
-    ///
-    /// # Errors
-    ///
-    /// As [`inv_freq`] and [`new`](Self::new).
-    pub fn from_config(
-        config: &RopeConfig,
-        positions: &ArrayRef1<usize>,
-    ) -> Result<Self, PosencError> {
-        Self::new(&inv_freq(config)?, positions, 1.0)
-    }
-
-    /// The cosines, times the attention factor: `[seq, rotary_dim / 2]`.
-    #[must_use]
-    pub fn cos(&self) -> ArrayView2<'_, f32> {
-        self.cos.view()
-    }
-
-    /// The sines, times the attention factor: `[seq, rotary_dim / 2]`.
-    #[must_use]
-    pub fn sin(&self) -> ArrayView2<'_, f32> {
-        self.sin.view()
-    }
-
-    /// Number of positions.
-    #[must_use]
-    pub fn seq(&self) -> usize {
-        self.cos.nrows()
-    }
-
-    /// Number of features that are rotated.
-    #[must_use]
-    pub fn rotary_dim(&self) -> usize {
-        2 * self.cos.ncols()
-    }
-}
-
 /// Rotates `x` by the positions of the table and returns the result.
 ///
 /// For plane `i` with the features `(x1, x2)` that the pairing says, at the angle
@@ -257,12 +155,12 @@ impl RopeTable {
 /// # Shapes
 ///
 /// - `x`: `[batch, heads, seq, head_dim]`, any strides (fastest if `head_dim` is contiguous)
-/// - `table`: of `seq` positions
+/// - `table`: of `seq` rows, which all of the batch share, or of `batch * seq` rows
 /// - returns: `[batch, heads, seq, head_dim]`
 ///
 /// # Errors
 ///
-/// - [`PosencError::TableSeq`] if the table does not have one row per sequence element.
+/// - [`PosencError::TableRows`] if the table has another number of rows.
 /// - [`PosencError::RotaryDimAboveHeadDim`] if the table rotates more features than there are.
 /// - [`PosencError::TooLarge`] if the result does not fit into the address space.
 ///
@@ -287,13 +185,14 @@ impl RopeTable {
 /// ```
 ///
 /// Source: Su et al., RoFormer, arXiv:2104.09864v5, equation 34; `HalfSplit` as
-/// `rotate_half` of transformers 5.23.
+/// `rotate_half` and `ReadInterleavedWriteHalfSplit` as `apply_rotary_pos_emb_interleave`
+/// of transformers 5.23.
 pub fn apply<F: Float>(
     x: &ArrayRef4<F>,
     table: &RopeTable,
     pairing: RopePairing,
 ) -> Result<Array4<F>, PosencError> {
-    rotate::into_new(x, table, pairing, F::one())
+    rotate::into_new(x, F::zero(), table, pairing, Direction::Forward, turn)
 }
 
 /// [`apply`] in place.
@@ -306,7 +205,7 @@ pub fn apply_inplace<F: Float>(
     table: &RopeTable,
     pairing: RopePairing,
 ) -> Result<(), PosencError> {
-    rotate::inplace(x, table, pairing, F::one())
+    rotate::inplace(x, table, pairing, Direction::Forward, turn)
 }
 
 /// The gradient for `x` of [`apply`]: a rotation of `dout` by the negative angles.
@@ -315,6 +214,8 @@ pub fn apply_inplace<F: Float>(
 /// dx1 =  dy1 cos a + dy2 sin a
 /// dx2 = -dy1 sin a + dy2 cos a
 /// ```
+///
+/// `dout` is laid out as the pairing writes, the result as it reads.
 ///
 /// The attention factor multiplies once more, as it did in the forward pass. With
 /// factor 1 this is also the inverse of [`apply`].
@@ -336,7 +237,15 @@ pub fn backward<F: Float>(
     table: &RopeTable,
     pairing: RopePairing,
 ) -> Result<Array4<F>, PosencError> {
-    rotate::into_new(dout, table, pairing, -F::one())
+    let turn_back = |x1, x2, cos, sin: f32| turn(x1, x2, cos, -sin);
+    rotate::into_new(
+        dout,
+        F::zero(),
+        table,
+        pairing,
+        Direction::Backward,
+        turn_back,
+    )
 }
 
 /// [`backward`] in place.
@@ -349,7 +258,8 @@ pub fn backward_inplace<F: Float>(
     table: &RopeTable,
     pairing: RopePairing,
 ) -> Result<(), PosencError> {
-    rotate::inplace(dout, table, pairing, -F::one())
+    let turn_back = |x1, x2, cos, sin: f32| turn(x1, x2, cos, -sin);
+    rotate::inplace(dout, table, pairing, Direction::Backward, turn_back)
 }
 
 /// [`apply`] with a table made for this call, of plain RoPE.

@@ -37,7 +37,8 @@ pub fn angles(positions: &ArrayRef1<usize>, inv_freq: &ArrayRef1<f64>) -> Array2
 
 /// The rotation matrix `R` of one token.
 ///
-/// It is zero but for one 2 by 2 rotation a plane, which sits where the pairing says.
+/// It is zero but for two rows a plane: those of the features that the pairing writes, with
+/// cosines and sines in the columns of the features that it reads.
 ///
 /// # Shapes
 ///
@@ -47,17 +48,38 @@ pub fn angles(positions: &ArrayRef1<usize>, inv_freq: &ArrayRef1<f64>) -> Array2
 /// Source: Su et al., RoFormer, arXiv:2104.09864v5, equation 15 (interleaved pairs).
 #[must_use]
 pub fn rotation_matrix(angles: &ArrayRef1<f64>, pairing: RopePairing) -> Array2<f64> {
-    let n_planes = angles.len();
+    turn_matrix(&angles.mapv(f64::cos), &angles.mapv(f64::sin), pairing)
+}
+
+/// [`rotation_matrix`] from cosines and sines, which may carry a factor or be rounded.
+///
+/// # Shapes
+///
+/// - `cos`, `sin`: `[rotary_dim / 2]`
+/// - returns: `[rotary_dim, rotary_dim]`
+///
+/// # Panics
+///
+/// If `sin` is shorter than `cos`.
+#[must_use]
+pub fn turn_matrix(
+    cos: &ArrayRef1<f64>,
+    sin: &ArrayRef1<f64>,
+    pairing: RopePairing,
+) -> Array2<f64> {
+    let n_planes = cos.len();
     let mut matrix = Array2::zeros((2 * n_planes, 2 * n_planes));
-    for (i, angle) in angles.iter().enumerate() {
-        let (a, b) = match pairing {
-            RopePairing::Interleaved => (2 * i, 2 * i + 1),
-            RopePairing::HalfSplit => (i, i + n_planes),
+    for i in 0..n_planes {
+        let (neighbors, halves) = ([2 * i, 2 * i + 1], [i, i + n_planes]);
+        let ([read1, read2], [write1, write2]) = match pairing {
+            RopePairing::Interleaved => (neighbors, neighbors),
+            RopePairing::HalfSplit => (halves, halves),
+            RopePairing::ReadInterleavedWriteHalfSplit => (neighbors, halves),
         };
-        matrix[[a, a]] = angle.cos();
-        matrix[[a, b]] = -angle.sin();
-        matrix[[b, a]] = angle.sin();
-        matrix[[b, b]] = angle.cos();
+        matrix[[write1, read1]] = cos[i];
+        matrix[[write1, read2]] = -sin[i];
+        matrix[[write2, read1]] = sin[i];
+        matrix[[write2, read2]] = cos[i];
     }
     matrix
 }
@@ -66,12 +88,13 @@ pub fn rotation_matrix(angles: &ArrayRef1<f64>, pairing: RopePairing) -> Array2<
 ///
 /// # Shapes
 ///
-/// - `x`: `[batch, heads, seq, head_dim]`, `angles`: `[seq, rotary_dim / 2]`
+/// - `x`: `[batch, heads, seq, head_dim]`
+/// - `angles`: `[seq, rotary_dim / 2]`, or `[batch * seq, rotary_dim / 2]`
 /// - returns: `[batch, heads, seq, head_dim]`
 ///
 /// # Errors
 ///
-/// - [`PosencError::TableSeq`] if there is not one row of angles per sequence element.
+/// - [`PosencError::TableRows`] if there is another number of rows of angles.
 /// - [`PosencError::RotaryDimAboveHeadDim`] if there are more planes than features for them.
 ///
 /// Source: Su et al., RoFormer, arXiv:2104.09864v5, equation 14.
@@ -81,8 +104,8 @@ pub fn apply(
     pairing: RopePairing,
     attention_factor: f64,
 ) -> Result<Array4<f64>, PosencError> {
-    multiply(x, angles, |angles| {
-        rotation_matrix(angles, pairing) * attention_factor
+    multiply(x, angles.dim(), |row| {
+        rotation_matrix(&angles.row(row), pairing) * attention_factor
     })
 }
 
@@ -90,7 +113,8 @@ pub fn apply(
 ///
 /// # Shapes
 ///
-/// - `dout`: `[batch, heads, seq, head_dim]`, `angles`: `[seq, rotary_dim / 2]`
+/// - `dout`: `[batch, heads, seq, head_dim]`
+/// - `angles`: `[seq, rotary_dim / 2]`, or `[batch * seq, rotary_dim / 2]`
 /// - returns: `[batch, heads, seq, head_dim]`
 ///
 /// # Errors
@@ -102,24 +126,72 @@ pub fn backward(
     pairing: RopePairing,
     attention_factor: f64,
 ) -> Result<Array4<f64>, PosencError> {
-    multiply(dout, angles, |angles| {
-        rotation_matrix(angles, pairing).reversed_axes() * attention_factor
+    multiply(dout, angles.dim(), |row| {
+        rotation_matrix(&angles.row(row), pairing).reversed_axes() * attention_factor
     })
 }
 
+/// [`apply`] with cosines and sines that the caller has, say rounded ones.
+///
+/// # Shapes
+///
+/// - `x`: `[batch, heads, seq, head_dim]`
+/// - `cos`, `sin`: `[seq, rotary_dim / 2]`, or `[batch * seq, rotary_dim / 2]`
+/// - returns: `[batch, heads, seq, head_dim]`
+///
+/// # Errors
+///
+/// As [`apply`].
+///
+/// # Panics
+///
+/// If `sin` has fewer rows or columns than `cos`.
+pub fn apply_cos_sin(
+    x: &ArrayRef4<f64>,
+    cos: &ArrayRef2<f64>,
+    sin: &ArrayRef2<f64>,
+    pairing: RopePairing,
+) -> Result<Array4<f64>, PosencError> {
+    multiply(x, cos.dim(), |row| {
+        turn_matrix(&cos.row(row), &sin.row(row), pairing)
+    })
+}
+
+/// The gradient of [`apply_cos_sin`].
+///
+/// # Shapes
+///
+/// As [`apply_cos_sin`], with `dout` for `x`.
+///
+/// # Errors
+///
+/// As [`apply`].
+///
+/// # Panics
+///
+/// If `sin` has fewer rows or columns than `cos`.
+pub fn backward_cos_sin(
+    dout: &ArrayRef4<f64>,
+    cos: &ArrayRef2<f64>,
+    sin: &ArrayRef2<f64>,
+    pairing: RopePairing,
+) -> Result<Array4<f64>, PosencError> {
+    multiply(dout, cos.dim(), |row| {
+        turn_matrix(&cos.row(row), &sin.row(row), pairing).reversed_axes()
+    })
+}
+
+/// Multiplies each token with the matrix of its row.
 fn multiply(
     x: &ArrayRef4<f64>,
-    angles: &ArrayRef2<f64>,
-    matrix: impl Fn(&ArrayRef1<f64>) -> Array2<f64>,
+    (got, n_planes): (usize, usize),
+    matrix: impl Fn(usize) -> Array2<f64>,
 ) -> Result<Array4<f64>, PosencError> {
     let (batch, heads, seq, head_dim) = x.dim();
-    if angles.nrows() != seq {
-        return Err(PosencError::TableSeq {
-            expected: seq,
-            got: angles.nrows(),
-        });
+    if got != seq && Some(got) != batch.checked_mul(seq) {
+        return Err(PosencError::TableRows { seq, batch, got });
     }
-    let rotary_dim = 2 * angles.ncols();
+    let rotary_dim = 2 * n_planes;
     if rotary_dim > head_dim {
         return Err(PosencError::RotaryDimAboveHeadDim {
             rotary_dim,
@@ -127,9 +199,9 @@ fn multiply(
         });
     }
     let mut y = x.to_owned();
-    for (t, angles) in angles.outer_iter().enumerate() {
-        let matrix = matrix(&angles);
-        for b in 0..batch {
+    for b in 0..batch {
+        for t in 0..seq {
+            let matrix = matrix(if got == seq { t } else { b * seq + t });
             for h in 0..heads {
                 let x = x.slice(s![b, h, t, ..rotary_dim]);
                 y.slice_mut(s![b, h, t, ..rotary_dim])

@@ -64,8 +64,9 @@ fn table_must_fit_the_sequence() {
     let config = RopeConfig::new(4, PAIRING);
     let table = RopeTable::from_config(&config, &array![0, 1]).unwrap();
     let mut x = Array4::<f32>::ones((1, 1, 3, 4));
-    let want = PosencError::TableSeq {
-        expected: 3,
+    let want = PosencError::TableRows {
+        seq: 3,
+        batch: 1,
         got: 2,
     };
     assert_eq!(rope::apply(&x, &table, PAIRING).unwrap_err(), want);

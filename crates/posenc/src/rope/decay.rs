@@ -1,0 +1,67 @@
+//! How scores fade with distance.
+
+use ndarray::{Array1, ArrayRef1};
+
+use super::table::{check_inv_freq, check_positions};
+use crate::PosencError;
+
+/// The bound on the score of a rotated query and key that fades with their distance.
+///
+/// With `n` planes:
+///
+/// ```text
+/// decay(distance) = 1/n Σ_{j < n} | Σ_{i < j} exp(i' distance inv_freq_i) |,   i' the imaginary unit
+/// ```
+///
+/// The score at a distance is at most this, times `n` and the largest difference of neighboring products
+/// of query and key (Abel's summation). The inner sum of `j = 0` is empty, so the last frequency does not count: as
+/// in the introduction to RoPE by its author, whose curve this is for 64 frequencies of base 10 000.
+///
+/// # Shapes
+///
+/// - `inv_freq`: `[rotary_dim / 2]`
+/// - `distances`: `[n]`, in tokens, any order
+/// - returns: `[n]`; zeros if there is no frequency
+///
+/// # Errors
+///
+/// - [`PosencError::InvFreq`] if a frequency is not finite.
+/// - [`PosencError::Position`] if a distance is above 2^53 or its angle overflows.
+///
+/// # Precision
+///
+/// `f64`.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::{self, RopeConfig, RopePairing};
+/// use ndarray::array;
+///
+/// let inv_freq = rope::inv_freq(&RopeConfig::new(128, RopePairing::Interleaved))?;
+/// let curve = rope::decay(&inv_freq, &array![0, 50, 250])?;
+/// assert_eq!(curve[0], 31.5); // (0 + 1 + .. + 63) / 64
+/// assert!(curve[1] < 12.0 && curve[2] < 8.5);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
+///
+/// Source: Su et al., RoFormer, arXiv:2104.09864v5, section 3.4.3, equation 37.
+pub fn decay(
+    inv_freq: &ArrayRef1<f64>,
+    distances: &ArrayRef1<usize>,
+) -> Result<Array1<f64>, PosencError> {
+    check_inv_freq(inv_freq)?;
+    check_positions(inv_freq, distances)?;
+    let n_planes = inv_freq.len();
+    Ok(distances.mapv(|distance| {
+        // Running sums: the length before plane j is added is the term of j.
+        let (mut real, mut imaginary, mut total) = (0.0_f64, 0.0_f64, 0.0);
+        for w in inv_freq {
+            total += real.hypot(imaginary);
+            let (sin, cos) = (distance as f64 * w).sin_cos();
+            real += cos;
+            imaginary += sin;
+        }
+        total / n_planes.max(1) as f64
+    }))
+}
