@@ -87,6 +87,7 @@ proptest! {
         }
     }
 
+    // ANCHOR: law
     /// ⟨R_m q, R_n k⟩ = ⟨R_{m+t} q, R_{n+t} k⟩: only the distance matters.
     #[test]
     fn scores_depend_on_relative_position(
@@ -101,6 +102,7 @@ proptest! {
         // Two roundings to f32 in each factor of at most 38 products of at most 16 · 2.
         prop_assert!(difference.abs() < 1e-4, "{difference}");
     }
+    // ANCHOR_END: law
 
     /// Position 0 changes no bit.
     #[test]
