@@ -1,7 +1,7 @@
 //! Everything this crate can refuse.
 
 /// Everything this crate can refuse, one variant per rule a caller can break.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PosencError {
     /// `rotary_dim` is odd, zero, or beyond any sensible size.
@@ -74,6 +74,46 @@ pub enum PosencError {
         /// Elements in each row.
         columns: usize,
     },
+    // The GPU form.
+    /// A tensor on the device has another number of axes.
+    #[cfg(feature = "gpu")]
+    #[error("the tensor must have {expected} axes, got {got}")]
+    Rank {
+        /// Axes that the function works on.
+        expected: usize,
+        /// Axes of the tensor.
+        got: usize,
+    },
+    /// A tensor on the device does not fit another one.
+    #[cfg(feature = "gpu")]
+    #[error("the tensor must have the shape {expected:?}, got {got:?}")]
+    GpuShape {
+        /// The shape that fits.
+        expected: Vec<usize>,
+        /// The shape of the tensor.
+        got: Vec<usize>,
+    },
+    /// The device, or what is recorded for it, refuses.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Gpu(#[from] llm_gpu::GpuError),
+    // Sinusoidal and learned positions.
+    /// `dim` is too small for its frequencies, or beyond any sensible size.
+    #[error("dim must be in {min}..={max}, got {got}", max = crate::sinusoidal::MAX_DIM)]
+    SinusoidalDim {
+        /// The smallest for which the frequencies exist: 1, or 4 with `IOverHalfDimMinusOne`.
+        min: usize,
+        /// The `dim` of the config.
+        got: usize,
+    },
+    /// The last sine has no cosine, so inner products depend on more than the distance.
+    #[error("dim must be even where inner products are a function of the distance, got {got}")]
+    DecayDim {
+        /// The `dim` of the config.
+        got: usize,
+    },
+    /// A distance is infinite or NaN.
+    #[error("distances must be finite, got {got} at index {index}")]
 
     // RoPE: tables, scalings, axes, permutation.
     /// Cosines and sines that are not of each other.
@@ -232,6 +272,133 @@ pub enum PosencError {
         /// Index into `distances`.
         index: usize,
         /// Its value.
+        got: f64,
+    },
+    /// The encoding was made for another width.
+    #[error("x must have d_model = {expected} features, as the encoding has, got {got}")]
+    DModel {
+        /// Features of the encoding or of the table.
+        expected: usize,
+        /// Features of the array to add to.
+        got: usize,
+    },
+    /// There is not one position for each token.
+    #[error("positions must have the shape [batch, seq] = {expected:?}, got {got:?}")]
+    PositionsShape {
+        /// `batch` and `seq` of the tokens.
+    /// There is no head, or more than any sensible number of them.
+    #[error("n_heads must be in 1..={max}, got {got}", max = crate::alibi::MAX_HEADS)]
+    Heads {
+        /// Number of heads.
+        got: usize,
+    },
+    /// The exponent of the smallest slope of ALiBi is negative, infinite or NaN.
+    #[error("max_bias must be finite and at least 0, got {got}")]
+    MaxBias {
+        /// What was passed.
+        got: f64,
+    },
+    /// A slope of ALiBi is negative, infinite or NaN.
+    #[error("slopes must be finite and at least 0, got {got} at head {head}")]
+    Slope {
+        /// Head.
+        head: usize,
+        /// Its slope.
+        got: f64,
+    },
+    /// Key positions and gradient do not belong together.
+    #[error("key positions must have the shape [batch, kv_seq] {expected:?}, got {got:?}")]
+    KeyPositionsShape {
+        /// `[batch, kv_seq]` of the gradient.
+        expected: [usize; 2],
+        /// Shape of the positions.
+        got: [usize; 2],
+    },
+    /// A position has no row in the table.
+    #[error("positions must be below n_positions = {n_positions}, got {got} at index {index:?}")]
+    PositionOutsideTable {
+        /// Row of the batch and sequence element.
+        index: [usize; 2],
+        /// Its position.
+        got: usize,
+        /// Rows of the table.
+        n_positions: usize,
+    },
+    /// More tokens should be in the cache than the mask has.
+    #[error("past must be at most kv_seq = {kv_seq}, got {got}")]
+    Past {
+        /// Tokens of the mask.
+        kv_seq: usize,
+        /// What was passed.
+        got: usize,
+    },
+    /// Positions would start below zero, or run out of numbers.
+    #[error("offset or padding_idx must be in {min}..={max}, got {got}", max = isize::MAX)]
+    PositionOffset {
+        /// 1 where padding stands one below the offset, or else 0.
+        min: usize,
+        /// The offset or `padding_idx` of the convention.
+        got: usize,
+    },
+    /// The number of buckets of T5 cannot be split as the rule wants.
+    #[error("n_buckets must be in {minimum}..={max}, and even with two directions, got {got}", max = crate::t5::MAX_BUCKETS)]
+    T5Buckets {
+        /// 4 with two directions, where the number must also be even; 2 with one.
+        minimum: usize,
+        /// What was passed.
+        got: usize,
+    },
+    /// No distance would be left for the logarithmic buckets of T5.
+    #[error(
+        "max_distance must be above {exact} (the distances with a bucket of their own), got {got}"
+    )]
+    T5MaxDistance {
+        /// Buckets that hold a single distance.
+        exact: usize,
+        /// What was passed.
+        got: usize,
+    },
+    /// The table of T5 is made for another number of buckets.
+    #[error("the table must have one row per bucket ({expected}), got {got}")]
+    T5Table {
+        /// `n_buckets` of the config.
+        expected: usize,
+        /// Rows of the table.
+        got: usize,
+    },
+    /// The first parameter of a KERPLE kernel is out of its range.
+    #[error("r1 must be finite and above 0, got {got} at head {head}")]
+    KerpleR1 {
+        /// Head.
+        head: usize,
+        /// Its value.
+        got: f64,
+    },
+    /// The second parameter of a KERPLE kernel is out of its range.
+    #[error("r2 must be finite, above 0 and at most {maximum}, got {got} at head {head}")]
+    KerpleR2 {
+        /// Head.
+        head: usize,
+        /// 2 with the power kernel, infinite with the logarithmic one.
+        maximum: f64,
+        /// Its value.
+        got: f64,
+    },
+    /// Two arrays have different numbers of heads.
+    #[error("{name} must have one entry per head ({expected}), got {got}")]
+    BiasHeads {
+        /// Which argument does not fit.
+        name: &'static str,
+        /// Heads of the first argument.
+        expected: usize,
+        /// Heads of the other.
+        got: usize,
+    },
+    /// A bias does not fit into memory.
+    #[error("a bias must fit into memory, got the shape {shape:?}")]
+    BiasTooLarge {
+        /// `[heads, seq, kv_seq]`; with a batch `[batch, heads, kv_seq]`.
+        shape: [usize; 3],
         got: i64,
     },
 }

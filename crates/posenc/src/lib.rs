@@ -1,9 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 pub mod alibi;
+mod diagonals;
 mod error;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod kerple;
 pub mod learned;
+mod memory;
 pub mod positions;
 pub mod reference;
 pub mod rope;

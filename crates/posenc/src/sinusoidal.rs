@@ -1,1 +1,541 @@
 //! Sinusoidal position encoding: sines and cosines of geometrically spaced wavelengths, added to the embeddings.
+
+use ndarray::{
+    Array1, Array2, ArrayRef1, ArrayRef2, ArrayRef3, ArrayViewMut2, ArrayViewMut3, Axis,
+};
+
+use crate::{PosencError, memory};
+use llm_numerics::{Float, gemm, threads};
+
+/// The largest `dim` that [`SinusoidalConfig`] may ask for.
+pub const MAX_DIM: usize = 1 << 20;
+
+/// Elements that are worth a task of their own: a sine takes as long as dozens of additions.
+const TASK: usize = 1 << 14;
+
+/// Where the sines and the cosines stand in a row.
+///
+/// A model has learned with one of them; the other gives wrong results, without any error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SinusoidalLayout {
+    /// `sin, cos, sin, cos, ..`: the paper, XLM, `DistilBERT`, `SpeechT5`.
+    Interleaved,
+    /// `sin, sin, .., cos, cos, ..`: tensor2tensor, fairseq, M2M100, Whisper, Marian.
+    HalfSplit,
+}
+
+/// How the frequencies fall from one radian per token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SinusoidalExponent {
+    /// `base^(-2 i / dim)`: the paper, Marian, XLM, `DistilBERT`, `SpeechT5`. The last one stays above `1 / base`.
+    ///
+    /// With an odd `dim` the last frequency has a sine and no cosine, as in Marian and XLM.
+    TwoIOverDim,
+    /// `base^(-i / (floor(dim / 2) - 1))`: tensor2tensor, fairseq, M2M100, Whisper. The last one is `1 / base`.
+    ///
+    /// With an odd `dim` the last feature is 0, as in tensor2tensor and fairseq (Whisper refuses it). It takes
+    /// at least two frequencies: for fewer, transformers 5.23 divides by zero and tensor2tensor, which
+    /// divides by at least 1, keeps the frequency 1.
+    IOverHalfDimMinusOne,
+}
+
+/// The settings of a sinusoidal encoding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SinusoidalConfig {
+    /// Features of a position; `d_model` of the model that adds them.
+    #[doc(alias = "embedding_dim")]
+    pub dim: usize,
+    /// Where sines and cosines stand.
+    pub layout: SinusoidalLayout,
+    /// How frequencies are spaced.
+    pub exponent: SinusoidalExponent,
+    /// Base of the geometric series of wavelengths; 10 000 unless set.
+    #[doc(alias = "max_timescale")]
+    pub base: f64,
+    /// The position whose row is all zeros, as in fairseq and M2M100; none unless set.
+    ///
+    /// There, padding tokens have this position and all others come after it: see
+    /// [`PositionConvention::Roberta`](crate::learned::PositionConvention::Roberta). Marian takes such a
+    /// number too, and ignores it.
+    pub padding_idx: Option<usize>,
+}
+
+impl SinusoidalConfig {
+    /// `base` 10 000, the value of the paper, and no padding row.
+    #[must_use]
+    pub const fn new(dim: usize, layout: SinusoidalLayout, exponent: SinusoidalExponent) -> Self {
+        Self {
+            dim,
+            layout,
+            exponent,
+            base: 10_000.0,
+            padding_idx: None,
+        }
+    }
+
+    /// Sets the [`base`](Self::base).
+    #[must_use]
+    pub const fn with_base(mut self, base: f64) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// Sets the [`padding_idx`](Self::padding_idx).
+    #[must_use]
+    pub const fn with_padding_idx(mut self, padding_idx: usize) -> Self {
+        self.padding_idx = Some(padding_idx);
+        self
+    }
+}
+
+/// The frequencies of the sines, in radians per token.
+///
+/// ```text
+/// TwoIOverDim:           inv_freq_i = base^(-2 i / dim),                   i = 0 .. ceil(dim / 2)
+/// IOverHalfDimMinusOne:  inv_freq_i = base^(-i / (floor(dim / 2) - 1)),    i = 0 .. floor(dim / 2)
+/// ```
+///
+/// # Shapes
+///
+/// - returns: `[ceil(dim / 2)]` or `[floor(dim / 2)]`
+///
+/// # Errors
+///
+/// - [`PosencError::SinusoidalDim`] if `dim` is 0 or above [`MAX_DIM`], or below 4 with
+///   [`IOverHalfDimMinusOne`](SinusoidalExponent::IOverHalfDimMinusOne).
+/// - [`PosencError::Base`] if `base` is not finite and above one.
+///
+/// # Precision
+///
+/// `f64`. Libraries that compute the power in `f32` differ by some `1e-7`, relative.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+///
+/// let config = SinusoidalConfig::new(4, SinusoidalLayout::HalfSplit, SinusoidalExponent::TwoIOverDim);
+/// assert_eq!(sinusoidal::inv_freq(&config)?, ndarray::array![1.0, 0.01]);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
+///
+/// Source: Vaswani et al., Attention Is All You Need, arXiv:1706.03762v7, section 3.5;
+/// `IOverHalfDimMinusOne` as `get_embedding` of M2M100 in transformers 5.23.
+pub fn inv_freq(config: &SinusoidalConfig) -> Result<Array1<f64>, PosencError> {
+    let SinusoidalConfig { dim, base, .. } = *config;
+    let min = match config.exponent {
+        SinusoidalExponent::TwoIOverDim => 1,
+        SinusoidalExponent::IOverHalfDimMinusOne => 4,
+    };
+    if !(min..=MAX_DIM).contains(&dim) {
+        return Err(PosencError::SinusoidalDim { min, got: dim });
+    }
+    if !(base.is_finite() && base > 1.0) {
+        return Err(PosencError::Base { got: base });
+    }
+    // One rounding in the exponent, so that a power of it is as right as it can be.
+    let (n, numerator, denominator) = match config.exponent {
+        SinusoidalExponent::TwoIOverDim => (dim.div_ceil(2), 2.0, dim as f64),
+        SinusoidalExponent::IOverHalfDimMinusOne => (dim / 2, 1.0, (dim / 2 - 1) as f64),
+    };
+    Ok((0..n)
+        .map(|i| base.powf(-(numerator * i as f64) / denominator))
+        .collect())
+}
+
+/// The rows of the positions `0 .. n_positions`.
+///
+/// ```text
+/// sine of position p and frequency i:    sin(p inv_freq_i)
+/// cosine:                                cos(p inv_freq_i)
+/// ```
+///
+/// They stand where the [layout](SinusoidalLayout) says. The row of `padding_idx`, if there is one, is all zeros.
+///
+/// # Shapes
+///
+/// - returns: `[n_positions, dim]`
+///
+/// # Errors
+///
+/// - As [`inv_freq`].
+/// - [`PosencError::Position`] if a position is above 2^53.
+/// - [`PosencError::TooLarge`] if there is no memory for the table.
+///
+/// # Precision
+///
+/// Angles, sines and cosines in `f64`, rounded once to `f32`. With base 10 000 an angle is right to `1.5e-15`
+/// times its value in radians, so up to position 10 million the last bit of the `f32` decides.
+/// transformers 5.23 forms the angles of M2M100 and Whisper in `f32`: at position 1000 these are off by up to `7e-5`.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+///
+/// // The table that the Transformer paper describes.
+/// let config = SinusoidalConfig::new(128, SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim);
+/// let table = sinusoidal::table(80, &config)?; // [n_positions, dim]
+/// assert_eq!(table.dim(), (80, 128));
+/// assert_eq!((table[[0, 0]], table[[0, 1]]), (0.0, 1.0));
+/// assert_eq!((table[[3, 0]], table[[3, 1]]), (3_f64.sin() as f32, 3_f64.cos() as f32));
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
+///
+/// Source: as [`inv_freq`].
+pub fn table(n_positions: usize, config: &SinusoidalConfig) -> Result<Array2<f32>, PosencError> {
+    check_range(0, n_positions)?;
+    rows(n_positions, config, |t| t)
+}
+
+/// The rows of any positions, in their order: `table[positions]` without the table.
+///
+/// # Shapes
+///
+/// - `positions`: `[seq]`
+/// - returns: `[seq, dim]`
+///
+/// # Errors
+///
+/// As [`table`].
+///
+/// # Precision
+///
+/// As [`table`].
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+/// use ndarray::array;
+///
+/// // fairseq: position 1 is padding, the first token has position 2.
+/// let config = SinusoidalConfig::new(6, SinusoidalLayout::HalfSplit, SinusoidalExponent::IOverHalfDimMinusOne)
+///     .with_padding_idx(1);
+/// let rows = sinusoidal::encode(&array![1, 1, 2, 3], &config)?;
+/// assert_eq!(rows.row(1), array![0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+/// assert_eq!(rows[[2, 0]], 2_f64.sin() as f32);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
+pub fn encode(
+    positions: &ArrayRef1<usize>,
+    config: &SinusoidalConfig,
+) -> Result<Array2<f32>, PosencError> {
+    if let Some((index, &got)) = positions.indexed_iter().find(|&(_, &p)| is_too_far(p)) {
+        return Err(PosencError::Position { index, got });
+    }
+    rows(positions.len(), config, |t| positions[t])
+}
+
+/// Adds to each token the row of its position: `x[b, t] += table[first_position + t]`.
+///
+/// All sequences of the batch have the same positions; `first_position` is the number of tokens before them, in
+/// a cache. Models often scale the embeddings by `sqrt(d_model)` before. The gradient passes through unchanged.
+///
+/// # Shapes
+///
+/// - `x`: `[batch, seq, d_model]`, any strides
+///
+/// # Errors
+///
+/// `x` is then unchanged.
+///
+/// - As [`inv_freq`].
+/// - [`PosencError::DModel`] if `d_model` is not the config's `dim`.
+/// - [`PosencError::Position`] if a position is above 2^53.
+///
+/// # Precision
+///
+/// One sum in `F` with a row in `f32`: for `f64` arrays the row is right to `3e-8`.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+/// use ndarray::Array3;
+///
+/// let config = SinusoidalConfig::new(4, SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim);
+/// let mut x = Array3::<f32>::ones((2, 3, 4)); // [batch, seq, d_model]
+/// sinusoidal::add_inplace(&mut x, 5, &config)?;
+/// assert_eq!(x[[1, 2, 1]], 1.0 + 7_f64.cos() as f32);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
+pub fn add_inplace<F: Float>(
+    x: &mut ArrayRef3<F>,
+    first_position: usize,
+    config: &SinusoidalConfig,
+) -> Result<(), PosencError> {
+    let encoder = Encoder::new(config)?;
+    let (batch, seq, d_model) = x.dim();
+    check_d_model(config.dim, d_model)?;
+    check_range(first_position, seq)?;
+    if x.is_empty() {
+        return Ok(());
+    }
+    let length = (TASK / d_model).max(1);
+    let tasks = x.axis_chunks_iter_mut(Axis(1), length).enumerate();
+    threads::for_each(
+        tasks.collect(),
+        |(i, mut x): (usize, ArrayViewMut3<'_, F>)| {
+            let mut row = vec![0.0; d_model];
+            for (t, mut x) in x.axis_iter_mut(Axis(1)).enumerate() {
+                encoder.fill(&mut row, first_position + i * length + t);
+                for b in 0..batch {
+                    add(&mut x.row_mut(b), &row);
+                }
+            }
+        },
+    );
+    Ok(())
+}
+
+/// [`add_inplace`] where each token brings its position: `x[b, t] += table[positions[b, t]]`.
+///
+/// For padded batches, with the [positions](crate::learned::positions) of the model's convention.
+///
+/// # Shapes
+///
+/// - `x`: `[batch, seq, d_model]`, any strides
+/// - `positions`: `[batch, seq]`
+///
+/// # Errors
+///
+/// `x` is then unchanged.
+///
+/// - As [`inv_freq`].
+/// - [`PosencError::DModel`] if `d_model` is not the config's `dim`.
+/// - [`PosencError::PositionsShape`] if there is not one position for each token.
+/// - [`PosencError::Position`] if a position is above 2^53; the index counts tokens through the batch.
+///
+/// # Precision
+///
+/// As [`add_inplace`].
+pub fn add_at_inplace<F: Float>(
+    x: &mut ArrayRef3<F>,
+    positions: &ArrayRef2<usize>,
+    config: &SinusoidalConfig,
+) -> Result<(), PosencError> {
+    let encoder = Encoder::new(config)?;
+    let (batch, seq, d_model) = x.dim();
+    check_d_model(config.dim, d_model)?;
+    if positions.dim() != (batch, seq) {
+        return Err(PosencError::PositionsShape {
+            expected: [batch, seq],
+            got: positions.dim().into(),
+        });
+    }
+    let mut tokens = positions.iter().enumerate();
+    if let Some((index, &got)) = tokens.find(|&(_, &p)| is_too_far(p)) {
+        return Err(PosencError::Position { index, got });
+    }
+    if x.is_empty() {
+        return Ok(());
+    }
+    let length = (TASK / d_model / batch).max(1);
+    let tasks = x.axis_chunks_iter_mut(Axis(1), length).enumerate();
+    threads::for_each(
+        tasks.collect(),
+        |(i, mut x): (usize, ArrayViewMut3<'_, F>)| {
+            let mut row = vec![0.0; d_model];
+            for (b, mut x) in x.outer_iter_mut().enumerate() {
+                for (t, mut x) in x.outer_iter_mut().enumerate() {
+                    encoder.fill(&mut row, positions[[b, i * length + t]]);
+                    add(&mut x, &row);
+                }
+            }
+        },
+    );
+    Ok(())
+}
+
+/// The inner product of each row of a table with each other row: `table tableᵀ`.
+///
+/// Of a table of [`table`] with an even `dim`, entry `[p, q]` depends on `p - q` only: see [`decay`].
+///
+/// # Shapes
+///
+/// - `table`: `[n_positions, dim]`, any strides
+/// - returns: `[n_positions, n_positions]`
+///
+/// # Errors
+///
+/// - [`PosencError::TooLarge`] if there is no memory for the result.
+///
+/// # Precision
+///
+/// Sums of `dim` products in `f32`. The same bits for any number of threads.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+///
+/// let config = SinusoidalConfig::new(128, SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim);
+/// let products = sinusoidal::inner_products(&sinusoidal::table(80, &config)?)?;
+/// assert_eq!(products.dim(), (80, 80));
+/// assert!((products[[7, 7]] - 64.0).abs() < 1e-4); // sin² + cos² = 1, for 64 frequencies
+/// assert!((products[[10, 15]] - products[[70, 75]]).abs() < 1e-4);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
+pub fn inner_products(table: &ArrayRef2<f32>) -> Result<Array2<f32>, PosencError> {
+    let n = table.nrows();
+    gemm::matmul(table, &table.t()).map_err(|_| PosencError::TooLarge {
+        rows: n,
+        columns: n,
+    })
+}
+
+/// The inner product of two rows as a function of the distance between their positions.
+///
+/// ```text
+/// decay(distance) = sum over i of cos(distance inv_freq_i)
+/// ```
+///
+/// because `sin a sin b + cos a cos b = cos(a - b)`. It is `dim / 2` at distance 0, and falls, swinging, with the
+/// distance. The row of `padding_idx` is not looked at.
+///
+/// # Shapes
+///
+/// - `distances`: `[n]`, in tokens, of any sign, fractions too
+/// - returns: `[n]`
+///
+/// # Errors
+///
+/// - As [`inv_freq`].
+/// - [`PosencError::DecayDim`] if `dim` is odd with [`TwoIOverDim`](SinusoidalExponent::TwoIOverDim): a sine without its
+///   cosine makes the inner product depend on both positions.
+/// - [`PosencError::Distance`] if a distance is not finite.
+/// - [`PosencError::TooLarge`] if there is no memory for the result.
+///
+/// # Precision
+///
+/// `f64`.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+/// use ndarray::array;
+///
+/// let config = SinusoidalConfig::new(128, SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim);
+/// let curve = sinusoidal::decay(&config, &array![0.0, 1.0, 10.0, 50.0])?;
+/// assert_eq!(curve[0], 64.0);
+/// assert!(curve[1] > curve[2] && curve[2] > curve[3]);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
+pub fn decay(
+    config: &SinusoidalConfig,
+    distances: &ArrayRef1<f64>,
+) -> Result<Array1<f64>, PosencError> {
+    let inv_freq = inv_freq(config)?;
+    if config.exponent == SinusoidalExponent::TwoIOverDim && config.dim % 2 == 1 {
+        return Err(PosencError::DecayDim { got: config.dim });
+    }
+    if let Some((index, &got)) = distances.indexed_iter().find(|(_, x)| !x.is_finite()) {
+        return Err(PosencError::Distance { index, got });
+    }
+    let mut out = memory::zeros(1, distances.len())?.remove_axis(Axis(0));
+    for (out, &distance) in out.iter_mut().zip(distances) {
+        *out = inv_freq.iter().map(|w| (distance * w).cos()).sum();
+    }
+    Ok(out)
+}
+
+/// The frequencies of a config that has been checked, and where their sines and cosines go.
+struct Encoder {
+    inv_freq: Array1<f64>,
+    /// Feature of the first cosine, and the step from one to the next; the first sine is at 0.
+    cos: usize,
+    step: usize,
+    padding_idx: Option<usize>,
+}
+
+impl Encoder {
+    fn new(config: &SinusoidalConfig) -> Result<Self, PosencError> {
+        let inv_freq = inv_freq(config)?;
+        let (cos, step) = match config.layout {
+            SinusoidalLayout::Interleaved => (1, 2),
+            SinusoidalLayout::HalfSplit => (inv_freq.len(), 1),
+        };
+        Ok(Self {
+            inv_freq,
+            cos,
+            step,
+            padding_idx: config.padding_idx,
+        })
+    }
+
+    /// Writes the row of one position, but for a last feature that belongs to no frequency.
+    fn fill(&self, row: &mut [f32], position: usize) {
+        if self.padding_idx == Some(position) {
+            row.fill(0.0);
+            return;
+        }
+        for (i, inv_freq) in self.inv_freq.iter().enumerate() {
+            let (sin, cos) = (position as f64 * inv_freq).sin_cos();
+            row[i * self.step] = sin as f32;
+            if let Some(place) = row.get_mut(self.cos + i * self.step) {
+                *place = cos as f32; // the last one is missing if dim is odd
+            }
+        }
+    }
+}
+
+fn rows(
+    n: usize,
+    config: &SinusoidalConfig,
+    position: impl Fn(usize) -> usize + Sync + Send,
+) -> Result<Array2<f32>, PosencError> {
+    let encoder = Encoder::new(config)?;
+    let mut out = memory::zeros(n, config.dim)?;
+    let length = (TASK / config.dim).max(1);
+    let tasks = out.axis_chunks_iter_mut(Axis(0), length).enumerate();
+    threads::for_each(
+        tasks.collect(),
+        |(i, mut out): (usize, ArrayViewMut2<'_, f32>)| {
+            for (t, mut row) in out.outer_iter_mut().enumerate() {
+                if let Some(row) = row.as_slice_mut() {
+                    encoder.fill(row, position(i * length + t));
+                }
+            }
+        },
+    );
+    Ok(out)
+}
+
+fn add<F: Float>(x: &mut ArrayRef1<F>, row: &[f32]) {
+    for (x, &y) in x.iter_mut().zip(row) {
+        *x += F::from_f64(f64::from(y));
+    }
+}
+
+/// True if `f64` cannot hold each position up to this one.
+fn is_too_far(position: usize) -> bool {
+    position as u64 > 1 << 53
+}
+
+/// Refuses positions from `first` on of which one is too far.
+fn check_range(first: usize, n: usize) -> Result<(), PosencError> {
+    // The largest position that is fine; on 32 bits, all are.
+    let most = usize::try_from(1_u64 << 53).unwrap_or(usize::MAX);
+    let index = match most.checked_sub(first) {
+        None => 0,
+        Some(room) => room.saturating_add(1),
+    };
+    if index < n {
+        let got = first.saturating_add(index);
+        return Err(PosencError::Position { index, got });
+    }
+    Ok(())
+}
+
+fn check_d_model(expected: usize, got: usize) -> Result<(), PosencError> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(PosencError::DModel { expected, got })
+    }
+}

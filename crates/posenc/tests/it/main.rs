@@ -4,6 +4,8 @@
 
 mod errors;
 mod golden;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod gradients;
 mod properties;
 mod vectors;

@@ -1,0 +1,29 @@
+//! Whole WGSL files that kernels share. A kernel lists them, and the registry puts them in front of its source.
+
+/// A WGSL file without entry point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snippet {
+    /// Stem of the file.
+    pub name: &'static str,
+    /// Its text.
+    pub source: &'static str,
+}
+
+/// The place of a workgroup or an invocation in a grid that [`Grid::linear`](crate::Grid::linear) may have folded: `linear_workgroup`,
+/// `linear_invocation`.
+pub const LINEAR: Snippet = Snippet {
+    name: "linear",
+    source: include_str!("snippets/linear.wgsl"),
+};
+
+/// Two f16 in a word, without the optional f16 feature: `f16_unpack`, `f16_pack`.
+pub const F16: Snippet = Snippet {
+    name: "f16",
+    source: include_str!("snippets/f16.wgsl"),
+};
+
+/// Two bf16 in a word: `bf16_unpack`, `bf16_pack`.
+pub const BF16: Snippet = Snippet {
+    name: "bf16",
+    source: include_str!("snippets/bf16.wgsl"),
+};

@@ -1,0 +1,52 @@
+//! Sums along the diagonals of a bias gradient on the GPU: what T5 and KERPLE need of it.
+
+use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
+
+use super::{WORKGROUP_SIZE, axes, word};
+use crate::PosencError;
+
+llm_gpu::params! {
+    /// The parameter block of `diagonal_sums.wgsl`.
+    pub struct DiagonalSumsParams {
+        n_elements: u32,
+        query_len: u32,
+        key_len: u32,
+        pad0: u32,
+    }
+}
+
+pub(super) static DIAGONAL_SUMS: Kernel = Kernel {
+    name: "diagonal_sums",
+    source: include_str!("diagonal_sums.wgsl"),
+    snippets: &[snippet::LINEAR],
+    bindings: &[Access::Read, Access::Write],
+    params_size: size_of::<DiagonalSumsParams>(),
+    constants: &["WORKGROUP_SIZE"],
+    needs: Needs::CORE,
+};
+
+/// How many diagonals `[query_len, key_len]` has.
+pub(super) fn count(query_len: usize, key_len: usize) -> usize {
+    match (query_len, key_len) {
+        (0, _) | (_, 0) => 0,
+        _ => query_len + key_len - 1,
+    }
+}
+
+/// Records the sums: `[heads, query_len, key_len]` to `[heads, n_diagonals]`, a scratch tensor.
+pub(super) fn sums(
+    recorder: &mut Recorder,
+    dbias: &GpuTensor<f32>,
+) -> Result<GpuTensor<f32>, PosencError> {
+    let [heads, query_len, key_len] = axes(dbias)?;
+    let y = recorder.scratch::<f32>(&[heads, count(query_len, key_len)])?;
+    let params = DiagonalSumsParams {
+        n_elements: word(y.len())?,
+        query_len: word(query_len)?,
+        key_len: word(key_len)?,
+        pad0: 0,
+    };
+    let grid = Grid::linear(y.len(), WORKGROUP_SIZE)?;
+    recorder.dispatch(&DIAGONAL_SUMS, &[], &params, &[dbias.read(), y.write()], grid)?;
+    Ok(y)
+}

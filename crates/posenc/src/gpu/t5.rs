@@ -1,0 +1,162 @@
+//! T5's relative bias on the GPU, and the gradient of its table.
+
+use llm_gpu::{Access, Gpu, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
+
+use super::alibi::check_lengths;
+use super::{WORKGROUP_SIZE, axes, word};
+use crate::PosencError;
+use crate::t5::{self, T5Config};
+
+llm_gpu::params! {
+    /// The parameter block of `t5.wgsl`.
+    pub struct T5Params {
+        n_elements: u32,
+        heads: u32,
+        query_len: u32,
+        key_len: u32,
+    }
+}
+
+llm_gpu::params! {
+    /// The parameter block of `t5_backward.wgsl`.
+    pub struct T5BackwardParams {
+        n_elements: u32,
+        heads: u32,
+        n_diagonals: u32,
+        pad0: u32,
+    }
+}
+
+pub(super) static T5: Kernel = Kernel {
+    name: "t5",
+    source: include_str!("t5.wgsl"),
+    snippets: &[snippet::LINEAR],
+    bindings: &[Access::Read, Access::Read, Access::Write],
+    params_size: size_of::<T5Params>(),
+    constants: &["WORKGROUP_SIZE"],
+    needs: Needs::CORE,
+};
+
+pub(super) static T5_BACKWARD: Kernel = Kernel {
+    name: "t5_backward",
+    source: include_str!("t5_backward.wgsl"),
+    snippets: &[snippet::LINEAR],
+    bindings: &[Access::Read, Access::Read, Access::Write],
+    params_size: size_of::<T5BackwardParams>(),
+    constants: &["WORKGROUP_SIZE"],
+    needs: Needs::CORE,
+};
+
+/// Records the bias matrix: [`t5::bias`](crate::t5::bias).
+///
+/// # Shapes
+///
+/// - `table`: `[n_buckets, heads]`
+/// - returns: `[heads, query_len, key_len]`
+///
+/// # Errors
+///
+/// - [`PosencError::Rank`] if `table` has not two axes.
+/// - [`PosencError::T5Table`] if it has not one row per bucket.
+/// - [`PosencError::BiasTooLarge`] if a length is 2^30 or more.
+/// - [`PosencError::Gpu`] if the device has no room for the result, or the tensor is of another device.
+///
+/// # Precision
+///
+/// Exact: buckets are found on the CPU, one for each diagonal, and values are copied.
+pub fn bias(
+    recorder: &mut Recorder,
+    table: &GpuTensor<f32>,
+    query_len: usize,
+    key_len: usize,
+    past: usize,
+    config: &T5Config,
+) -> Result<GpuTensor<f32>, PosencError> {
+    let [n_buckets, heads] = axes(table)?;
+    if n_buckets != config.n_buckets() {
+        return Err(PosencError::T5Table {
+            expected: config.n_buckets(),
+            got: n_buckets,
+        });
+    }
+    check_lengths(heads, query_len, key_len)?;
+    let y = recorder.output::<f32>(&[heads, query_len, key_len])?;
+    let params = T5Params {
+        n_elements: word(y.len())?,
+        heads: word(heads)?,
+        query_len: word(query_len)?,
+        key_len: word(key_len)?,
+    };
+    let buckets = buckets(recorder.gpu(), query_len, key_len, past, config)?;
+    recorder.dispatch(
+        &T5,
+        &[],
+        &params,
+        &[table.read(), buckets.read(), y.write()],
+        Grid::linear(y.len(), WORKGROUP_SIZE)?,
+    )?;
+    Ok(y)
+}
+
+/// Records the gradient for the table of [`bias`].
+///
+/// # Shapes
+///
+/// - `dbias`: `[heads, query_len, key_len]`
+/// - returns: `[n_buckets, heads]`
+///
+/// # Errors
+///
+/// - [`PosencError::Rank`] if `dbias` has not three axes.
+/// - [`PosencError::BiasTooLarge`] if a length is 2^30 or more.
+/// - [`PosencError::Gpu`] if the device has no room for the result, or the tensor is of another device.
+///
+/// # Precision
+///
+/// f32 sums in a fixed order: along each diagonal, then over the diagonals of a bucket.
+pub fn backward(
+    recorder: &mut Recorder,
+    dbias: &GpuTensor<f32>,
+    past: usize,
+    config: &T5Config,
+) -> Result<GpuTensor<f32>, PosencError> {
+    let [heads, query_len, key_len] = axes(dbias)?;
+    check_lengths(heads, query_len, key_len)?;
+    let sums = super::diagonals::sums(recorder, dbias)?;
+    let dtable = recorder.output::<f32>(&[config.n_buckets(), heads])?;
+    let buckets = buckets(recorder.gpu(), query_len, key_len, past, config)?;
+    let params = T5BackwardParams {
+        n_elements: word(dtable.len())?,
+        heads: word(heads)?,
+        n_diagonals: word(buckets.len())?,
+        pad0: 0,
+    };
+    recorder.dispatch(
+        &T5_BACKWARD,
+        &[],
+        &params,
+        &[sums.read(), buckets.read(), dtable.write()],
+        Grid::linear(dtable.len(), WORKGROUP_SIZE)?,
+    )?;
+    Ok(dtable)
+}
+
+/// The bucket of each diagonal `key - query + query_len - 1`.
+fn buckets(
+    gpu: &Gpu,
+    query_len: usize,
+    key_len: usize,
+    past: usize,
+    config: &T5Config,
+) -> Result<GpuTensor<u32>, PosencError> {
+    let n_diagonals = super::diagonals::count(query_len, key_len);
+    // Beyond i64 every distance is in the last bucket anyway.
+    let past = i64::try_from(past).unwrap_or(i64::MAX);
+    let buckets = (0..n_diagonals)
+        .map(|diagonal| {
+            let relative = (diagonal as i64 - (query_len as i64 - 1)).saturating_sub(past);
+            word(t5::bucket(relative, config))
+        })
+        .collect::<Result<Vec<u32>, _>>()?;
+    Ok(gpu.upload_slice(&[n_diagonals], &buckets)?)
+}

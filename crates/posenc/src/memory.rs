@@ -1,0 +1,18 @@
+//! Arrays whose size a caller names: refused where there is no room, instead of an abort.
+
+use ndarray::{Array2, LinalgScalar};
+
+use crate::PosencError;
+
+/// Zeros of the shape `[rows, columns]`.
+pub(crate) fn zeros<T: LinalgScalar>(
+    rows: usize,
+    columns: usize,
+) -> Result<Array2<T>, PosencError> {
+    let too_large = PosencError::TooLarge { rows, columns };
+    let len = rows.checked_mul(columns).ok_or(too_large)?;
+    let mut data = Vec::new();
+    data.try_reserve_exact(len).map_err(|_| too_large)?;
+    data.resize(len, T::zero());
+    Array2::from_shape_vec((rows, columns), data).map_err(|_| too_large)
+}

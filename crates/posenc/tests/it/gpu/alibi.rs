@@ -1,0 +1,77 @@
+//! ALiBi on the GPU equals the reference at every origin.
+
+use llm_posenc::alibi::{self, AlibiOrigin, AlibiRounding};
+use llm_posenc::gpu::alibi as gpu_alibi;
+use ndarray::{Array2, Array3, Array4};
+use proptest::prelude::*;
+
+use super::{close_sums, config, gpu, run, wave};
+
+const ORIGINS: [AlibiOrigin; 5] = [
+    AlibiOrigin::KeyIndex,
+    AlibiOrigin::LastKeyZero,
+    AlibiOrigin::AbsoluteDistance,
+    AlibiOrigin::SignedDistance,
+    AlibiOrigin::PastDistance,
+];
+
+/// A product, then at most 3 + 20 + 6 additions on the way to the sum: 30 roundings of 2^-24.
+const SUM: f64 = 30.0 / 16_777_216.0;
+
+#[test]
+fn equals_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    proptest!(config(), |(
+        heads in 1_usize..9,
+        seq in 0_usize..20,
+        kv_seq in 0_usize..150,
+        origin in prop::sample::select(&ORIGINS[..]),
+    )| {
+        let slopes = alibi::slopes(heads, alibi::MAX_BIAS).unwrap();
+        let device = gpu.upload(&slopes).unwrap();
+        let got = run(&gpu, |r| gpu_alibi::bias(r, &device, seq, kv_seq, origin));
+        // The same single product on both sides; the CPU's form is compared with the reference elsewhere.
+        prop_assert_eq!(got, alibi::bias(&slopes, seq, kv_seq, origin).unwrap().into_dyn());
+
+        let dbias = Array3::from_shape_fn((heads, seq, kv_seq), |(h, i, j)| wave(h + 3 * i + 7 * j));
+        let device = gpu.upload(&dbias).unwrap();
+        let got = run(&gpu, |r| gpu_alibi::backward(r, &device, origin));
+        let want = alibi::backward(&dbias.mapv(f64::from), origin).unwrap();
+        let size = match origin {
+            AlibiOrigin::SignedDistance | AlibiOrigin::PastDistance => AlibiOrigin::AbsoluteDistance,
+            origin => origin,
+        };
+        let magnitude = alibi::backward(&dbias.mapv(|x| f64::from(x).abs()), size).unwrap();
+        close_sums(&got, &want, &magnitude, SUM)?;
+    
+    });
+}
+
+#[test]
+fn padded_batches_equal_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    proptest!(config(), |(
+        (heads, mask) in (1_usize..9, 0_usize..4, 0_usize..100).prop_flat_map(|(heads, batch, kv_seq)| {
+            let mask = prop::collection::vec(any::<bool>(), batch * kv_seq);
+            (Just(heads), mask.prop_map(move |m| Array2::from_shape_vec((batch, kv_seq), m).unwrap()))
+        }),
+        seq in 0_usize..4,
+        rounding in prop_oneof![Just(AlibiRounding::Product), Just(AlibiRounding::Bfloat16)],
+    )| {
+        let slopes = alibi::slopes(heads, alibi::MAX_BIAS).unwrap();
+        let positions = alibi::key_positions(&mask).unwrap();
+        let device_slopes = gpu.upload(&slopes).unwrap();
+        let device_positions = gpu.upload(&positions.mapv(|p| p as u32)).unwrap();
+        let got = run(&gpu, |r| gpu_alibi::bias_at(r, &device_slopes, &device_positions, rounding));
+        prop_assert_eq!(got, alibi::bias_at(&slopes, &positions, rounding).unwrap().into_dyn());
+
+        let (batch, kv_seq) = mask.dim();
+        let dbias = Array4::from_shape_fn((batch, heads, seq, kv_seq), |(b, h, i, j)| wave(b + 2 * h + 3 * i + 7 * j));
+        let device = gpu.upload(&dbias).unwrap();
+        let got = run(&gpu, |r| gpu_alibi::backward_at(r, &device, &device_positions));
+        let want = alibi::backward_at(&dbias.mapv(f64::from), &positions).unwrap();
+        let magnitude = alibi::backward_at(&dbias.mapv(|x| f64::from(x).abs()), &positions).unwrap();
+        close_sums(&got, &want, &magnitude, SUM)?;
+    
+    });
+}
