@@ -5,6 +5,9 @@ use ndarray::{Array1, Array2, Array4, ArrayRef1, ArrayRef2, ArrayRef4, s};
 use crate::PosencError;
 use crate::rope::{RopeConfig, RopePairing};
 
+pub mod axes;
+pub mod scaling;
+
 /// The frequencies `theta_i = base^(-2 (i - 1) / d)` of RoFormer, with `d = rotary_dim`.
 ///
 /// The config is taken as it is; nothing is checked.
@@ -185,13 +188,113 @@ pub fn backward_cos_sin(
     })
 }
 
-/// Multiplies each token with the matrix of its row.
-fn multiply(
+/// [`apply_cos_sin`] with every product and every sum rounded, as a library does whose tensors are all of one storage type.
+///
+/// ```text
+/// y_i = round(Σ_j round(R_ij x_j))
+/// ```
+///
+/// where a row of `R` has two entries. With the transpose for `R` (`is_backward`) it is the gradient.
+///
+/// # Shapes
+///
+/// As [`apply_cos_sin`].
+///
+/// # Errors
+///
+/// As [`apply`].
+///
+/// # Panics
+///
+/// If `sin` has fewer rows or columns than `cos`.
+pub fn apply_rounded(
     x: &ArrayRef4<f64>,
-    (got, n_planes): (usize, usize),
-    matrix: impl Fn(usize) -> Array2<f64>,
+    cos: &ArrayRef2<f64>,
+    sin: &ArrayRef2<f64>,
+    pairing: RopePairing,
+    is_backward: bool,
+    round: impl Fn(f64) -> f64,
 ) -> Result<Array4<f64>, PosencError> {
+    check(x, cos.dim())?;
+    let (batch, heads, seq, _) = x.dim();
+    let rotary_dim = 2 * cos.ncols();
+    let mut y = x.to_owned();
+    for (b, h, t) in ndarray::indices((batch, heads, seq)) {
+        let row = if cos.nrows() == seq { t } else { b * seq + t };
+        let matrix = turn_matrix(&cos.row(row), &sin.row(row), pairing);
+        for i in 0..rotary_dim {
+            let products = (0..rotary_dim).map(|j| {
+                let entry = matrix[if is_backward { [j, i] } else { [i, j] }];
+                round(entry * x[[b, h, t, j]])
+            });
+            y[[b, h, t, i]] = round(products.sum());
+        }
+    }
+    Ok(y)
+}
+
+/// `ChatGLM-6B`: one matrix a token, of the positions in the first half of the head, of the block
+/// positions in the second; each half has half-split planes and the frequencies of `head_dim / 2`.
+///
+/// # Shapes
+///
+/// - `x`: `[batch, heads, seq, head_dim]`, `positions`, `block_positions`: `[batch, seq]`
+/// - returns: `[batch, heads, seq, head_dim]`
+///
+/// # Panics
+///
+/// If the positions are of other shapes, or `head_dim` is not a multiple of four.
+///
+/// Source: `modeling_chatglm.py` of `THUDM/chatglm-6b`.
+#[must_use]
+pub fn apply_chatglm_v1(
+    x: &ArrayRef4<f64>,
+    positions: &ArrayRef2<usize>,
+    block_positions: &ArrayRef2<usize>,
+) -> Array4<f64> {
     let (batch, heads, seq, head_dim) = x.dim();
+    let (half, quarter) = (head_dim / 2, head_dim / 4);
+    let mut y = Array4::zeros(x.dim());
+    for (b, h, t) in ndarray::indices((batch, heads, seq)) {
+        let mut matrix = Array2::<f64>::zeros((head_dim, head_dim));
+        for (start, position) in [(0, positions[[b, t]]), (half, block_positions[[b, t]])] {
+            for i in 0..quarter {
+                let exponent = 2.0 * i as f64 / half as f64;
+                let angle = position as f64 / 10_000_f64.powf(exponent);
+                let (first, second) = (start + i, start + quarter + i);
+                matrix[[first, first]] = angle.cos();
+                matrix[[first, second]] = -angle.sin();
+                matrix[[second, first]] = angle.sin();
+                matrix[[second, second]] = angle.cos();
+            }
+        }
+        y.slice_mut(s![b, h, t, ..])
+            .assign(&matrix.dot(&x.slice(s![b, h, t, ..])));
+    }
+    y
+}
+
+/// `1/n Σ_{j < n} |Σ_{i < j} exp(i' distance inv_freq_i)|`, each inner sum from its beginning.
+///
+/// # Shapes
+///
+/// - `inv_freq`: `[rotary_dim / 2]`, not empty
+///
+/// Source: Su et al., RoFormer, arXiv:2104.09864v5, equation 37.
+#[must_use]
+pub fn decay(inv_freq: &ArrayRef1<f64>, distance: f64) -> f64 {
+    let n_planes = inv_freq.len();
+    let lengths = (0..n_planes).map(|j| {
+        let angles = inv_freq.iter().take(j).map(|w| distance * w);
+        let real: f64 = angles.clone().map(f64::cos).sum();
+        let imaginary: f64 = angles.map(f64::sin).sum();
+        (real * real + imaginary * imaginary).sqrt()
+    });
+    lengths.sum::<f64>() / n_planes as f64
+}
+
+fn check(x: &ArrayRef4<f64>, (got, n_planes): (usize, usize)) -> Result<(), PosencError> {
+    let (batch, _, seq, head_dim) = x.dim();
     if got != seq && Some(got) != batch.checked_mul(seq) {
         return Err(PosencError::TableRows { seq, batch, got });
     }
@@ -202,10 +305,22 @@ fn multiply(
             head_dim,
         });
     }
+    Ok(())
+}
+
+/// Multiplies each token with the matrix of its row.
+fn multiply(
+    x: &ArrayRef4<f64>,
+    (rows, n_planes): (usize, usize),
+    matrix: impl Fn(usize) -> Array2<f64>,
+) -> Result<Array4<f64>, PosencError> {
+    check(x, (rows, n_planes))?;
+    let (batch, heads, seq, _) = x.dim();
+    let rotary_dim = 2 * n_planes;
     let mut y = x.to_owned();
     for b in 0..batch {
         for t in 0..seq {
-            let matrix = matrix(if got == seq { t } else { b * seq + t });
+            let matrix = matrix(if rows == seq { t } else { b * seq + t });
             for h in 0..heads {
                 let x = x.slice(s![b, h, t, ..rotary_dim]);
                 y.slice_mut(s![b, h, t, ..rotary_dim])

@@ -41,8 +41,9 @@ pub struct YarnConfig {
 pub enum YarnDialect {
     /// `_compute_yarn_parameters` of transformers 5.23.
     ///
-    /// Where `low = high`, the ramp has the width 0.001; where the clamps leave `high` below `low`, its slope
-    /// is negative, and so the clamp to 0..1 makes it a step.
+    /// Where `low = high`, the ramp is 0.001 wide. Where all planes turn less than `beta_slow` times in the original length,
+    /// or all more than `beta_fast` times, the clamps leave `high` below `low`, and the ramp
+    /// is upside down: in the first case all are kept, in the second all divided, the opposite of what YaRN is for.
     HuggingFace {
         /// Whether `low` and `high` are rounded to whole planes; the default there, but not for GPT-OSS.
         truncate: bool,
@@ -51,7 +52,8 @@ pub enum YarnDialect {
     },
     /// `rope_yarn` of ggml, as llama.cpp calls it.
     ///
-    /// `low` and `high` are always rounded. The ramp is at least 0.001 wide, whichever of them is larger. The attention factor is
+    /// `low` and `high` are always rounded. The ramp is at least 0.001 wide, also where `high` is below `low`: planes up
+    /// to `low` are kept, the rest divided. The attention factor is
     /// `attn_factor (1 + 0.1 ln factor)`, also for factors below 1, and `attn_factor` where `ext_factor` is 0.
     LlamaCpp {
         /// How much of the kept frequencies is mixed in: 1 for YaRN, 0 for linear scaling.

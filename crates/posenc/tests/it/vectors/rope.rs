@@ -1,132 +1,291 @@
 //! Vector files of `posenc.rope.*`.
 
-use llm_numerics::Float;
+use llm_numerics::Storage;
+use llm_numerics::half::{bf16, f16};
 use llm_numerics::testing::vectors::{Case, Tier, VectorError};
 use llm_posenc::reference;
-use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
-use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, Ix1, Ix2, Ix4, Slice};
+use llm_posenc::rope::permute::{self, RopePermutation};
+use llm_posenc::rope::{self, RopePairing, RopeTable, StorageRounding};
+use ndarray::{Array1, Array2, Array3, Array4, Axis, Ix1, Ix2, Ix3, Ix4, s};
 
 /// Runs one case on one tier.
 pub(super) fn run(case: &Case, tier: Tier) -> Result<(), VectorError> {
     match case.op() {
         "posenc.rope.apply" => apply(case, tier),
-        "posenc.rope.inv_freq" => inv_freq(case, tier),
-        "posenc.rope.update_sequence" => super::rope_scaling::run(case, tier),
+        "posenc.rope.inv_freq" | "posenc.rope.update_sequence" => {
+            super::rope_scaling::run(case, tier)
+        }
+        "posenc.rope.permute" => permute(case, tier),
         _ => Err(case.unknown_op()),
     }
 }
 
+/// Which way to turn.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Direction {
+    Forward,
+    Backward,
+}
+
+/// Cosines and sines in f64, factor included: `[seq, rotary_dim / 2]` or `[batch * seq, rotary_dim / 2]`.
+pub(super) struct Turns {
+    cos: Array2<f64>,
+    sin: Array2<f64>,
+}
+
+impl Turns {
+    pub(super) fn from_angles(angles: &Array2<f64>, factor: f64) -> Self {
+        Self {
+            cos: angles.mapv(|angle| factor * angle.cos()),
+            sin: angles.mapv(|angle| factor * angle.sin()),
+        }
+    }
+
+    fn rounded(&self, storage: HalfType) -> Self {
+        Self {
+            cos: self.cos.mapv(|x| storage.round(x)),
+            sin: self.sin.mapv(|x| storage.round(x)),
+        }
+    }
+}
+
+/// The storage types that a file may name.
+#[derive(Clone, Copy)]
+enum HalfType {
+    Bf16,
+    F16,
+}
+
+impl HalfType {
+    fn param(case: &Case, name: &str) -> Result<Option<Self>, VectorError> {
+        match case.param_opt_str(name)? {
+            None => Ok(None),
+            Some("bfloat16") => Ok(Some(Self::Bf16)),
+            Some("float16") => Ok(Some(Self::F16)),
+            _ => Err(case.unknown_param(name, "\"bfloat16\", \"float16\" or none")),
+        }
+    }
+
+    /// To nearest, ties to even, once.
+    fn round(self, x: f64) -> f64 {
+        match self {
+            Self::Bf16 => bf16::from_f64(x).to_f64(),
+            Self::F16 => f16::from_f64(x).to_f64(),
+        }
+    }
+
+    fn round_table(self, table: &RopeTable) -> RopeTable {
+        match self {
+            Self::Bf16 => table.rounded::<bf16>(),
+            Self::F16 => table.rounded::<f16>(),
+        }
+    }
+}
+
+/// The rotation of one array of numbers on one tier: all that a kernel needs.
+pub(super) fn rotate(
+    case: &Case,
+    tier: Tier,
+    input: &str,
+    turns: &Turns,
+    pairing: RopePairing,
+    direction: Direction,
+) -> Result<Array4<f64>, VectorError> {
+    match tier {
+        Tier::Reference => {
+            let op = match direction {
+                Direction::Forward => reference::rope::apply_cos_sin,
+                Direction::Backward => reference::rope::backward_cos_sin,
+            };
+            let x: Array4<f64> = case.input_f64::<Ix4>(input)?;
+            op(&x, &turns.cos, &turns.sin, pairing).map_err(VectorError::op)
+        }
+        Tier::Cpu => {
+            let op = match direction {
+                Direction::Forward => rope::apply,
+                Direction::Backward => rope::backward,
+            };
+            let x: Array4<f32> = case.input_f32::<Ix4>(input)?;
+            let y = op(&x, &table(turns)?, pairing).map_err(VectorError::op)?;
+            Ok(y.mapv(f64::from))
+        }
+        Tier::Gpu => Err(case.unsupported("no kernel yet")),
+    }
+}
+
+/// [`rotate`] where every tensor and every operation is in a half type.
+fn rotate_stored(
+    case: &Case,
+    tier: Tier,
+    input: &str,
+    turns: &Turns,
+    pairing: RopePairing,
+    direction: Direction,
+    storage: HalfType,
+) -> Result<Array4<f64>, VectorError> {
+    let is_backward = direction == Direction::Backward;
+    match tier {
+        Tier::Reference => {
+            let x: Array4<f64> = case.input_f64::<Ix4>(input)?;
+            let turns = turns.rounded(storage);
+            let round = |x| storage.round(x);
+            reference::rope::apply_rounded(&x, &turns.cos, &turns.sin, pairing, is_backward, round)
+                .map_err(VectorError::op)
+        }
+        Tier::Cpu => {
+            let x: Array4<f32> = case.input_f32::<Ix4>(input)?;
+            let table = storage.round_table(&table(turns)?);
+            match storage {
+                HalfType::Bf16 => turn_stored::<bf16>(&x, &table, pairing, direction),
+                HalfType::F16 => turn_stored::<f16>(&x, &table, pairing, direction),
+            }
+        }
+        Tier::Gpu => Err(case.unsupported("no kernel for half precision in each step")),
+    }
+}
+
+fn turn_stored<S: Storage>(
+    x: &Array4<f32>,
+    table: &RopeTable,
+    pairing: RopePairing,
+    direction: Direction,
+) -> Result<Array4<f64>, VectorError> {
+    let op = match direction {
+        Direction::Forward => rope::apply_stored,
+        Direction::Backward => rope::backward_stored,
+    };
+    let x = x.mapv(S::from_f32);
+    let y = op(&x, table, pairing, StorageRounding::EachOperation).map_err(VectorError::op)?;
+    Ok(y.mapv(|x| f64::from(x.to_f32())))
+}
+
+fn table(turns: &Turns) -> Result<RopeTable, VectorError> {
+    let narrow = |x: &Array2<f64>| x.mapv(|x| x as f32);
+    RopeTable::from_cos_sin(&narrow(&turns.cos), &narrow(&turns.sin)).map_err(VectorError::op)
+}
+
 fn apply(case: &Case, tier: Tier) -> Result<(), VectorError> {
-    let layouts = "\"half_split\" or \"interleaved\" in this version";
+    let layouts = "\"half_split\", \"interleaved\" or \"read_interleaved_write_half_split\"";
     let pairing = match case.param_str("layout")? {
         "half_split" => RopePairing::HalfSplit,
         "interleaved" => RopePairing::Interleaved,
+        "read_interleaved_write_half_split" => RopePairing::ReadInterleavedWriteHalfSplit,
         _ => return Err(case.unknown_param("layout", layouts)),
     };
-    for name in ["cache_rounding", "storage"] {
-        if case.has_param(name) {
-            return Err(case.unknown_param(name, "none: not in this version"));
-        }
-    }
     let head_dim = case.param_usize("head_dim")?;
     let rotary_dim = case.param_usize("rotary_dim")?;
     let factor = case.param_opt_f64("attention_factor")?.unwrap_or(1.0);
     case.param_opt_f64("base")?; // the frequencies are given
+    let cache = HalfType::param(case, "cache_rounding")?;
+    let storage = HalfType::param(case, "storage")?;
     let inv_freq: Array1<f32> = case.input_f32("inv_freq")?;
     assert_eq!(2 * inv_freq.len(), rotary_dim);
     assert_eq!(case.input_shape("q").map(|shape| shape[3]), Some(head_dim));
 
-    // The library that made the file forms the angles in f32.
     let positions: Array2<usize> = case.input_usize::<Ix2>("positions")?;
-    let angles: Vec<Array2<f64>> = positions
-        .outer_iter()
-        .map(|positions| {
-            Array2::from_shape_fn((positions.len(), inv_freq.len()), |(t, i)| {
-                f64::from(positions[t] as f32 * inv_freq[i])
-            })
-        })
-        .collect();
-    for (name, input, output) in [("q", "q", "q"), ("k", "k", "k")]
-        .into_iter()
-        .chain([("q", "dout_q", "dq"), ("k", "dout_k", "dk")])
-    {
-        let is_backward = input != name;
-        if is_backward && !case.has_input(input) {
+    let mut turns = if case.has_input("cos") {
+        Turns {
+            cos: given(&case.input_f64::<Ix3>("cos")?, inv_freq.len()),
+            sin: given(&case.input_f64::<Ix3>("sin")?, inv_freq.len()),
+        }
+    } else {
+        // The library that made the file forms the angles in f32.
+        let positions: Vec<usize> = positions.into_iter().collect();
+        let angles = Array2::from_shape_fn((positions.len(), inv_freq.len()), |(t, i)| {
+            f64::from(positions[t] as f32 * inv_freq[i])
+        });
+        Turns::from_angles(&angles, factor)
+    };
+    if let Some(cache) = cache {
+        turns = turns.rounded(cache);
+    }
+    for (input, output, direction) in [
+        ("q", "q", Direction::Forward),
+        ("k", "k", Direction::Forward),
+        ("dout_q", "dq", Direction::Backward),
+        ("dout_k", "dk", Direction::Backward),
+    ] {
+        if direction == Direction::Backward && !case.has_input(input) {
             continue;
         }
-        match tier {
-            Tier::Reference => {
-                let op = match is_backward {
-                    false => reference::rope::apply,
-                    true => reference::rope::backward,
-                };
-                let x: Array4<f64> = case.input_f64::<Ix4>(input)?;
-                let y = rows(&x, &angles, |x, angles| {
-                    op(&x, &angles, pairing, factor).map_err(VectorError::op)
-                })?;
-                case.expect(output, &y)?;
-            }
-            Tier::Cpu => {
-                let op = match is_backward {
-                    false => rope::apply,
-                    true => rope::backward,
-                };
-                let x: Array4<f32> = case.input_f32::<Ix4>(input)?;
-                let y = rows(&x, &angles, |x, angles| {
-                    let table = RopeTable::from_angles(&angles, factor).map_err(VectorError::op)?;
-                    op(&x, &table, pairing).map_err(VectorError::op)
-                })?;
-                case.expect(output, &y)?;
-            }
-            Tier::Gpu => return Err(case.unsupported("no kernel yet")),
-        }
+        let y = match storage {
+            None => rotate(case, tier, input, &turns, pairing, direction)?,
+            Some(storage) => rotate_stored(case, tier, input, &turns, pairing, direction, storage)?,
+        };
+        case.expect(output, &y)?;
     }
     Ok(())
 }
 
-/// Positions of its own for each row of the batch: one call each.
-fn rows<F: Float>(
-    x: &Array4<F>,
-    angles: &[Array2<f64>],
-    op: impl Fn(ndarray::ArrayView4<'_, F>, ArrayView2<'_, f64>) -> Result<Array4<F>, VectorError>,
-) -> Result<Array4<F>, VectorError> {
-    assert!(angles.len() == 1 || angles.len() == x.dim().0);
-    let mut y = Array4::zeros(x.dim());
-    for b in 0..x.dim().0 {
-        let row = Slice::from(b..b + 1);
-        let angles = &angles[b % angles.len()];
-        y.slice_axis_mut(Axis(0), row)
-            .assign(&op(x.slice_axis(Axis(0), row), angles.view())?);
-    }
-    Ok(y)
+/// The columns of each plane, whichever way the file repeats them: `[rows, n_planes]`.
+fn given(x: &Array3<f64>, n_planes: usize) -> Array2<f64> {
+    let (batch, seq, width) = x.dim();
+    let halves = x.slice(s![.., .., ..n_planes]);
+    let columns = if width == n_planes || halves == x.slice(s![.., .., width - n_planes..]) {
+        halves
+    } else {
+        x.slice(s![.., .., ..;2])
+    };
+    assert_eq!(columns.len_of(Axis(2)), n_planes);
+    Array2::from_shape_fn((batch * seq, n_planes), |(row, plane)| {
+        columns[[row / seq, row % seq, plane]]
+    })
 }
 
-fn inv_freq(case: &Case, tier: Tier) -> Result<(), VectorError> {
-    let parameters = case.param_value("rope_parameters")?;
-    let expected = "{rope_type: \"default\", rope_theta, partial_rotary_factor} in this version";
-    let unknown = || case.unknown_param("rope_parameters", expected);
-    let parameters = parameters.as_object().ok_or_else(unknown)?;
-    let (mut base, mut partial) = (10_000.0, 1.0);
-    for (name, value) in parameters {
-        match name.as_str() {
-            "rope_type" if value == "default" => {}
-            "rope_theta" => base = value.as_f64().ok_or_else(unknown)?,
-            "partial_rotary_factor" => partial = value.as_f64().ok_or_else(unknown)?,
-            _ => return Err(unknown()),
+fn permute(case: &Case, tier: Tier) -> Result<(), VectorError> {
+    let layout = |name| match case.param_str(name)? {
+        "half_split" => Ok(RopePairing::HalfSplit),
+        "interleaved" => Ok(RopePairing::Interleaved),
+        _ => Err(case.unknown_param(name, "\"half_split\" or \"interleaved\"")),
+    };
+    let (from, to) = (layout("from")?, layout("to")?);
+    let (head_dim, rotary_dim) = (
+        case.param_usize("head_dim")?,
+        case.param_usize("rotary_dim")?,
+    );
+    let weight: Array2<f64> = case.input_f64::<Ix2>("weight")?;
+    let bias: Array1<f64> = case.input_f64::<Ix1>("bias")?;
+    match tier {
+        // A row of the new weights is the old row of the feature at the same place of the same plane.
+        Tier::Reference => {
+            let rows: Vec<usize> = (0..bias.len())
+                .map(|row| {
+                    let (head, feature) = (row / head_dim, row % head_dim);
+                    head * head_dim + reference_feature(feature, rotary_dim, from, to)
+                })
+                .collect();
+            case.expect("weight", &weight.select(Axis(0), &rows))?;
+            case.expect("bias", &bias.select(Axis(0), &rows))
+        }
+        Tier::Cpu => {
+            let permutation = RopePermutation::new(head_dim, rotary_dim, from, to);
+            let permutation = permutation.map_err(VectorError::op)?;
+            let got = permute::weight(&weight, &permutation).map_err(VectorError::op)?;
+            case.expect("weight", &got)?;
+            let got = permute::bias(&bias, &permutation).map_err(VectorError::op)?;
+            case.expect("bias", &got)
+        }
+        Tier::Gpu => Err(case.unsupported("weights are permuted when they are loaded")),
+    }
+}
+
+/// Finds the plane and place of a feature in one layout, and looks where the other has it.
+fn reference_feature(
+    feature: usize,
+    rotary_dim: usize,
+    from: RopePairing,
+    to: RopePairing,
+) -> usize {
+    let places = |pairing, plane: usize| match pairing {
+        RopePairing::Interleaved => [2 * plane, 2 * plane + 1],
+        _ => [plane, plane + rotary_dim / 2],
+    };
+    for plane in 0..rotary_dim / 2 {
+        for place in 0..2 {
+            if places(to, plane)[place] == feature {
+                return places(from, plane)[place];
+            }
         }
     }
-    // The default frequencies depend on neither of these.
-    case.param_usize("max_position_embeddings")?;
-    case.param_opt_usize("seq_len")?;
-    case.input_i64::<Ix1>("seq_len")?;
-    let rotary_dim = (case.param_usize("head_dim")? as f64 * partial) as usize;
-    // The pairing does not matter here.
-    let config = RopeConfig::new(rotary_dim, RopePairing::HalfSplit).with_base(base);
-    let got = match tier {
-        Tier::Reference => reference::rope::inv_freq(&config),
-        Tier::Cpu => rope::inv_freq(&config).map_err(VectorError::op)?,
-        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
-    };
-    case.expect("inv_freq", &got)?;
-    case.expect("attention_factor_f64", &Array1::from_elem(1, 1.0))
+    feature
 }
