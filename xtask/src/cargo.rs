@@ -53,6 +53,18 @@ pub(crate) fn packages(root: &Path) -> Result<Vec<Package>> {
     parse(&serde_json::from_str(&text).context("`cargo metadata` printed invalid JSON")?)
 }
 
+/// The folder that cargo builds into.
+pub(crate) fn target(root: &Path) -> Result<PathBuf> {
+    let text = command::read(command::cargo(root).args([
+        "metadata",
+        "--no-deps",
+        "--format-version",
+        "1",
+    ]))?;
+    let metadata = serde_json::from_str(&text).context("`cargo metadata` printed invalid JSON")?;
+    Ok(PathBuf::from(self::text(&metadata, "target_directory")?))
+}
+
 /// The `rust-version` that the packages state.
 pub(crate) fn rust_version(root: &Path) -> Result<String> {
     let text = command::read(command::cargo(root).args([

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use crate::architecture::{self, Layer};
 use crate::cargo::{self, Package};
-use crate::{command, deps, test, tidy};
+use crate::{command, deps, plots, test, tidy};
 
 const WASM: &str = "wasm32-unknown-unknown";
 
@@ -47,6 +47,8 @@ enum Step {
     NoDefault,
     /// Method crates compile for WebAssembly
     Wasm,
+    /// The figures of the book against their functions
+    Plots,
     /// Every test
     Test,
     /// The oldest toolchain that `rust-version` promises (only when named: it installs that toolchain)
@@ -55,7 +57,7 @@ enum Step {
 
 impl Step {
     const FAST: [Self; 4] = [Self::Fmt, Self::Tidy, Self::Deps, Self::Clippy];
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Fmt,
         Self::Tidy,
         Self::Deps,
@@ -64,6 +66,7 @@ impl Step {
         Self::Doc,
         Self::NoDefault,
         Self::Wasm,
+        Self::Plots,
         Self::Test,
     ];
 
@@ -151,6 +154,7 @@ fn run_step(step: Step) -> Result<()> {
         ])),
         Step::NoDefault => no_default(&root),
         Step::Wasm => wasm(&root),
+        Step::Plots => plots::run(&plots::Args { check: true }),
         Step::Test => test::all(),
         Step::Msrv => {
             let version = cargo::rust_version(&root)?;
@@ -255,7 +259,7 @@ mod tests {
     fn everything_is_checked_unless_left_out() {
         assert_eq!(chosen(&args(&[], false, false, false)), Step::ALL);
         let most = chosen(&args(&[], false, true, true));
-        assert_eq!(most, Step::ALL[..7]);
+        assert_eq!(most, [&Step::ALL[..7], &[Step::Plots]].concat());
     }
 
     #[test]

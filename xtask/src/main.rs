@@ -11,6 +11,7 @@ mod command;
 mod deps;
 mod mutants;
 mod new_crate;
+mod plots;
 mod test;
 mod tidy;
 mod tiny_model;
@@ -41,6 +42,8 @@ enum Verb {
     Deps,
     /// Writes the skeleton of a new method crate
     NewCrate(new_crate::Args),
+    /// Draws the figures of the book, or checks that they are as drawn
+    Plots(plots::Args),
     /// Trains or evaluates the embedded model
     TinyModel(tiny_model::Args),
     /// Checks or regenerates the test vectors
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::run(),
         Verb::Deps => deps::run(),
         Verb::NewCrate(args) => new_crate::run(&args),
+        Verb::Plots(args) => plots::run(&args),
         Verb::TinyModel(args) => tiny_model::run(&args),
         Verb::Vectors(args) => vectors::run(&args),
         Verb::Book(args) => book::run(&args),

@@ -5,7 +5,7 @@ use llm_blocks::sampling::{Dialect, SamplingConfig};
 use llm_blocks::tiny_model::GenerateOptions;
 
 use crate::failure::Failure;
-use crate::{chat, eval, generate};
+use crate::{chat, eval, generate, plot};
 
 /// More threads than this are a slip of the finger.
 const MAX_THREADS: usize = 1024;
@@ -31,6 +31,8 @@ pub(crate) enum Verb {
     Generate(generate::GenerateArgs),
     /// Lets a model solve problems that it never saw, and counts
     Eval(eval::EvalArgs),
+    /// Draws a figure of the book as SVG or PNG
+    Plot(plot::PlotArgs),
     /// Shows what the program computes with
     Devices,
 }

@@ -9,6 +9,7 @@ mod generate;
 mod interrupt;
 mod models;
 mod output;
+mod plot;
 mod prompt;
 mod reply;
 mod tour;
@@ -35,6 +36,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Some(Verb::Chat(args)) => chat::run(args, &cli.common),
         Some(Verb::Generate(args)) => generate::run(args, &cli.common),
         Some(Verb::Eval(args)) => eval::run(args, &cli.common),
+        Some(Verb::Plot(args)) => plot::run(args, &cli.common),
         Some(Verb::Devices) => devices::run(&cli.common),
     }
 }

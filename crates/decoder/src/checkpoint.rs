@@ -416,12 +416,18 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DecoderError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(io)?;
     }
-    let temporary = path.with_extension("tmp");
+    // The whole name and an ending: files that differ in their own ending only do not meet.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
     let write = || -> std::io::Result<()> {
         let mut file = fs::File::create(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
-    write().map_err(io)
+    write().map_err(|error| {
+        // Best effort: what went wrong is said by the first error.
+        let _ = fs::remove_file(&temporary);
+        io(error)
+    })
 }

@@ -8,6 +8,7 @@ mod errors;
 mod eval;
 mod generate;
 mod models;
+mod plot;
 mod program;
 mod streams;
 mod tour;

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod axes;
+mod canvas;
+mod color;
+mod error;
+mod figure;
+mod figures;
+mod heatmap;
+#[cfg(feature = "png")]
+mod raster;
+
+pub use error::PlotError;
+pub use figure::{Figure, FigureEntry, Theme};
+pub use figures::{
+    FIGURES, alibi, bf16_positions, find, rope_decay, sinusoidal_dot, sinusoidal_heatmap,
+};

@@ -1,0 +1,9 @@
+//! What the figures show is what the functions return, and the files are fit for use.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod data;
+#[cfg(feature = "png")]
+mod png_files;
+mod read;
+mod svg_files;
