@@ -5,6 +5,7 @@
 
 mod architecture;
 mod book;
+mod browser;
 mod cargo;
 mod check;
 mod command;
@@ -17,6 +18,7 @@ mod tidy;
 mod tiny_model;
 mod tree;
 mod vectors;
+mod widgets;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,8 @@ enum Verb {
     Book(book::Args),
     /// Breaks a crate's fast path on purpose, many times, to see that its tests notice
     Mutants(mutants::Args),
+    /// Builds the live figures of the book and compares them with the native functions in a headless Chromium
+    Widgets,
 }
 
 fn main() -> ExitCode {
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Verb::Vectors(args) => vectors::run(&args),
         Verb::Book(args) => book::run(&args),
         Verb::Mutants(args) => mutants::run(&args),
+        Verb::Widgets => widgets::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
