@@ -19,7 +19,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 max_position_embeddings: 2048,
             },
         ),
-        ("YaRN", RopeScaling::Yarn(YarnConfig::hugging_face(4.0, 2048))),
+        (
+            "YaRN",
+            RopeScaling::Yarn(YarnConfig::hugging_face(4.0, 2048)),
+        ),
         (
             "Llama 3.1",
             RopeScaling::Llama3 {

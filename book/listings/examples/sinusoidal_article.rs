@@ -7,7 +7,11 @@ use ndarray::array;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let paper = |dim| {
-        SinusoidalConfig::new(dim, SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim)
+        SinusoidalConfig::new(
+            dim,
+            SinusoidalLayout::Interleaved,
+            SinusoidalExponent::TwoIOverDim,
+        )
     };
     // ANCHOR: article
     let table = sinusoidal::table(80, &paper(128))?; // [n_positions, dim]

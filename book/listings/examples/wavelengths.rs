@@ -14,7 +14,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (i, inv_freq) in sinusoidal::inv_freq(&config)?.iter().enumerate() {
         if i % 9 == 0 {
             let wavelength = std::f64::consts::TAU / inv_freq;
-            println!("features {:3} and {:3} repeat after {wavelength:9.2} tokens", 2 * i, 2 * i + 1);
+            println!(
+                "features {:3} and {:3} repeat after {wavelength:9.2} tokens",
+                2 * i,
+                2 * i + 1
+            );
         }
     }
     // ANCHOR_END: wavelengths

@@ -21,7 +21,9 @@ mod tests {
     // ANCHOR: tests
     #[test]
     fn eight_heads_halve() {
-        let want = [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625];
+        let want = [
+            0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625,
+        ];
         assert_eq!(alibi_slopes(8), want);
     }
 

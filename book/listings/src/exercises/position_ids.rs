@@ -11,7 +11,11 @@ pub fn position_ids(is_token: &[bool], padding_idx: usize) -> Vec<usize> {
         .iter()
         .map(|&is_token| {
             count += usize::from(is_token);
-            if is_token { padding_idx + count } else { padding_idx }
+            if is_token {
+                padding_idx + count
+            } else {
+                padding_idx
+            }
         })
         .collect()
 }

@@ -9,10 +9,7 @@ pub fn rotate_half_split(x: &mut [f64], position: usize, base: f64) {
     for i in 0..n {
         let angle = position as f64 * base.powf(-(i as f64) / n as f64);
         let (sin, cos) = angle.sin_cos();
-        (x[i], x[i + n]) = (
-            x[i] * cos - x[i + n] * sin,
-            x[i] * sin + x[i + n] * cos,
-        );
+        (x[i], x[i + n]) = (x[i] * cos - x[i + n] * sin, x[i] * sin + x[i + n] * cos);
     }
 }
 // ANCHOR_END: solution

@@ -21,7 +21,9 @@ mod tests {
     #[test]
     fn every_fourth_token_has_an_angle_from_training() {
         let inv_freq = 0.1;
-        let trained: Vec<f64> = (0..8).map(|position| f64::from(position) * inv_freq).collect();
+        let trained: Vec<f64> = (0..8)
+            .map(|position| f64::from(position) * inv_freq)
+            .collect();
         let stretched = stretched_angles(32, inv_freq, 4.0);
         for (position, want) in trained.iter().enumerate() {
             assert!((stretched[4 * position] - want).abs() < 1e-12);
