@@ -5,8 +5,18 @@
   const here = document.currentScript.src;
   const language = document.documentElement.lang.startsWith("zh") ? "zh" : "en";
   const words = {
-    en: { position: "position m", base: "base", pairing: "pairing", scaling: "scaling", score: "score at distance m" },
-    zh: { position: "位置 m", base: "底数", pairing: "配对方式", scaling: "缩放方式", score: "距离 m 处的得分", none: "无" },
+    en: {
+      position: "position m", base: "base", pairing: "pairing", scaling: "scaling", score: "score at distance m",
+      interleaved: "interleaved: (0, 1), (2, 3) …", "half-split": "half-split: (0, 32), (1, 33) …",
+      linear: "linear, 4 ×", "dynamic-ntk": "dynamic NTK, 4 × from 2048", "static-ntk": "static NTK, 4 ×",
+      yarn: "YaRN, 4 × from 2048", llama3: "Llama 3.1, 8 × from 8192",
+    },
+    zh: {
+      position: "位置 m", base: "底数", pairing: "配对方式", scaling: "缩放方式", score: "距离 m 处的得分",
+      interleaved: "相邻配对：(0, 1), (2, 3) …", "half-split": "前后半配对：(0, 32), (1, 33) …", none: "无",
+      linear: "线性，4 ×", "dynamic-ntk": "动态 NTK，2048 起 4 ×", "static-ntk": "静态 NTK，4 ×",
+      yarn: "YaRN，2048 起 4 ×", llama3: "Llama 3.1，8192 起 8 ×",
+    },
   }[language];
 
   // Each widget: its controls in order, what they offer, and how it draws into the elements of a figure.

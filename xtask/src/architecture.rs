@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cargo::Optional;
+use crate::cargo::{self, Optional, Package};
 
 /// The file with the table.
 pub(crate) const PATH: &str = "ARCHITECTURE.md";
@@ -141,6 +142,27 @@ pub(crate) fn rows(text: &str) -> Result<Vec<Row>> {
         bail!("{PATH}: the dependency table has no row");
     }
     Ok(rows)
+}
+
+/// The crates that users pick one by one: base and method layer.
+pub(crate) fn picked(root: &Path) -> Result<Vec<Package>> {
+    let text = std::fs::read_to_string(root.join(PATH))
+        .with_context(|| format!("cannot read {}", PATH))?;
+    let table = rows(&text)?;
+    let layer = |package: &Package| {
+        table
+            .iter()
+            .find(|row| row.package == package.name)
+            .map(|row| row.layer)
+    };
+    let picked: Vec<Package> = cargo::packages(root)?
+        .into_iter()
+        .filter(|package| matches!(layer(package), Some(Layer::Base | Layer::Method)))
+        .collect();
+    if picked.is_empty() {
+        bail!("{} names no base or method crate of the workspace", PATH);
+    }
+    Ok(picked)
 }
 
 /// The trimmed cells of a line of a Markdown table.

@@ -18,11 +18,15 @@ pub(crate) struct Package {
     pub(crate) needs: BTreeMap<String, Optional>,
     /// Members that only its tests, examples and benches depend on.
     pub(crate) tests_need: BTreeSet<String>,
+    /// Names of its features.
+    pub(crate) features: BTreeSet<String>,
     /// True if there is a library target.
     pub(crate) has_lib: bool,
     /// True if its tests, without default features, run without threads and SIMD: nothing that only they need turns
     /// the feature `fast` on again.
     pub(crate) tests_plain: bool,
+    /// True if it has a feature `gpu` of its own, with kernels behind it.
+    pub(crate) has_gpu: bool,
 }
 
 /// Whether a dependency is there only behind a feature.
@@ -151,17 +155,30 @@ fn parse(metadata: &Value) -> Result<Vec<Package>> {
                 .iter()
                 .filter(|dependency| dependency["kind"] == "dev" && !dependency["path"].is_null())
                 .all(|dependency| dependency["uses_default_features"] == false);
+        let features = package["features"].as_object();
         packages.push(Package {
+            features: features.map_or_else(BTreeSet::new, |map| map.keys().cloned().collect()),
             name: name.to_owned(),
             folder: folder.to_owned(),
             needs,
             tests_need,
             has_lib,
             tests_plain,
+            // The feature brings in `llm-gpu` itself; those of crates above only hand on to the crates below.
+            has_gpu: list_of_texts(&package["features"]["gpu"]).any(|part| part == "dep:llm-gpu"),
         });
     }
     packages.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(packages)
+}
+
+/// The texts of a list, or none if there is no list.
+fn list_of_texts(value: &Value) -> impl Iterator<Item = &str> {
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
@@ -201,13 +218,19 @@ mod tests {
                 "manifest_path": format!("/r/crates/{name}/Cargo.toml"),
                 "dependencies": dependencies,
                 "targets": [{ "kind": ["lib"] }],
-                "features": { "fast": [] },
+                "features": { "fast": [], "gpu": ["dep:llm-gpu", "a/gpu"], },
             })
         };
         json!({
             "workspace_root": "/r",
             "packages": [package("b", &[]), package("a", dependencies), package("c", &[])],
         })
+    }
+
+    #[test]
+    fn features_are_listed() {
+        let packages = parse(&metadata(&[])).unwrap();
+        assert_eq!(packages[0].features, BTreeSet::from(["fast".to_owned()]));
     }
 
     #[test]
@@ -227,6 +250,7 @@ mod tests {
         assert_eq!(packages[0].tests_need, BTreeSet::from(["c".to_owned()]));
         assert!(!packages[0].tests_plain); // `c` comes with its default features
         assert!(packages[1].tests_plain);
+        assert!(packages[0].has_gpu);
     }
 
     #[test]

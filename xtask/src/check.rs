@@ -6,11 +6,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
-use crate::architecture::{self, Layer};
-use crate::cargo::{self, Package};
-use crate::{command, deps, plots, test, tidy};
-
-const WASM: &str = "wasm32-unknown-unknown";
+use crate::architecture;
+use crate::{bench, cargo, command, deps, fuzz, plots, test, tidy, wasm};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -47,6 +44,10 @@ enum Step {
     NoDefault,
     /// Method crates compile for WebAssembly
     Wasm,
+    /// Lints: the benches, without other libraries
+    Benches,
+    /// Lints: the fuzz targets, which are a workspace of their own
+    Fuzz,
     /// The figures of the book against their functions
     Plots,
     /// Every test
@@ -57,7 +58,7 @@ enum Step {
 
 impl Step {
     const FAST: [Self; 4] = [Self::Fmt, Self::Tidy, Self::Deps, Self::Clippy];
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Fmt,
         Self::Tidy,
         Self::Deps,
@@ -66,6 +67,8 @@ impl Step {
         Self::Doc,
         Self::NoDefault,
         Self::Wasm,
+        Self::Benches,
+        Self::Fuzz,
         Self::Plots,
         Self::Test,
     ];
@@ -118,10 +121,12 @@ fn run_step(step: Step) -> Result<()> {
     match step {
         Step::Fmt => command::run(cargo().args(["fmt", "--all", "--check"])),
         Step::Tidy => tidy::run(),
-        Step::Deps => deps::run(),
+        Step::Deps => deps::check(),
         Step::Clippy => command::run(cargo().args([
             "clippy",
             "--workspace",
+            "--exclude",
+            bench::PACKAGE,
             "--all-targets",
             "--all-features",
             "--",
@@ -148,12 +153,23 @@ fn run_step(step: Step) -> Result<()> {
         Step::Doc => command::run(cargo().env("RUSTDOCFLAGS", "-Dwarnings").args([
             "doc",
             "--workspace",
+            "--exclude",
+            bench::PACKAGE,
             "--lib",
             "--no-deps",
             "--all-features",
         ])),
         Step::NoDefault => no_default(&root),
-        Step::Wasm => wasm(&root),
+        Step::Wasm => wasm::build(&root, "check", &[]),
+        Step::Benches => command::run(cargo().args([
+            "clippy",
+            "--package",
+            bench::PACKAGE,
+            "--all-targets",
+            "--",
+            "-Dwarnings",
+        ])),
+        Step::Fuzz => fuzz::check(&root),
         Step::Plots => plots::run(&plots::Args { check: true }),
         Step::Test => test::all(),
         Step::Msrv => {
@@ -163,39 +179,17 @@ fn run_step(step: Step) -> Result<()> {
             let mut rustup = std::process::Command::new("rustup");
             rustup
                 .current_dir(&root)
-                .args(["run", &version, "cargo", "check", "--workspace"]);
+                .args(["run", &version, "cargo", "check", "--workspace"])
+                .args(["--exclude", bench::PACKAGE]);
             command::run(rustup.args(["--all-features", "--target-dir", "target/msrv"]))
         }
     }
 }
 
-/// The crates that users pick one by one: base and method layer.
-fn picked(root: &Path) -> Result<Vec<Package>> {
-    let text = std::fs::read_to_string(root.join(architecture::PATH))
-        .with_context(|| format!("cannot read {}", architecture::PATH))?;
-    let rows = architecture::rows(&text)?;
-    let layer = |package: &Package| {
-        rows.iter()
-            .find(|row| row.package == package.name)
-            .map(|row| row.layer)
-    };
-    let picked: Vec<Package> = cargo::packages(root)?
-        .into_iter()
-        .filter(|package| matches!(layer(package), Some(Layer::Base | Layer::Method)))
-        .collect();
-    if picked.is_empty() {
-        bail!(
-            "{} names no base or method crate of the workspace",
-            architecture::PATH
-        );
-    }
-    Ok(picked)
-}
-
 /// Each crate alone: together, another's dependency could turn on what this one forgot to ask for.
 fn no_default(root: &Path) -> Result<()> {
     let mut untested = Vec::new();
-    for package in picked(root)? {
+    for package in architecture::picked(root)? {
         let alone = ["--package", &package.name, "--no-default-features"];
         command::run(command::cargo(root).args(["check", "--lib"]).args(alone))?;
         if package.tests_plain {
@@ -211,35 +205,6 @@ fn no_default(root: &Path) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn wasm(root: &Path) -> Result<()> {
-    if !has_wasm_target()? {
-        let mut rustup = std::process::Command::new("rustup");
-        let add = rustup.current_dir(root).args(["target", "add", WASM]);
-        command::run(add).with_context(|| {
-            format!("the target {WASM} cannot be had; install it, or pass --skip-wasm")
-        })?;
-    }
-    let packages = picked(root)?;
-    for features in [&["--no-default-features"][..], &[]] {
-        let mut command = command::cargo(root);
-        command
-            .args(["check", "--lib", "--target", WASM])
-            .args(features);
-        for package in &packages {
-            command.args(["--package", &package.name]);
-        }
-        command::run(&mut command)?;
-    }
-    Ok(())
-}
-
-/// True if the standard library for WebAssembly lies in the toolchain, whoever put it there.
-fn has_wasm_target() -> Result<bool> {
-    let mut rustc = std::process::Command::new("rustc");
-    let folder = command::read(rustc.args(["--print", "target-libdir", "--target", WASM]))?;
-    Ok(Path::new(folder.trim()).is_dir())
 }
 
 #[cfg(test)]
@@ -259,7 +224,8 @@ mod tests {
     fn everything_is_checked_unless_left_out() {
         assert_eq!(chosen(&args(&[], false, false, false)), Step::ALL);
         let most = chosen(&args(&[], false, true, true));
-        assert_eq!(most, [&Step::ALL[..7], &[Step::Plots]].concat());
+        let left: Vec<Step> = [&Step::ALL[..7], &Step::ALL[8..11]].concat();
+        assert_eq!(most, left);
     }
 
     #[test]

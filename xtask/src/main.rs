@@ -5,19 +5,25 @@
 
 mod architecture;
 mod book;
+mod bench;
 mod browser;
 mod cargo;
 mod check;
 mod command;
 mod deps;
+mod gpu;
+mod fuzz;
+mod gpu_browser;
 mod mutants;
 mod new_crate;
+mod python;
 mod plots;
 mod test;
 mod tidy;
 mod tiny_model;
 mod tree;
 mod vectors;
+mod wasm;
 mod widgets;
 
 use std::process::ExitCode;
@@ -41,7 +47,7 @@ enum Verb {
     /// Finds what reviewers forget: missing files, stray words, stale tables
     Tidy,
     /// Compares the crates' dependencies with the table in ARCHITECTURE.md
-    Deps,
+    Deps(deps::Args),
     /// Writes the skeleton of a new method crate
     NewCrate(new_crate::Args),
     /// Draws the figures of the book, or checks that they are as drawn
@@ -52,8 +58,18 @@ enum Verb {
     Vectors(vectors::Args),
     /// Builds, checks or tests the book
     Book(book::Args),
+    /// Runs the tests of compute shaders, lane by lane
+    Gpu(gpu::Args),
+    /// Times the crates beside the limit of the machine, and beside other libraries
+    Bench(bench::Args),
+    /// Feeds constructors with anything (needs the nightly toolchain and cargo-fuzz)
+    Fuzz(fuzz::Args),
+    /// Builds the crates for WebAssembly, with each set of features
+    Wasm(wasm::Args),
     /// Breaks a crate's fast path on purpose, many times, to see that its tests notice
     Mutants(mutants::Args),
+    /// Compiles every portable kernel in a headless Chromium and runs a parity test there
+    GpuBrowser,
     /// Builds the live figures of the book and compares them with the native functions in a headless Chromium
     Widgets,
 }
@@ -63,13 +79,18 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Tidy => tidy::run(),
-        Verb::Deps => deps::run(),
+        Verb::Deps(args) => deps::run(&args),
         Verb::NewCrate(args) => new_crate::run(&args),
         Verb::Plots(args) => plots::run(&args),
         Verb::TinyModel(args) => tiny_model::run(&args),
         Verb::Vectors(args) => vectors::run(&args),
         Verb::Book(args) => book::run(&args),
+        Verb::Gpu(args) => gpu::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::Wasm(args) => wasm::run(&args),
         Verb::Mutants(args) => mutants::run(&args),
+        Verb::GpuBrowser => gpu_browser::run(),
         Verb::Widgets => widgets::run(),
     };
     match outcome {

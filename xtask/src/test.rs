@@ -2,9 +2,12 @@
 //!
 //! Needs a Rust toolchain and nothing else.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Context as _, Result};
 
-use crate::{cargo, command};
+use crate::{bench, cargo, command};
 
 /// Arguments of the verb.
 #[derive(Debug, Default, clap::Args)]
@@ -22,23 +25,70 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let root = cargo::root();
     let args = sorted(args)?;
-    let mut command = command::cargo(&root);
-    command.arg("test");
+    counting_skips(|skips| tests(&args, skips))
+}
+
+fn tests(args: &Args, skips: &Path) -> Result<()> {
+    let root = cargo::root();
+    let test = || {
+        let mut command = command::cargo(&root);
+        command.env("LLM_GPU_SKIPS", skips).arg("test");
+        command
+    };
     if args.packages.is_empty() {
-        command.arg("--workspace");
-    } else {
-        let packages = cargo::packages(&root)?;
-        for name in &args.packages {
-            command.args(["--package", &cargo::find(&packages, name)?.name]);
+        let others = ["--workspace", "--exclude", bench::PACKAGE];
+        command::run(with(test().args(others).arg("--all-features"), args))?;
+        if selects_targets(args) {
+            return Ok(());
         }
+        // On its own: its feature would bring along another framework, for nothing that is tested here.
+        return command::run(with(test().args(["--package", bench::PACKAGE]), args));
     }
-    command.arg("--all-features").args(&args.cargo_args);
+    let mut command = test();
+    let packages = cargo::packages(&root)?;
+    for name in &args.packages {
+        command.args(["--package", &cargo::find(&packages, name)?.name]);
+    }
+    command::run(with(command.arg("--all-features"), args))
+}
+
+/// True if a flag picks kinds of targets (`--lib`, `--test it`), of which the benches may have none: an error for cargo.
+fn selects_targets(args: &Args) -> bool {
+    args.cargo_args
+        .iter()
+        .any(|arg| arg.starts_with("--") && arg != "--release")
+}
+
+/// The command with the arguments for cargo and for the test programs.
+fn with<'a>(command: &'a mut Command, args: &Args) -> &'a mut Command {
+    command.args(&args.cargo_args);
     if !args.test_args.is_empty() {
         command.arg("--").args(&args.test_args);
     }
-    command::run(&mut command)
+    command
+}
+
+/// Runs tests, and says loudly afterwards how many of shaders were skipped.
+fn counting_skips(tests: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let skips = std::env::temp_dir().join(format!("llm-gpu-skips-{}", std::process::id()));
+    let outcome = tests(&skips);
+    if let Some(notice) = notice(&std::fs::read_to_string(&skips).unwrap_or_default()) {
+        eprintln!("{notice}");
+    }
+    // It is not there if nothing was skipped.
+    let _ = std::fs::remove_file(&skips);
+    outcome
+}
+
+/// What to say loudly about the tests that did not run, one to a line.
+fn notice(skipped: &str) -> Option<String> {
+    let n = skipped.lines().count();
+    let reason = skipped.lines().next()?.rsplit(": ").next()?;
+    Some(format!(
+        "\n!! {n} GPU TESTS WERE SKIPPED ({reason}).\n\
+         !! A green result says nothing about the shaders. With LLM_GPU=require it would have failed.\n"
+    ))
 }
 
 /// The whole workspace, as `check` runs it.
@@ -123,6 +173,21 @@ mod tests {
         let args = parse(&["--release", "--package=ffn", "--lib"]);
         assert_eq!(args.packages, ["ffn"]);
         assert_eq!(args.cargo_args, ["--release", "--lib"]);
+    }
+
+    #[test]
+    fn skipped_tests_are_counted_and_the_reason_is_said() {
+        assert_eq!(notice(""), None);
+        let notice = notice("a::b: LLM_GPU=off\nc: LLM_GPU=off\n").unwrap();
+        assert!(notice.contains("!! 2 GPU TESTS WERE SKIPPED (LLM_GPU=off)"));
+    }
+
+    #[test]
+    fn a_filter_runs_in_the_benches_too_but_a_kind_of_target_does_not() {
+        assert!(!selects_targets(&parse(&["rope", "--release"])));
+        assert!(!selects_targets(&parse(&["--", "--nocapture"])));
+        assert!(selects_targets(&parse(&["--lib"])));
+        assert!(selects_targets(&parse(&["--test", "it"])));
     }
 
     #[test]

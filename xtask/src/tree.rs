@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 /// Folders that hold nothing we wrote.
-const SKIPPED: [&str; 8] = [
+const SKIPPED: [&str; 11] = [
     "target",
     ".git",
     ".vectors-venv",
@@ -16,6 +16,9 @@ const SKIPPED: [&str; 8] = [
     "__pycache__",
     "mutants.out",
     "html",
+    "artifacts",
+    "corpus",
+    "coverage",
 ];
 
 /// Endings of the files that we write by hand. Others are data: only their names are read.

@@ -7,9 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 
 use crate::cargo::{self, Package};
-use crate::command;
+use crate::{command, python};
 
-const VENV: &str = ".vectors-venv";
 const GENERATORS: &str = "xtask/vectors";
 
 /// Arguments of the verb.
@@ -145,7 +144,7 @@ fn generate(
             bail!("`{}` has no generator: {script} is missing", package.name);
         }
     }
-    let python = environment(root)?;
+    let python = python::environment(root)?;
     for (package, script) in scripts {
         let out = match out {
             Some(out) => std::path::absolute(out)
@@ -174,46 +173,6 @@ fn script(package: &Package) -> String {
     format!("{GENERATORS}/{}.py", stem(package))
 }
 
-/// Makes the virtual environment if the pinned packages changed since, and returns its interpreter.
-fn environment(root: &Path) -> Result<std::path::PathBuf> {
-    let venv = root.join(VENV);
-    let python = venv.join(if cfg!(windows) {
-        "Scripts/python.exe"
-    } else {
-        "bin/python"
-    });
-    let requirements = format!("{GENERATORS}/requirements.txt");
-    let wanted = std::fs::read_to_string(root.join(&requirements))
-        .with_context(|| format!("cannot read {requirements}"))?;
-    let installed = venv.join("installed.txt");
-    if python.is_file() && std::fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
-        return Ok(python);
-    }
-    let system = if cfg!(windows) { "python" } else { "python3" };
-    if !command::works(Command::new(system).args(["-c", "import venv, ensurepip"]))? {
-        bail!(
-            "`{system}` with the modules `venv` and `ensurepip` is missing; \
-             install Python 3 (on Debian: apt-get install python3-venv)"
-        );
-    }
-    command::run(
-        Command::new(system)
-            .current_dir(root)
-            .args(["-m", "venv", VENV]),
-    )?;
-    command::run(Command::new(&python).current_dir(root).args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--requirement",
-        &requirements,
-    ]))?;
-    std::fs::write(&installed, wanted)
-        .with_context(|| format!("cannot write {}", installed.display()))?;
-    Ok(python)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -227,8 +186,10 @@ mod tests {
             folder: "crates/chat-format".to_owned(),
             needs: BTreeMap::new(),
             tests_need: BTreeSet::new(),
+            features: BTreeSet::new(),
             has_lib: true,
             tests_plain: true,
+            has_gpu: false,
         };
         assert_eq!(script(&package), "xtask/vectors/chat_format.py");
     }

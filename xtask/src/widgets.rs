@@ -17,11 +17,15 @@ const FOLDER: &str = "book/widgets";
 const FILES: [&str; 2] = ["widget.js", "widget.css"];
 
 /// Position, base, pairing and scaling as a reader sets them, and no two alike.
-const SETTINGS: [[&str; 4]; 4] = [
+const SETTINGS: [[&str; 4]; 8] = [
     ["0", "10000", "interleaved", "none"],
     ["1", "10000", "half-split", "none"],
     ["100", "500000", "interleaved", "none"],
-    ["4000", "10000", "half-split", "none"],
+    ["4000", "10000", "half-split", "linear"],
+    ["5000", "10000", "half-split", "dynamic-ntk"],
+    ["300", "10000", "interleaved", "static-ntk"],
+    ["6000", "10000", "half-split", "yarn"],
+    ["65536", "500000", "half-split", "llama3"],
 ];
 
 /// The page shows the number of the same `f64` code, but the browser's build has sines and cosines of its own, which may differ in

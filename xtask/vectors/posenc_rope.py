@@ -221,9 +221,11 @@ def inv_freq(args):
         "yarn_mscale_zero": (yarn(mscale=0.5, mscale_all_dim=0), 32, 2048, None),
         "yarn_mscale_alone": (yarn(mscale=0.5), 32, 2048, None),
         "yarn_partial": (yarn(partial_rotary_factor=0.5), 64, 2048, None),
-        # every plane turns often in 2**20 tokens of base 2; every plane turns less than once in 4 tokens
+        # every plane turns often in 2**20 tokens of base 2; every plane turns less than once in one token; and in four, with
+        # both ends of the ramp at plane 0
         "yarn_all_kept": (yarn(rope_theta=2.0, original_max_position_embeddings=2**20), 16, 2**22, None),
-        "yarn_all_slow": (yarn(original_max_position_embeddings=4), 16, 64, None),
+        "yarn_all_slow": (yarn(original_max_position_embeddings=1), 16, 64, None),
+        "yarn_no_width": (yarn(original_max_position_embeddings=4), 16, 64, None),
         "yarn_no_ramp": (yarn(beta_fast=2, beta_slow=2, truncate=False), 32, 2048, None),
         "yarn_two_planes": (yarn(), 4, 2048, None),
         "longrope_no_length": (longrope(), 12, 1024, None),

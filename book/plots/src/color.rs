@@ -4,7 +4,7 @@
 pub(crate) type Rgb = [u8; 3];
 
 /// Lines of one figure, in this order. Their brightness lies between that of both papers.
-pub(crate) const SERIES: [&str; 4] = ["#3399cc", "#cc7014", "#8736d9", "#f21861"];
+pub(crate) const SERIES: [&str; 4] = ["#3399cc", "#cc7014", "#9f40ff", "#f21861"];
 
 /// What must catch the eye.
 pub(crate) const ALARM: &str = SERIES[3];

@@ -89,3 +89,29 @@ pub(crate) fn color_bar(
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn a_value_without_a_place_is_refused() {
+        for got in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let error = Pixels::new(&array![[0.0, got]].view(), (0.0, 1.0), ColorMap::Cool);
+            let Err(PlotError::NotFinite { what, got: said }) = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(what, "a cell of a table");
+            assert_eq!(said.to_bits(), got.to_bits());
+        }
+    }
+
+    #[test]
+    fn a_table_without_cells_is_no_png() {
+        let none = Array2::zeros((0, 3));
+        let error = Pixels::new(&none.view(), (0.0, 1.0), ColorMap::Cool);
+        assert!(matches!(error, Err(PlotError::Encode(_))), "{error:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The widget of RoPE: some of the planes that turn, and how the score of two tokens depends on their distance.
 
-use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
+use llm_posenc::rope::{self, RopeConfig, RopeFrequencies, RopePairing, RopeScaling, YarnConfig};
 use ndarray::{Array1, Array2, Array4, s};
 
 use crate::WidgetError;
@@ -16,19 +16,38 @@ pub const LAST_POSITION: usize = 65_536;
 pub const PAIRINGS: &[&str] = &["interleaved", "half-split"];
 
 /// The names of the scalings, as in the control.
-pub const SCALINGS: &[&str] = &["none"];
+pub const SCALINGS: &[&str] = &[
+    "none",
+    "linear",
+    "dynamic-ntk",
+    "static-ntk",
+    "yarn",
+    "llama3",
+];
+
+/// The length that the scalings take as trained, but for Llama 3.1, which has its own 8192.
+pub const TRAINED: usize = 2048;
+
+/// How many times longer the scalings make a sequence, but for Llama 3.1, which has its own 8.
+pub const FACTOR: f64 = 4.0;
 
 /// The planes that are drawn, from the fastest to the slowest.
 const SHOWN: [usize; 6] = [0, 6, 12, 18, 24, 31];
+
+/// The names of the two curves: symbols, which need no translation.
+const SCORE: &str =
+    "⟨R<tspan dy=\"3\" font-size=\"9\">m</tspan><tspan dy=\"-3\">q, q⟩ / ⟨q, q⟩</tspan>";
+const BOUND: &str = "B(m) / B(0)";
 
 /// The most distances at which the curve is computed.
 const MOST_POINTS: usize = 512;
 
 /// What the reader has set.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     position: usize,
     config: RopeConfig,
+    scaling: RopeScaling,
 }
 
 impl Settings {
@@ -55,17 +74,34 @@ impl Settings {
             "half-split" => RopePairing::HalfSplit,
             _ => return Err(unknown("pairing", pairing, PAIRINGS)),
         };
-        if scaling != "none" {
-            return Err(unknown("scaling", scaling, SCALINGS));
-        }
+        let scaling = match scaling {
+            "none" => RopeScaling::Default,
+            "linear" => RopeScaling::Linear { factor: FACTOR },
+            "dynamic-ntk" => RopeScaling::DynamicNtk {
+                factor: FACTOR,
+                max_position_embeddings: TRAINED,
+            },
+            "static-ntk" => RopeScaling::StaticNtk { alpha: FACTOR },
+            "yarn" => RopeScaling::Yarn(YarnConfig::hugging_face(FACTOR, TRAINED)),
+            "llama3" => RopeScaling::Llama3 {
+                factor: 8.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_max_position_embeddings: 8192,
+            },
+            _ => return Err(unknown("scaling", scaling, SCALINGS)),
+        };
         Ok(Self {
             position: position as usize,
             config: RopeConfig::new(HEAD_DIM, pairing).with_base(base),
+            scaling,
         })
     }
 
-    fn table(&self, positions: &Array1<usize>) -> Result<RopeTable, WidgetError> {
-        Ok(RopeTable::from_config(&self.config, positions)?)
+    /// Those of a sequence that ends with the position.
+    fn frequencies(&self) -> Result<RopeFrequencies, WidgetError> {
+        let seq_len = Some(self.position + 1);
+        Ok(rope::frequencies(&self.config, &self.scaling, seq_len)?)
     }
 
     /// The largest distance of the curve: a power of two that is not below the position.
@@ -92,7 +128,8 @@ fn query() -> Array1<f64> {
 fn rotated(settings: &Settings, positions: &Array1<usize>) -> Result<Array2<f64>, WidgetError> {
     let seq = positions.len();
     let x = Array4::from_shape_fn((1, 1, seq, HEAD_DIM), |(_, _, _, j)| query()[j]);
-    let y = rope::apply(&x, &settings.table(positions)?, settings.config.pairing)?;
+    let table = settings.frequencies()?.table(positions)?;
+    let y = rope::apply(&x, &table, settings.config.pairing)?;
     Ok(y.slice(s![0, 0, .., ..]).to_owned())
 }
 
@@ -123,7 +160,7 @@ pub fn score(settings: &Settings) -> Result<f64, WidgetError> {
 /// As [`score`].
 pub fn planes_svg(settings: &Settings) -> Result<String, WidgetError> {
     let y = rotated(settings, &ndarray::array![0, settings.position])?;
-    let inv_freq = rope::inv_freq(&settings.config)?;
+    let inv_freq = settings.frequencies()?.inv_freq;
     let mut picture = Picture::new(600, 166, "R_m q");
     for (column, i) in SHOWN.into_iter().enumerate() {
         let (first, second) = match settings.config.pairing {
@@ -152,7 +189,8 @@ pub fn planes_svg(settings: &Settings) -> Result<String, WidgetError> {
     Ok(picture.finish())
 }
 
-/// The score at each distance up to a power of two, with the position marked.
+/// The score at each distance up to a power of two, with the position marked, and the bound [`rope::decay`] over its
+/// value at distance zero.
 ///
 /// # Errors
 ///
@@ -162,9 +200,10 @@ pub fn decay_svg(settings: &Settings) -> Result<String, WidgetError> {
     let step = span.div_ceil(MOST_POINTS);
     let distances: Array1<usize> = (0..=span).step_by(step).collect();
     let curve = scores(settings, &distances)?;
+    let bound = rope::decay(&settings.frequencies()?.inv_freq, &distances)?;
     let here = score(settings)?;
     let lowest = curve.fold(here, |least, &x| x.min(least));
-    let highest = curve.fold(here, |most, &x| x.max(most));
+    let highest = curve.fold(1.0_f64, |most, &x| x.max(most));
     let (low, high) = (
         (2.0 * lowest).floor().min(0.0) / 2.0,
         (2.0 * highest).ceil() / 2.0,
@@ -191,18 +230,21 @@ pub fn decay_svg(settings: &Settings) -> Result<String, WidgetError> {
         picture.text((at, bottom + 18.0), Anchor::Middle, &distance.to_string());
     }
     picture.text((right - 9.0, bottom - 6.0), Anchor::Start, "m");
-    picture.text(
-        (left - 6.0, 14.0),
-        Anchor::Start,
-        "⟨R<tspan dy=\"3\" font-size=\"9\">m</tspan><tspan dy=\"-3\">q, q⟩ / ⟨q, q⟩</tspan>",
-    );
     picture.line(&[(left, y(0.0)), (right, y(0.0))], Pen::text(1.0, 0.6));
-    let points: Vec<_> = distances
-        .iter()
-        .zip(&curve)
-        .map(|(&distance, &score)| (x(distance as f64), y(score)))
-        .collect();
-    picture.line(&points, Pen::text(1.5, 0.9));
+    let path = |values: &Array1<f64>, over: f64| -> Vec<(f64, f64)> {
+        let points = distances.iter().zip(values);
+        points
+            .map(|(&distance, value)| (x(distance as f64), y(value / over)))
+            .collect()
+    };
+    let (thick, thin) = (Pen::text(4.0, 0.3), Pen::text(1.5, 0.9));
+    picture.line(&path(&bound, bound[0]), thick);
+    picture.line(&path(&curve, 1.0), thin);
+    for (column, pen, name) in [(0.0, thin, SCORE), (170.0, thick, BOUND)] {
+        let start = left + column;
+        picture.line(&[(start, 10.0), (start + 20.0, 10.0)], pen);
+        picture.text((start + 26.0, 14.0), Anchor::Start, name);
+    }
     let mark = (x(settings.position as f64), y(here));
     picture.line(&[(mark.0, bottom), mark], Pen::accent(1.0).dashed());
     picture.dot(mark, 4.5);

@@ -89,10 +89,20 @@ pub(crate) fn of(
     limits: &wgpu::Limits,
 ) -> Capabilities {
     let info = adapter.get_info();
-    let matrices = if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-        adapter.cooperative_matrix_properties()
-    } else {
-        Vec::new()
+    let matrices = match features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        // wgpu's device without a driver has nobody to ask: the shape that NVIDIA's cards have.
+        true if info.backend == wgpu::Backend::Noop => {
+            vec![wgpu::CooperativeMatrixProperties {
+                m_size: 16,
+                n_size: 16,
+                k_size: 16,
+                ab_type: wgpu::CooperativeScalarType::F16,
+                cr_type: wgpu::CooperativeScalarType::F32,
+                saturating_accumulation: false,
+            }]
+        }
+        true => adapter.cooperative_matrix_properties(),
+        false => Vec::new(),
     };
     Capabilities {
         name: info.name,

@@ -152,6 +152,18 @@ pub enum GpuError {
         /// Number of the binding.
         binding: usize,
     },
+    /// The constant `WORKGROUP_SIZE` is not a number of invocations that the device can run in a workgroup.
+    #[error(
+        "WORKGROUP_SIZE of the kernel `{kernel}` must be a whole number in 1..={limit} on this device, got {got}"
+    )]
+    WorkgroupSize {
+        /// Name of the kernel.
+        kernel: &'static str,
+        /// Limit of the device.
+        limit: u32,
+        /// What was passed.
+        got: f64,
+    },
     /// A kernel declares more workgroup memory than the device has.
     #[error(
         "the kernel `{kernel}` must use at most {limit} bytes of workgroup memory on this device, got {got}"

@@ -7,6 +7,9 @@ use crate::snippet::Snippet;
 /// Most bytes of a parameter block: one slot of the ring that all dispatches share.
 pub const MAX_PARAMS: usize = 256;
 
+/// The constant that, by convention, says how many invocations a workgroup has. The recorder compares it with the device's limit.
+pub const WORKGROUP_SIZE: &str = "WORKGROUP_SIZE";
+
 /// A compute shader with everything that the host has to know about it.
 ///
 /// The shader sees, in group 0: binding 0 the parameter block as uniform (left out if `params_size` is 0), then the storage buffers

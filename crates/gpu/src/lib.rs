@@ -20,7 +20,7 @@ pub mod snippet;
 mod storage;
 mod sync;
 mod tensor;
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
 pub mod testing;
 mod timing;
 

@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use crate::device::RING_SLOTS;
 use crate::element::GpuElement;
 use crate::grid::Grid;
-use crate::kernel::{Access, Kernel, MAX_PARAMS};
+use crate::kernel::{self, Access, Kernel, MAX_PARAMS};
 use crate::pipeline::{self, Pipeline};
 use crate::storage::{Storage, size_class};
 use crate::sync::lock;
@@ -101,7 +101,7 @@ impl Recorder {
     ///
     /// What the kernel does not allow: [`GpuError::BindingCount`], [`GpuError::BindingAccess`], [`GpuError::Aliasing`],
     /// [`GpuError::ParamsSize`], [`GpuError::UnknownConstant`], [`GpuError::ConstantNotFinite`]; what the device does not:
-    /// [`GpuError::UnsupportedFeature`], [`GpuError::TooManyBindings`], [`GpuError::WorkgroupMemory`], [`GpuError::Grid`],
+    /// [`GpuError::UnsupportedFeature`], [`GpuError::TooManyBindings`], [`GpuError::WorkgroupSize`], [`GpuError::WorkgroupMemory`], [`GpuError::Grid`],
     /// [`GpuError::OtherDevice`]; [`GpuError::Kernel`] if it does not compile; and when the ring of parameters is full, the errors of
     /// [`Recorder::submit`].
     pub fn dispatch<P: Pod>(
@@ -114,7 +114,7 @@ impl Recorder {
     ) -> Result<(), GpuError> {
         self.check_bindings(kernel, bindings)?;
         self.check_device(kernel, grid)?;
-        check_constants(kernel, constants)?;
+        self.check_constants(kernel, constants)?;
         let params = bytemuck::bytes_of(params);
         if params.len() != kernel.params_size || params.len() > MAX_PARAMS {
             return Err(GpuError::ParamsSize {
@@ -305,6 +305,38 @@ impl Recorder {
         Ok(())
     }
 
+    fn check_constants(
+        &self,
+        kernel: &Kernel,
+        constants: &[(&'static str, f64)],
+    ) -> Result<(), GpuError> {
+        for &(constant, value) in constants {
+            if !kernel.constants.contains(&constant) {
+                return Err(GpuError::UnknownConstant {
+                    kernel: kernel.name,
+                    constant,
+                });
+            }
+            if !value.is_finite() {
+                return Err(GpuError::ConstantNotFinite {
+                    kernel: kernel.name,
+                    constant,
+                });
+            }
+            // wgpu looks at the size before constants are filled in, and a driver may crash on what it lets through.
+            let limit = self.gpu.capabilities().limits.workgroup_invocations;
+            let whole = value.fract() == 0.0 && value >= 1.0 && value <= f64::from(limit);
+            if constant == kernel::WORKGROUP_SIZE && !whole {
+                return Err(GpuError::WorkgroupSize {
+                    kernel: kernel.name,
+                    limit,
+                    got: value,
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn bind_group(
         &self,
         kernel: &Kernel,
@@ -368,22 +400,4 @@ impl Recorder {
             encoder.begin_compute_pass(&descriptor).forget_lifetime()
         })
     }
-}
-
-fn check_constants(kernel: &Kernel, constants: &[(&'static str, f64)]) -> Result<(), GpuError> {
-    for &(constant, value) in constants {
-        if !kernel.constants.contains(&constant) {
-            return Err(GpuError::UnknownConstant {
-                kernel: kernel.name,
-                constant,
-            });
-        }
-        if !value.is_finite() {
-            return Err(GpuError::ConstantNotFinite {
-                kernel: kernel.name,
-                constant,
-            });
-        }
-    }
-    Ok(())
 }

@@ -115,7 +115,10 @@ mod tests {
             .chain([1 << 20, (1 << 20) + 4, (3 << 30) + 4])
         {
             let class = size_class(bytes, u64::MAX);
-            assert!(class >= bytes && class % 4 == 0, "{bytes}: {class}");
+            assert!(
+                class >= bytes && class.is_multiple_of(4),
+                "{bytes}: {class}"
+            );
             assert!(class <= 256 || class * 4 <= bytes * 5, "{bytes}: {class}");
             assert_eq!(size_class(class, u64::MAX), class);
         }

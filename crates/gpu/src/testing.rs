@@ -1,5 +1,22 @@
 //! Tools for tests of kernels, here and in other crates: the device that they run on, and checks that need no driver.
+//!
+//! A crate with kernels tests them in three lines, whatever machine it is built on:
+//!
+//! ```
+//! use llm_gpu::testing::{build_on_noop, check_kernels};
+//! # mod gpu { use llm_gpu::{Kernel, params::Layout}; pub static KERNELS: [&Kernel; 0] = []; pub static LAYOUTS: [Layout; 0] = []; }
+//!
+//! assert_eq!(check_kernels(&gpu::KERNELS, &gpu::LAYOUTS), []); // text, header, bindings, parameters
+//! assert_eq!(build_on_noop(&gpu::KERNELS), []); // pipelines, under the limits of three kinds of device
+//! ```
 
+mod fault;
+mod header;
+mod noop;
 mod policy;
+mod shaders;
 
+pub use fault::{Fault, Rule};
+pub use noop::{Profile, build_on_noop, noop};
 pub use policy::{Policy, gpu, options};
+pub use shaders::check_kernels;

@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 copy(&mut copies[round % SETS]);
             } else {
                 for x in &mut sets[(round + case) % SETS] {
-                    let table = tables[case - 1].as_ref().map_err(|error| *error)?;
+                    let table = tables[case - 1].as_ref().map_err(Clone::clone)?;
                     rope::apply_inplace(x, table, pairings[case - 1])?;
                 }
             }

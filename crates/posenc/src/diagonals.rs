@@ -62,14 +62,14 @@ pub(crate) fn check_heads(got: usize) -> Result<(), PosencError> {
 
 /// Refuses arrays that memory cannot hold, zero-length axes counted as one.
 pub(crate) fn check_size<T>(shape: [usize; 3]) -> Result<(), PosencError> {
-    let too_large = PosencError::BiasTooLarge { shape };
+    let too_large = || PosencError::BiasTooLarge { shape };
     let elements = shape
         .iter()
         .try_fold(1_usize, |n, &axis| n.checked_mul(axis.max(1)))
-        .ok_or(too_large)?;
+        .ok_or_else(too_large)?;
     // Asked for and given back: an array constructor would abort the process instead.
     let mut probe = Vec::<T>::new();
-    probe.try_reserve_exact(elements).map_err(|_| too_large)
+    probe.try_reserve_exact(elements).map_err(|_| too_large())
 }
 
 /// Makes the array: `values(head)` lists the values at [`Sharing::places`].

@@ -74,48 +74,6 @@ pub enum PosencError {
         /// Elements in each row.
         columns: usize,
     },
-    // The GPU form.
-    /// A tensor on the device has another number of axes.
-    #[cfg(feature = "gpu")]
-    #[error("the tensor must have {expected} axes, got {got}")]
-    Rank {
-        /// Axes that the function works on.
-        expected: usize,
-        /// Axes of the tensor.
-        got: usize,
-    },
-    /// A tensor on the device does not fit another one.
-    #[cfg(feature = "gpu")]
-    #[error("the tensor must have the shape {expected:?}, got {got:?}")]
-    GpuShape {
-        /// The shape that fits.
-        expected: Vec<usize>,
-        /// The shape of the tensor.
-        got: Vec<usize>,
-    },
-    /// The device, or what is recorded for it, refuses.
-    #[cfg(feature = "gpu")]
-    #[error(transparent)]
-    Gpu(#[from] llm_gpu::GpuError),
-    // Sinusoidal and learned positions.
-    /// `dim` is too small for its frequencies, or beyond any sensible size.
-    #[error("dim must be in {min}..={max}, got {got}", max = crate::sinusoidal::MAX_DIM)]
-    SinusoidalDim {
-        /// The smallest for which the frequencies exist: 1, or 4 with `IOverHalfDimMinusOne`.
-        min: usize,
-        /// The `dim` of the config.
-        got: usize,
-    },
-    /// The last sine has no cosine, so inner products depend on more than the distance.
-    #[error("dim must be even where inner products are a function of the distance, got {got}")]
-    DecayDim {
-        /// The `dim` of the config.
-        got: usize,
-    },
-    /// A distance is infinite or NaN.
-    #[error("distances must be finite, got {got} at index {index}")]
-
-    // RoPE: tables, scalings, axes, permutation.
     /// Cosines and sines that are not of each other.
     #[error("cos and sin must have the same shape, got {cos:?} and {sin:?}")]
     TableShapes {
@@ -272,6 +230,29 @@ pub enum PosencError {
         /// Index into `distances`.
         index: usize,
         /// Its value.
+        got: i64,
+    },
+    // Sinusoidal and learned positions.
+    /// `dim` is too small for its frequencies, or beyond any sensible size.
+    #[error("dim must be in {min}..={max}, got {got}", max = crate::sinusoidal::MAX_DIM)]
+    SinusoidalDim {
+        /// The smallest for which the frequencies exist: 1, or 4 with `IOverHalfDimMinusOne`.
+        min: usize,
+        /// The `dim` of the config.
+        got: usize,
+    },
+    /// The last sine has no cosine, so inner products depend on more than the distance.
+    #[error("dim must be even where inner products are a function of the distance, got {got}")]
+    DecayDim {
+        /// The `dim` of the config.
+        got: usize,
+    },
+    /// A distance is infinite or NaN.
+    #[error("distances must be finite, got {got} at index {index}")]
+    DecayDistance {
+        /// Index into `distances`.
+        index: usize,
+        /// Its value.
         got: f64,
     },
     /// The encoding was made for another width.
@@ -286,30 +267,6 @@ pub enum PosencError {
     #[error("positions must have the shape [batch, seq] = {expected:?}, got {got:?}")]
     PositionsShape {
         /// `batch` and `seq` of the tokens.
-    /// There is no head, or more than any sensible number of them.
-    #[error("n_heads must be in 1..={max}, got {got}", max = crate::alibi::MAX_HEADS)]
-    Heads {
-        /// Number of heads.
-        got: usize,
-    },
-    /// The exponent of the smallest slope of ALiBi is negative, infinite or NaN.
-    #[error("max_bias must be finite and at least 0, got {got}")]
-    MaxBias {
-        /// What was passed.
-        got: f64,
-    },
-    /// A slope of ALiBi is negative, infinite or NaN.
-    #[error("slopes must be finite and at least 0, got {got} at head {head}")]
-    Slope {
-        /// Head.
-        head: usize,
-        /// Its slope.
-        got: f64,
-    },
-    /// Key positions and gradient do not belong together.
-    #[error("key positions must have the shape [batch, kv_seq] {expected:?}, got {got:?}")]
-    KeyPositionsShape {
-        /// `[batch, kv_seq]` of the gradient.
         expected: [usize; 2],
         /// Shape of the positions.
         got: [usize; 2],
@@ -339,6 +296,35 @@ pub enum PosencError {
         min: usize,
         /// The offset or `padding_idx` of the convention.
         got: usize,
+    },
+    // Biases.
+    /// There is no head, or more than any sensible number of them.
+    #[error("n_heads must be in 1..={max}, got {got}", max = crate::alibi::MAX_HEADS)]
+    Heads {
+        /// Number of heads.
+        got: usize,
+    },
+    /// The exponent of the smallest slope of ALiBi is negative, infinite or NaN.
+    #[error("max_bias must be finite and at least 0, got {got}")]
+    MaxBias {
+        /// What was passed.
+        got: f64,
+    },
+    /// A slope of ALiBi is negative, infinite or NaN.
+    #[error("slopes must be finite and at least 0, got {got} at head {head}")]
+    Slope {
+        /// Head.
+        head: usize,
+        /// Its slope.
+        got: f64,
+    },
+    /// Key positions and gradient do not belong together.
+    #[error("key positions must have the shape [batch, kv_seq] {expected:?}, got {got:?}")]
+    KeyPositionsShape {
+        /// `[batch, kv_seq]` of the gradient.
+        expected: [usize; 2],
+        /// Shape of the positions.
+        got: [usize; 2],
     },
     /// The number of buckets of T5 cannot be split as the rule wants.
     #[error("n_buckets must be in {minimum}..={max}, and even with two directions, got {got}", max = crate::t5::MAX_BUCKETS)]
@@ -399,6 +385,28 @@ pub enum PosencError {
     BiasTooLarge {
         /// `[heads, seq, kv_seq]`; with a batch `[batch, heads, kv_seq]`.
         shape: [usize; 3],
-        got: i64,
     },
+    // The GPU form.
+    /// A tensor on the device has another number of axes.
+    #[cfg(feature = "gpu")]
+    #[error("the tensor must have {expected} axes, got {got}")]
+    Rank {
+        /// Axes that the function works on.
+        expected: usize,
+        /// Axes of the tensor.
+        got: usize,
+    },
+    /// A tensor on the device does not fit another one.
+    #[cfg(feature = "gpu")]
+    #[error("the tensor must have the shape {expected:?}, got {got:?}")]
+    GpuShape {
+        /// The shape that fits.
+        expected: Vec<usize>,
+        /// The shape of the tensor.
+        got: Vec<usize>,
+    },
+    /// The device, or what is recorded for it, refuses.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Gpu(#[from] llm_gpu::GpuError),
 }

@@ -67,7 +67,10 @@ const WORKGROUP_SIZE: u32 = 64;
 
 /// A size as the shaders have it.
 fn word(n: usize) -> Result<u32, PosencError> {
-    u32::try_from(n).map_err(|_| PosencError::TooLarge { rows: n, columns: 1 })
+    u32::try_from(n).map_err(|_| PosencError::TooLarge {
+        rows: n,
+        columns: 1,
+    })
 }
 
 /// The lengths of the axes, if there are `N`.
@@ -79,7 +82,10 @@ fn axes<T: GpuElement, const N: usize>(tensor: &GpuTensor<T>) -> Result<[usize; 
     })
 }
 
-fn expect_shape<T: GpuElement>(tensor: &GpuTensor<T>, expected: &[usize]) -> Result<(), PosencError> {
+fn expect_shape<T: GpuElement>(
+    tensor: &GpuTensor<T>,
+    expected: &[usize],
+) -> Result<(), PosencError> {
     if tensor.shape() != expected {
         return Err(PosencError::GpuShape {
             expected: expected.to_vec(),

@@ -12,7 +12,7 @@ use crate::diagonals::{self, Sharing, check_heads};
 pub enum KerpleKernel {
     /// `-r1 ln(1 + r2 d)` with `r1 > 0`, `r2 > 0`: the one that the paper recommends.
     Logarithmic,
-    /// `-r1 d^r2` with `r1 > 0`, `0 < r2 <= 2`; with `r2 = 1` it is `ALiBi` with the slope `r1`.
+    /// `-r1 d^r2` with `r1 > 0`, `0 < r2 <= 2`; with `r2 = 1` it is ALiBi with the slope `r1`.
     Power,
 }
 

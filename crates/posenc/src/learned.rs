@@ -1,7 +1,8 @@
 //! Learned absolute positions: a row of a trained table for each position, and where counting starts.
 
 use ndarray::{
-    Array2, Array3, ArrayRef2, ArrayRef3, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, Slice, s,
+    Array2, Array3, ArrayRef2, ArrayRef3, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, Slice,
+    Zip, s,
 };
 
 use crate::{PosencError, memory};
@@ -9,6 +10,9 @@ use llm_numerics::{Float, threads};
 
 /// Elements that are worth a task of their own.
 const TASK: usize = 1 << 17;
+
+/// Features of a task of the backward, at least: fewer would read memory in crumbs.
+const FEATURES: usize = 128;
 
 /// Which row of the table a token gets: implementations disagree.
 ///
@@ -260,8 +264,8 @@ pub fn backward<F: Float>(
         return Ok(dtable);
     }
     // Each task has some features of all rows, and goes through all tokens: no element has two writers.
-    let n_tasks = (dout.len() / TASK).clamp(1, d_model);
-    let length = d_model.div_ceil(n_tasks);
+    let n_tasks = (dout.len() / TASK).max(1);
+    let length = d_model.div_ceil(n_tasks).max(FEATURES);
     let tasks = dtable.axis_chunks_iter_mut(Axis(1), length).enumerate();
     threads::for_each(
         tasks.collect(),
@@ -271,8 +275,8 @@ pub fn backward<F: Float>(
             let dout: ArrayView3<'_, F> = dout.slice_axis(Axis(2), features);
             for (dout, positions) in dout.outer_iter().zip(positions.outer_iter()) {
                 for (dout, &position) in dout.outer_iter().zip(positions) {
-                    let mut row = dtable.row_mut(position);
-                    row.iter_mut().zip(dout).for_each(|(sum, &x)| *sum += x);
+                    let row = dtable.row_mut(position);
+                    Zip::from(row).and(dout).for_each(|sum, &x| *sum += x);
                 }
             }
         },
@@ -301,9 +305,9 @@ fn for_each_row<F: Float>(
             let part = Slice::from(start..start + x.len_of(axis));
             let positions = positions.slice_axis(axis, part);
             for (mut x, positions) in x.outer_iter_mut().zip(positions.outer_iter()) {
-                for (mut x, &position) in x.outer_iter_mut().zip(positions) {
+                for (x, &position) in x.outer_iter_mut().zip(positions) {
                     let row = table.row(position);
-                    x.iter_mut().zip(row).for_each(|(x, &row)| work(x, row));
+                    Zip::from(x).and(row).for_each(|x, &row| work(x, row));
                 }
             }
         },

@@ -9,10 +9,11 @@ pub(crate) fn zeros<T: LinalgScalar>(
     rows: usize,
     columns: usize,
 ) -> Result<Array2<T>, PosencError> {
-    let too_large = PosencError::TooLarge { rows, columns };
-    let len = rows.checked_mul(columns).ok_or(too_large)?;
-    let mut data = Vec::new();
-    data.try_reserve_exact(len).map_err(|_| too_large)?;
-    data.resize(len, T::zero());
-    Array2::from_shape_vec((rows, columns), data).map_err(|_| too_large)
+    let too_large = || PosencError::TooLarge { rows, columns };
+    let len = rows.checked_mul(columns).ok_or_else(too_large)?;
+    // Asked for and given back: `vec!` would abort, but its pages are zeros that the threads which fill them fault in.
+    Vec::<T>::new()
+        .try_reserve_exact(len)
+        .map_err(|_| too_large())?;
+    Array2::from_shape_vec((rows, columns), vec![T::zero(); len]).map_err(|_| too_large())
 }

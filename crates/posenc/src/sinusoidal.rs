@@ -1,7 +1,8 @@
 //! Sinusoidal position encoding: sines and cosines of geometrically spaced wavelengths, added to the embeddings.
 
 use ndarray::{
-    Array1, Array2, ArrayRef1, ArrayRef2, ArrayRef3, ArrayViewMut2, ArrayViewMut3, Axis,
+    Array1, Array2, ArrayRef1, ArrayRef2, ArrayRef3, ArrayView1, ArrayViewMut2, ArrayViewMut3,
+    Axis, Zip,
 };
 
 use crate::{PosencError, memory};
@@ -407,7 +408,7 @@ pub fn inner_products(table: &ArrayRef2<f32>) -> Result<Array2<f32>, PosencError
 /// - As [`inv_freq`].
 /// - [`PosencError::DecayDim`] if `dim` is odd with [`TwoIOverDim`](SinusoidalExponent::TwoIOverDim): a sine without its
 ///   cosine makes the inner product depend on both positions.
-/// - [`PosencError::Distance`] if a distance is not finite.
+/// - [`PosencError::DecayDistance`] if a distance is not finite.
 /// - [`PosencError::TooLarge`] if there is no memory for the result.
 ///
 /// # Precision
@@ -435,7 +436,7 @@ pub fn decay(
         return Err(PosencError::DecayDim { got: config.dim });
     }
     if let Some((index, &got)) = distances.indexed_iter().find(|(_, x)| !x.is_finite()) {
-        return Err(PosencError::Distance { index, got });
+        return Err(PosencError::DecayDistance { index, got });
     }
     let mut out = memory::zeros(1, distances.len())?.remove_axis(Axis(0));
     for (out, &distance) in out.iter_mut().zip(distances) {
@@ -509,9 +510,10 @@ fn rows(
 }
 
 fn add<F: Float>(x: &mut ArrayRef1<F>, row: &[f32]) {
-    for (x, &y) in x.iter_mut().zip(row) {
-        *x += F::from_f64(f64::from(y));
-    }
+    let row = ArrayView1::from(row);
+    Zip::from(x)
+        .and(row)
+        .for_each(|x, &y| *x += F::from_f64(f64::from(y)));
 }
 
 /// True if `f64` cannot hold each position up to this one.

@@ -40,7 +40,7 @@ pub fn alibi() -> Result<Figure, PlotError> {
     let mut canvas = Canvas::default();
     distances(&mut canvas)?;
     heads(&mut canvas)?;
-    Ok(Figure::new(&ENTRY, 910, 372, canvas))
+    Ok(Figure::new(&ENTRY, 916, 372, canvas))
 }
 
 /// The matrix with its numbers.

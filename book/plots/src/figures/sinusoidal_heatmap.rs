@@ -16,7 +16,7 @@ pub(super) const ENTRY: FigureEntry = FigureEntry {
     name: "sinusoidal-heatmap",
     title: "Sinusoidal position encoding of 80 positions with 128 features",
     alt: "A table of colors: positions 0 to 79 from top to bottom, features 0 to 127 from left to right, values from -1 to 1. \
-          The first features change from row to row, each pair more slowly than the one before it; from about feature 70 on the \
+          The first features change from row to row, each pair more slowly than the one before it; from about feature 90 on the \
           columns hardly change any more, odd ones (cosines) near 1 and even ones (sines) near 0. \
           So near positions differ in the first features only, far ones in more of them.",
     draw: sinusoidal_heatmap,
@@ -67,5 +67,5 @@ pub fn sinusoidal_heatmap() -> Result<Figure, PlotError> {
     };
     let ticks = [-1.0, -0.5, 0.0, 0.5, 1.0];
     heatmap::color_bar(&mut canvas, bar, range, ColorMap::Rainbow, &ticks, "value")?;
-    Ok(Figure::new(&ENTRY, 770, 488, canvas))
+    Ok(Figure::new(&ENTRY, 782, 488, canvas))
 }

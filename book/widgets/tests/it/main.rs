@@ -71,19 +71,55 @@ fn a_base_that_the_crate_refuses_is_refused_by_everything() {
     assert_eq!(decay_svg(&settings), Err(error));
 }
 
-/// `Σ |q_i|² cos(m θ_i) / Σ |q_i|²` over the planes, with the norms of the fixed vector written out.
-fn formula(position: usize, base: f64, pairing: &str) -> f64 {
-    let norm = |i: usize| match (pairing, i < 16) {
+/// The norm of the fixed vector in plane `i`, squared, written out.
+fn norm(i: usize, pairing: &str) -> f64 {
+    match (pairing, i < 16) {
         ("half-split", _) => 1.25,     // (1, 0.5) in each plane
         ("interleaved", true) => 2.0,  // (1, 1) in the first half
         ("interleaved", false) => 0.5, // (0.5, 0.5) in the second
         _ => f64::NAN,
-    };
-    let terms = (0..32).map(|i| {
-        let inv_freq = base.powf(-(i as f64) / 32.0);
-        norm(i) * (position as f64 * inv_freq).cos()
-    });
+    }
+}
+
+/// `Σ |q_i|² cos(m θ_i) / Σ |q_i|²` over the planes.
+fn formula(position: usize, pairing: &str, inv_freq: impl Fn(f64) -> f64) -> f64 {
+    let terms = (0..32).map(|i| norm(i, pairing) * (position as f64 * inv_freq(i as f64)).cos());
     terms.sum::<f64>() / 40.0
+}
+
+/// The scalings change what they should: by hand where the formula is one line. Others are compared with
+/// transformers in the tests of `llm-posenc`.
+#[test]
+fn scalings_are_those_of_their_names() {
+    let got = |position: usize, scaling: &str| {
+        let settings = Settings::new(position as f64, 10_000.0, "half-split", scaling).unwrap();
+        score(&settings).unwrap()
+    };
+    let with_base =
+        |position: usize, base: f64| formula(position, "half-split", |i| base.powf(-i / 32.0));
+    let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-7, "{got} {want}");
+    // Four times the distance at a quarter of the frequency.
+    close(got(400, "linear"), got(100, "none"));
+    // The base times 4^(64/62).
+    close(
+        got(100, "static-ntk"),
+        with_base(100, 10_000.0 * 4_f64.powf(64.0 / 62.0)),
+    );
+    // 4096 tokens, twice as many as trained: the base times (4 * 2 - 3)^(64/62). Up to 2048 it stays.
+    close(
+        got(4095, "dynamic-ntk"),
+        with_base(4095, 10_000.0 * 5_f64.powf(64.0 / 62.0)),
+    );
+    close(got(2047, "dynamic-ntk"), got(2047, "none"));
+    // Scores grow by the square of 0.1 ln 4 + 1, the attention factor of YaRN.
+    close(got(0, "yarn"), (0.1 * 4_f64.ln() + 1.0).powi(2));
+    // Llama 3.1: waves below 8192 / 4 tokens stay, those above 8192 / 1 become 8 times longer, a blend between.
+    let llama3 = |i: f64| {
+        let w = 10_000_f64.powf(-i / 32.0);
+        let kept = ((8192.0 * w / std::f64::consts::TAU - 1.0) / (4.0 - 1.0)).clamp(0.0, 1.0);
+        (1.0 - kept) * w / 8.0 + kept * w
+    };
+    close(got(9000, "llama3"), formula(9000, "half-split", llama3));
 }
 
 proptest! {
@@ -97,7 +133,8 @@ proptest! {
         let settings = Settings::new(position as f64, base, pairing, "none").unwrap();
         let got = score(&settings).unwrap();
         // A cosine rounded to f32 is off by 2^-25, and the weights of the planes add up to one.
-        prop_assert!((got - formula(position, base, pairing)).abs() < 1e-7, "{got}");
+        let want = formula(position, pairing, |i| base.powf(-i / 32.0));
+        prop_assert!((got - want).abs() < 1e-7, "{got} {want}");
     }
 
     /// Whatever the settings, a picture is one piece of HTML without an empty line or a number that is none.

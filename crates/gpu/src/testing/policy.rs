@@ -102,14 +102,23 @@ pub fn gpu() -> Option<Gpu> {
     }
 }
 
-/// Says it where the harness does not swallow it: `eprintln!` would be captured.
+/// Says it where the harness does not swallow it: `eprintln!` would be captured. A program that runs many test programs, as `cargo xtask test`,
+/// has it written to the file `LLM_GPU_SKIPS` too, to count.
 fn skipped(reason: &str) {
     let test = std::thread::current();
     let name = test.name().unwrap_or("?");
     let reason = reason.lines().next().unwrap_or_default();
-    let line = format!("GPU-TEST-SKIPPED: {name}: {reason}\n");
+    let line = format!("{name}: {reason}\n");
     // If even that cannot be written there is nobody to tell.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    let _ = std::io::stderr().write_all(format!("GPU-TEST-SKIPPED: {line}").as_bytes());
+    if let Some(path) = std::env::var_os("LLM_GPU_SKIPS") {
+        let mut options = std::fs::OpenOptions::new();
+        let _ = options
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(line.as_bytes()));
+    }
 }
 
 #[cfg(test)]

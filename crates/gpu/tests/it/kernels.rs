@@ -1,5 +1,6 @@
 //! Small kernels for the tests of this crate.
 
+use llm_gpu::params::Layout;
 use llm_gpu::{Access, Kernel, Needs, snippet};
 
 llm_gpu::params! {
@@ -12,6 +13,77 @@ llm_gpu::params! {
     }
 }
 
+llm_gpu::params! {
+    /// Parameters of `add.wgsl`.
+    pub struct AddParams {
+        /// Number of elements.
+        n: u32,
+    }
+}
+
+llm_gpu::params! {
+    /// Parameters of `index.wgsl`.
+    pub struct IndexParams {
+        /// Number of elements.
+        n: u32,
+    }
+}
+
+llm_gpu::params! {
+    /// Parameters of `linear_probe.wgsl`.
+    pub struct LinearProbeParams {
+        /// Number of places.
+        n: u32,
+    }
+}
+
+llm_gpu::params! {
+    /// Parameters of `round_bf16.wgsl`.
+    pub struct RoundBf16Params {
+        /// Number of pairs.
+        n_words: u32,
+    }
+}
+
+llm_gpu::params! {
+    /// Parameters of `round_f16.wgsl`.
+    pub struct RoundF16Params {
+        /// Number of pairs.
+        n_words: u32,
+    }
+}
+
+llm_gpu::params! {
+    /// Parameters of `sum_1_tree.wgsl` and `sum_2_subgroup.wgsl`.
+    pub struct SumParams {
+        /// Number of elements.
+        n: u32,
+    }
+}
+
+/// The parameters of all kernels here.
+pub const LAYOUTS: &[Layout] = &[
+    ScaleParams::LAYOUT,
+    AddParams::LAYOUT,
+    IndexParams::LAYOUT,
+    LinearProbeParams::LAYOUT,
+    RoundBf16Params::LAYOUT,
+    RoundF16Params::LAYOUT,
+    SumParams::LAYOUT,
+];
+
+/// All kernels here.
+pub const KERNELS: &[&Kernel] = &[
+    &SCALE,
+    &ADD,
+    &INDEX,
+    &LINEAR_PROBE,
+    &ROUND_BF16,
+    &ROUND_F16,
+    &SUM_1_TREE,
+    &SUM_2_SUBGROUP,
+];
+
 /// Each element multiplied by a factor, in place.
 pub static SCALE: Kernel = Kernel {
     name: "scale",
@@ -21,4 +93,81 @@ pub static SCALE: Kernel = Kernel {
     params_size: size_of::<ScaleParams>(),
     constants: &["WORKGROUP_SIZE"],
     needs: Needs::CORE,
+};
+
+/// The sum of two arrays.
+pub static ADD: Kernel = Kernel {
+    name: "add",
+    source: include_str!("kernels/add.wgsl"),
+    snippets: &[snippet::LINEAR],
+    bindings: &[Access::Read, Access::Read, Access::Write],
+    params_size: size_of::<AddParams>(),
+    constants: &[],
+    needs: Needs::CORE,
+};
+
+/// Each workgroup counts the visits to its element.
+pub static INDEX: Kernel = Kernel {
+    name: "index",
+    source: include_str!("kernels/index.wgsl"),
+    snippets: &[snippet::LINEAR],
+    bindings: &[Access::Write],
+    params_size: size_of::<IndexParams>(),
+    constants: &[],
+    needs: Needs::CORE,
+};
+
+/// The snippet `linear` on places that come as data.
+pub static LINEAR_PROBE: Kernel = Kernel {
+    name: "linear_probe",
+    source: include_str!("kernels/linear_probe.wgsl"),
+    snippets: &[snippet::LINEAR],
+    bindings: &[Access::Read, Access::Write],
+    params_size: size_of::<LinearProbeParams>(),
+    constants: &[],
+    needs: Needs::CORE,
+};
+
+/// f32 to packed bf16 and back.
+pub static ROUND_BF16: Kernel = Kernel {
+    name: "round_bf16",
+    source: include_str!("kernels/round_bf16.wgsl"),
+    snippets: &[snippet::LINEAR, snippet::BF16],
+    bindings: &[Access::Read, Access::Write, Access::Write],
+    params_size: size_of::<RoundBf16Params>(),
+    constants: &[],
+    needs: Needs::CORE,
+};
+
+/// f32 to packed f16 and back.
+pub static ROUND_F16: Kernel = Kernel {
+    name: "round_f16",
+    source: include_str!("kernels/round_f16.wgsl"),
+    snippets: &[snippet::LINEAR, snippet::F16],
+    bindings: &[Access::Read, Access::Write, Access::Write],
+    params_size: size_of::<RoundF16Params>(),
+    constants: &[],
+    needs: Needs::CORE,
+};
+
+/// The sum of an array, by a tree in workgroup memory.
+pub static SUM_1_TREE: Kernel = Kernel {
+    name: "sum_1_tree",
+    source: include_str!("kernels/sum_1_tree.wgsl"),
+    snippets: &[],
+    bindings: &[Access::Read, Access::Write],
+    params_size: size_of::<SumParams>(),
+    constants: &[],
+    needs: Needs::CORE.with_workgroup_bytes(256),
+};
+
+/// The sum of an array, by subgroups.
+pub static SUM_2_SUBGROUP: Kernel = Kernel {
+    name: "sum_2_subgroup",
+    source: include_str!("kernels/sum_2_subgroup.wgsl"),
+    snippets: &[],
+    bindings: &[Access::Read, Access::Write],
+    params_size: size_of::<SumParams>(),
+    constants: &[],
+    needs: Needs::CORE.with_subgroups().with_workgroup_bytes(256),
 };

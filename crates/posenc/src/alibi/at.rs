@@ -182,7 +182,18 @@ pub fn backward_at<F: Float>(
 
 /// The product of two bfloat16 is exact in `f32`, so it is rounded once.
 fn bfloat16_product<F: Float>(slope: F, position: usize) -> F {
-    let slope = bf16::from_f64(slope.as_f64()).to_f32();
+    let slope = to_bfloat16(slope.as_f64()).to_f32();
     let position = bf16::from_f32(position as f32).to_f32();
     F::from_f64(bf16::from_f32(slope * position).to_f64())
+}
+
+/// The nearest bfloat16 of a number that is not negative.
+///
+/// `half` 2.7 looks at the upper 32 bits of an `f64` only, and so may take a number beyond the middle
+/// of two for the middle. Here the way leads over an `f32` whose last bit tells that there was more.
+fn to_bfloat16(x: f64) -> bf16 {
+    let nearest = x as f32;
+    let bits = nearest.to_bits() - u32::from(f64::from(nearest) > x);
+    let is_exact = f64::from(nearest) == x;
+    bf16::from_f32(f32::from_bits(bits | u32::from(!is_exact)))
 }

@@ -8,7 +8,7 @@ use crate::alibi::{AlibiOrigin, AlibiRounding};
 
 llm_gpu::params! {
     /// The parameter block of `alibi.wgsl`.
-    pub struct AlibiParams {
+    pub(super) struct AlibiParams {
         n_elements: u32,
         seq: u32,
         kv_seq: u32,
@@ -18,7 +18,7 @@ llm_gpu::params! {
 
 llm_gpu::params! {
     /// The parameter block of `alibi_backward.wgsl`.
-    pub struct AlibiBackwardParams {
+    pub(super) struct AlibiBackwardParams {
         heads: u32,
         seq: u32,
         kv_seq: u32,
@@ -28,7 +28,7 @@ llm_gpu::params! {
 
 llm_gpu::params! {
     /// The parameter block of `alibi_at.wgsl`.
-    pub struct AlibiAtParams {
+    pub(super) struct AlibiAtParams {
         n_elements: u32,
         heads: u32,
         kv_seq: u32,
@@ -38,7 +38,7 @@ llm_gpu::params! {
 
 llm_gpu::params! {
     /// The parameter block of `alibi_at_backward.wgsl`.
-    pub struct AlibiAtBackwardParams {
+    pub(super) struct AlibiAtBackwardParams {
         batch: u32,
         heads: u32,
         seq: u32,
@@ -171,7 +171,13 @@ pub fn backward(
         origin: origin_code(origin),
     };
     let bindings = [dbias.read(), dslopes.write()];
-    recorder.dispatch(&ALIBI_BACKWARD, &[], &params, &bindings, Grid::linear(heads, 1)?)?;
+    recorder.dispatch(
+        &ALIBI_BACKWARD,
+        &[],
+        &params,
+        &bindings,
+        Grid::linear(heads, 1)?,
+    )?;
     Ok(dslopes)
 }
 
@@ -251,7 +257,13 @@ pub fn backward_at(
         kv_seq: word(kv_seq)?,
     };
     let bindings = [dbias.read(), key_positions.read(), dslopes.write()];
-    recorder.dispatch(&ALIBI_AT_BACKWARD, &[], &params, &bindings, Grid::linear(heads, 1)?)?;
+    recorder.dispatch(
+        &ALIBI_AT_BACKWARD,
+        &[],
+        &params,
+        &bindings,
+        Grid::linear(heads, 1)?,
+    )?;
     Ok(dslopes)
 }
 

@@ -7,7 +7,7 @@ use crate::PosencError;
 
 llm_gpu::params! {
     /// The parameter block of `diagonal_sums.wgsl`.
-    pub struct DiagonalSumsParams {
+    pub(super) struct DiagonalSumsParams {
         n_elements: u32,
         query_len: u32,
         key_len: u32,
@@ -47,6 +47,12 @@ pub(super) fn sums(
         pad0: 0,
     };
     let grid = Grid::linear(y.len(), WORKGROUP_SIZE)?;
-    recorder.dispatch(&DIAGONAL_SUMS, &[], &params, &[dbias.read(), y.write()], grid)?;
+    recorder.dispatch(
+        &DIAGONAL_SUMS,
+        &[],
+        &params,
+        &[dbias.read(), y.write()],
+        grid,
+    )?;
     Ok(y)
 }

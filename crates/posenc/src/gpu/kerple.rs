@@ -9,7 +9,7 @@ use crate::kerple::KerpleKernel;
 
 llm_gpu::params! {
     /// The parameter block of `kerple.wgsl`.
-    pub struct KerpleParams {
+    pub(super) struct KerpleParams {
         n_elements: u32,
         seq: u32,
         kv_seq: u32,
@@ -19,7 +19,7 @@ llm_gpu::params! {
 
 llm_gpu::params! {
     /// The parameter block of `kerple_backward.wgsl`.
-    pub struct KerpleBackwardParams {
+    pub(super) struct KerpleBackwardParams {
         heads: u32,
         n_diagonals: u32,
         zero_diagonal: u32,
@@ -106,7 +106,13 @@ pub fn bias(
         kernel: kernel_code(kernel),
     };
     let grid = Grid::linear(y.len(), WORKGROUP_SIZE)?;
-    recorder.dispatch(&KERPLE, &[], &params, &[r1.read(), r2.read(), y.write()], grid)?;
+    recorder.dispatch(
+        &KERPLE,
+        &[],
+        &params,
+        &[r1.read(), r2.read(), y.write()],
+        grid,
+    )?;
     Ok(y)
 }
 
@@ -152,13 +158,7 @@ pub fn backward(
         &KERPLE_BACKWARD,
         &[],
         &params,
-        &[
-            r1.read(),
-            r2.read(),
-            sums.read(),
-            dr1.write(),
-            dr2.write(),
-        ],
+        &[r1.read(), r2.read(), sums.read(), dr1.write(), dr2.write()],
         Grid::linear(heads, 1)?,
     )?;
     Ok((dr1, dr2))

@@ -7,7 +7,7 @@ use crate::PosencError;
 
 llm_gpu::params! {
     /// The parameter block of `learned.wgsl`.
-    pub struct LearnedParams {
+    pub(super) struct LearnedParams {
         n_elements: u32,
         n_positions: u32,
         d_model: u32,
@@ -17,7 +17,7 @@ llm_gpu::params! {
 
 llm_gpu::params! {
     /// The parameter block of `learned_backward.wgsl`.
-    pub struct LearnedBackwardParams {
+    pub(super) struct LearnedBackwardParams {
         n_elements: u32,
         n_tokens: u32,
         d_model: u32,

@@ -9,7 +9,7 @@ use crate::rope::{RopePairing, RopeTable};
 
 llm_gpu::params! {
     /// The parameter block of `rope.wgsl`.
-    pub struct RopeParams {
+    pub(super) struct RopeParams {
         n_elements: u32,
         heads_seq: u32,
         seq: u32,
@@ -27,7 +27,7 @@ llm_gpu::params! {
 
 llm_gpu::params! {
     /// The parameter block of `rope_inplace.wgsl`.
-    pub struct RopeInplaceParams {
+    pub(super) struct RopeInplaceParams {
         n_pairs: u32,
         heads_seq: u32,
         seq: u32,
@@ -41,7 +41,7 @@ llm_gpu::params! {
 
 llm_gpu::params! {
     /// The parameter block of `rope_table.wgsl`.
-    pub struct RopeTableParams {
+    pub(super) struct RopeTableParams {
         n_elements: u32,
         n_planes: u32,
         factor: f32,
@@ -198,7 +198,7 @@ impl GpuRopeTable {
 /// # Errors
 ///
 /// - [`PosencError::Rank`] if `x` has not four axes.
-/// - [`PosencError::TableSeq`] if the table does not have one row per sequence element.
+/// - [`PosencError::TableRows`] if the table has other numbers of rows.
 /// - [`PosencError::RotaryDimAboveHeadDim`] if the table rotates more features than there are.
 /// - [`PosencError::Gpu`] if the device has no room for the result, or the tensors are of different devices.
 ///
@@ -295,16 +295,13 @@ struct Sizes {
     table_stride: u32,
 }
 
-fn check(
-    recorder: &Recorder,
-    x: &GpuTensor<f32>,
-    table: &GpuRopeTable,
-) -> Result<Sizes, PosencError> {
+fn check(x: &GpuTensor<f32>, table: &GpuRopeTable) -> Result<Sizes, PosencError> {
     let [batch, heads, seq, head_dim] = axes(x)?;
     let (rows, n_planes) = table.dim();
     if rows != seq && Some(rows) != batch.checked_mul(seq) {
-        return Err(PosencError::TableSeq {
-            expected: seq,
+        return Err(PosencError::TableRows {
+            seq,
+            batch,
             got: rows,
         });
     }
@@ -335,13 +332,16 @@ fn rotate(
     write: Layout,
     direction: f32,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    let sizes = check(recorder, x, table)?;
+    let sizes = check(x, table)?;
     let y = recorder.output::<f32>(x.shape())?;
     record(recorder, x, &y, table, &sizes, read, write, direction)?;
     Ok(y)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parameter block, spelled out")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parameter block, spelled out"
+)]
 fn record(
     recorder: &mut Recorder,
     x: &GpuTensor<f32>,
@@ -384,7 +384,7 @@ fn rotate_inplace(
     write: Layout,
     direction: f32,
 ) -> Result<(), PosencError> {
-    let sizes = check(recorder, x, table)?;
+    let sizes = check(x, table)?;
     if read != write {
         // Features change their places, so they need a second one.
         let y = recorder.scratch::<f32>(x.shape())?;

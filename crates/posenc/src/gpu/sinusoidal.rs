@@ -8,7 +8,7 @@ use crate::sinusoidal::{self, SinusoidalConfig, SinusoidalLayout};
 
 llm_gpu::params! {
     /// The parameter block of `sinusoidal.wgsl`.
-    pub struct SinusoidalParams {
+    pub(super) struct SinusoidalParams {
         n_elements: u32,
         dim: u32,
         n_sines: u32,

@@ -9,7 +9,7 @@ use crate::t5::{self, T5Config};
 
 llm_gpu::params! {
     /// The parameter block of `t5.wgsl`.
-    pub struct T5Params {
+    pub(super) struct T5Params {
         n_elements: u32,
         heads: u32,
         query_len: u32,
@@ -19,7 +19,7 @@ llm_gpu::params! {
 
 llm_gpu::params! {
     /// The parameter block of `t5_backward.wgsl`.
-    pub struct T5BackwardParams {
+    pub(super) struct T5BackwardParams {
         n_elements: u32,
         heads: u32,
         n_diagonals: u32,

@@ -5,14 +5,14 @@ mod errors;
 mod kerple;
 mod learned;
 mod rope;
-mod shaders;
+//mod shaders;
 mod sinusoidal;
 mod t5;
 
 use llm_numerics::testing::{Tolerance, compare};
+use llm_posenc::PosencError;
 use llm_posenc::gpu::llm_gpu::testing::gpu;
 use llm_posenc::gpu::llm_gpu::{Gpu, GpuElement, GpuTensor, Recorder};
-use llm_posenc::PosencError;
 use ndarray::{ArrayD, ArrayRef, Dimension};
 use proptest::prelude::*;
 
@@ -47,7 +47,10 @@ fn close_sums<D: Dimension, E: Dimension>(
     prop_assert_eq!(got.shape(), want.shape());
     for ((got, want), magnitude) in got.iter().zip(want).zip(magnitude) {
         let allowed = relative * magnitude.abs();
-        prop_assert!((f64::from(*got) - want).abs() <= allowed, "{got} {want} {allowed}");
+        prop_assert!(
+            (f64::from(*got) - want).abs() <= allowed,
+            "{got} {want} {allowed}"
+        );
     }
     Ok(())
 }

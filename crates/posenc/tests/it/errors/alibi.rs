@@ -14,16 +14,16 @@ fn there_must_be_heads_and_not_absurdly_many() {
     }
     let want = PosencError::Heads { got: 0 };
     let none = Array1::<f32>::zeros(0);
-    assert_eq!(alibi::bias(&none, 2, 2, ORIGIN), Err(want));
+    assert_eq!(alibi::bias(&none, 2, 2, ORIGIN), Err(want.clone()));
     let positions = array![[0, 1]];
     assert_eq!(
         alibi::bias_at(&none, &positions, AlibiRounding::Product),
-        Err(want)
+        Err(want.clone())
     );
     let dbias = Array3::<f32>::zeros((0, 2, 2));
-    assert_eq!(alibi::backward(&dbias, ORIGIN), Err(want));
+    assert_eq!(alibi::backward(&dbias, ORIGIN), Err(want.clone()));
     let dbias = Array4::<f32>::zeros((1, 0, 1, 2));
-    assert_eq!(alibi::backward_at(&dbias, &positions), Err(want));
+    assert_eq!(alibi::backward_at(&dbias, &positions), Err(want.clone()));
     // A view that repeats one slope can have more heads than memory.
     let one = array![0.5_f32];
     let got = 1 << 61;
@@ -53,10 +53,10 @@ fn slopes_must_be_finite_and_not_negative() {
         let slopes = array![0.5, 0.25, got];
         let got = f64::from(got);
         let want = PosencError::Slope { head: 2, got };
-        assert_eq!(alibi::bias(&slopes, 2, 2, ORIGIN), Err(want));
+        assert_eq!(alibi::bias(&slopes, 2, 2, ORIGIN), Err(want.clone()));
         assert_eq!(
             alibi::bias_at(&slopes, &positions, AlibiRounding::Product),
-            Err(want)
+            Err(want.clone())
         );
     }
     let error = alibi::bias(&array![f64::NAN], 1, 1, ORIGIN).unwrap_err();
@@ -86,8 +86,8 @@ fn a_bias_must_fit_into_memory() {
     ] {
         let shape = [1, seq, kv_seq];
         let want = PosencError::BiasTooLarge { shape };
-        assert_eq!(alibi::bias(&slopes, seq, kv_seq, ORIGIN), Err(want));
-        assert_eq!(alibi::distances(seq, kv_seq, ORIGIN), Err(want));
+        assert_eq!(alibi::bias(&slopes, seq, kv_seq, ORIGIN), Err(want.clone()));
+        assert_eq!(alibi::distances(seq, kv_seq, ORIGIN), Err(want.clone()));
     }
     let one = array![[true]];
     let (batch, kv_seq) = (1 << 31, 1 << 29);
@@ -95,12 +95,12 @@ fn a_bias_must_fit_into_memory() {
     let want = PosencError::BiasTooLarge {
         shape: [batch, 1, kv_seq],
     };
-    assert_eq!(alibi::key_positions(&mask), Err(want));
+    assert_eq!(alibi::key_positions(&mask), Err(want.clone()));
     let one = array![[1_usize]];
     let positions = one.broadcast((batch, kv_seq)).unwrap();
     assert_eq!(
         alibi::bias_at(&slopes, &positions, AlibiRounding::Product),
-        Err(want)
+        Err(want.clone())
     );
     // The sums of a gradient as long as memory.
     let one = array![[[1.0_f32]]];
@@ -108,7 +108,7 @@ fn a_bias_must_fit_into_memory() {
     let want = PosencError::BiasTooLarge {
         shape: [1, 1, 1 << 59],
     };
-    assert_eq!(alibi::backward(&dbias, ORIGIN), Err(want));
+    assert_eq!(alibi::backward(&dbias, ORIGIN), Err(want.clone()));
 }
 
 #[test]

@@ -12,9 +12,9 @@ fn r1_must_be_positive_and_finite() {
         for got in [0.0, -1.0, f64::INFINITY] {
             let (r1, r2) = (array![1.0, got], array![1.0, 1.0]);
             let want = PosencError::KerpleR1 { head: 1, got };
-            assert_eq!(kerple::bias(&r1, &r2, 2, 2, kernel), Err(want));
+            assert_eq!(kerple::bias(&r1, &r2, 2, 2, kernel), Err(want.clone()));
             let dbias = Array3::zeros((2, 2, 2));
-            assert_eq!(kerple::backward(&dbias, &r1, &r2, kernel), Err(want));
+            assert_eq!(kerple::backward(&dbias, &r1, &r2, kernel), Err(want.clone()));
         }
         let error = kerple::bias(&array![f32::NAN], &array![1.0], 2, 2, kernel).unwrap_err();
         assert!(matches!(error, PosencError::KerpleR1 { head: 0, got } if got.is_nan()));
@@ -65,14 +65,14 @@ fn arguments_must_have_the_same_heads() {
             expected: 1,
             got: 2,
         };
-        assert_eq!(kerple::bias(&one, &two, 3, 3, kernel), Err(want));
+        assert_eq!(kerple::bias(&one, &two, 3, 3, kernel), Err(want.clone()));
         let dbias = Array3::zeros((3, 2, 2));
         let want = PosencError::BiasHeads {
             name: "dbias",
             expected: 2,
             got: 3,
         };
-        assert_eq!(kerple::backward(&dbias, &two, &two, kernel), Err(want));
+        assert_eq!(kerple::backward(&dbias, &two, &two, kernel), Err(want.clone()));
     }
 }
 
@@ -81,7 +81,7 @@ fn there_must_be_heads() {
     let none = Array1::<f32>::zeros(0);
     for kernel in KERNELS {
         let want = PosencError::Heads { got: 0 };
-        assert_eq!(kerple::bias(&none, &none, 3, 3, kernel), Err(want));
+        assert_eq!(kerple::bias(&none, &none, 3, 3, kernel), Err(want.clone()));
     }
 }
 

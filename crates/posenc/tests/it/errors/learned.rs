@@ -13,11 +13,11 @@ fn positions_must_be_inside_the_table() {
         got: 3,
         n_positions: 3,
     };
-    assert_eq!(learned::embed(&table, &positions), Err(want));
+    assert_eq!(learned::embed(&table, &positions), Err(want.clone()));
     let mut x = Array3::<f32>::ones((2, 2, 2));
-    assert_eq!(learned::add_inplace(&mut x, &table, &positions), Err(want));
+    assert_eq!(learned::add_inplace(&mut x, &table, &positions), Err(want.clone()));
     assert_eq!(x, Array3::<f32>::ones((2, 2, 2)), "x must be unchanged");
-    assert_eq!(learned::backward(&x, &positions, 3), Err(want));
+    assert_eq!(learned::backward(&x, &positions, 3), Err(want.clone()));
     let error = reference::learned::one_hot(&positions, 3).unwrap_err();
     assert_eq!(error, want);
     assert_eq!(
@@ -44,9 +44,9 @@ fn each_token_must_have_a_position() {
         got: [1, 3],
     };
     let mut x = Array3::<f64>::ones((1, 2, 2));
-    assert_eq!(learned::add_inplace(&mut x, &table, &positions), Err(want));
+    assert_eq!(learned::add_inplace(&mut x, &table, &positions), Err(want.clone()));
     assert_eq!(x, Array3::<f64>::ones((1, 2, 2)), "x must be unchanged");
-    assert_eq!(learned::backward(&x, &positions, 3), Err(want));
+    assert_eq!(learned::backward(&x, &positions, 3), Err(want.clone()));
     let error = reference::learned::backward(&x, &positions, 3).unwrap_err();
     assert_eq!(error, want);
 }
@@ -75,7 +75,7 @@ fn past_must_be_part_of_the_mask() {
     ] {
         for got in [3, usize::MAX] {
             let want = PosencError::Past { kv_seq: 2, got };
-            assert_eq!(learned::positions(&mask, got, convention), Err(want));
+            assert_eq!(learned::positions(&mask, got, convention), Err(want.clone()));
         }
     }
 }
@@ -91,7 +91,7 @@ fn positions_must_not_start_below_zero_or_overflow() {
         (PositionConvention::Roberta { padding_idx: got }, 0, got),
     ] {
         let want = PosencError::PositionOffset { min, got };
-        assert_eq!(learned::positions(&mask, 0, convention), Err(want));
+        assert_eq!(learned::positions(&mask, 0, convention), Err(want.clone()));
     }
     let padding_idx = isize::MAX as usize;
     let convention = PositionConvention::Roberta { padding_idx };

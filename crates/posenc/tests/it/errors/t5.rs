@@ -48,10 +48,10 @@ fn there_must_be_heads() {
     let want = PosencError::Heads { got: 0 };
     assert_eq!(
         t5::bias(&Array2::<f32>::zeros((8, 0)), 3, 3, 0, &config),
-        Err(want)
+        Err(want.clone())
     );
     let dbias = Array3::<f32>::zeros((0, 3, 3));
-    assert_eq!(t5::backward(&dbias, 0, &config), Err(want));
+    assert_eq!(t5::backward(&dbias, 0, &config), Err(want.clone()));
 }
 
 #[test]

@@ -44,7 +44,12 @@ fn ten_tokens_have_the_distances_of_the_article() {
 #[test]
 fn twelve_heads_fill_the_gaps() {
     let slopes = alibi::slopes(12, alibi::MAX_BIAS).unwrap();
-    let want = array![0.70710678, 0.35355339, 0.17677670, 0.08838835];
+    let want = array![
+        std::f64::consts::FRAC_1_SQRT_2,
+        0.35355339,
+        0.17677670,
+        0.08838835
+    ];
     // 8 digits are given, and f32 has 7.2.
     assert_close(&slopes.slice(s![8..]), &want, Tolerance::new(5e-9, 6e-8));
 }
@@ -79,7 +84,8 @@ fn origins_on_four_keys() {
 }
 
 // 257 needs 9 bits; bfloat16 has 8, and the tie goes to the even 256. 0.7 is 0b0.10110011.. and
-// becomes 179/256; 3 * 179 = 537 = 0b1000011001, whose 8 leading bits (1 left over of 3) give 536.
+// becomes 179/256; 3 * 179 = 537 = 0b1000011001, a quarter of the way from 536 to 540, the numbers of
+// 8 bits. 257 counts as 256, so 0.7 * 257 is 179, though 179/256 * 257 = 179.7 would round to 180.
 #[test]
 fn falcon_rounds_slopes_positions_and_products() {
     let bias = alibi::bias_at(
@@ -88,8 +94,15 @@ fn falcon_rounds_slopes_positions_and_products() {
         AlibiRounding::Bfloat16,
     );
     assert_eq!(bias.unwrap(), array![[[[255.0, 256.0, 256.0, 258.0]]]]);
-    let bias = alibi::bias_at(&array![0.7_f32], &array![[1, 3]], AlibiRounding::Bfloat16);
-    assert_eq!(bias.unwrap(), array![[[[179.0 / 256.0, 536.0 / 256.0]]]]);
+    let bias = alibi::bias_at(
+        &array![0.7_f32],
+        &array![[1, 3, 257]],
+        AlibiRounding::Bfloat16,
+    );
+    assert_eq!(
+        bias.unwrap(),
+        array![[[[179.0 / 256.0, 536.0 / 256.0, 179.0]]]]
+    );
     let bias = alibi::bias_at(&array![1.0_f32], &array![[257]], AlibiRounding::Product);
     assert_eq!(bias.unwrap(), array![[[[257.0]]]]);
 }

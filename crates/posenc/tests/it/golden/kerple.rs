@@ -8,11 +8,11 @@ use ndarray::{Array3, array};
 const DIGITS: Tolerance = Tolerance::new(5e-10, 0.0);
 
 // r1 = 1/2, r2 = 3: -ln(1 + 3 d) / 2 for d = 0, 1, 2, 3 is
-// 0, -ln 4 / 2 = -0.6931471806, -ln 7 / 2 = -0.9729550745, -ln 10 / 2 = -1.1512925465.
+// 0, -ln 4 / 2 = -ln 2, -ln 7 / 2 = -0.9729550745, -ln 10 / 2 = -1.1512925465.
 #[test]
 fn logarithmic_by_hand() {
     let bias = kerple::bias(&array![0.5], &array![3.0], 2, 4, KerpleKernel::Logarithmic).unwrap();
-    let (one, two, three) = (-0.6931471806, -0.9729550745, -1.1512925465);
+    let (one, two, three) = (-std::f64::consts::LN_2, -0.9729550745, -1.1512925465);
     // Two queries beside the last two of four keys.
     let want = array![[[two, one, 0.0, one], [three, two, one, 0.0]]];
     assert_close(&bias, &want, DIGITS);

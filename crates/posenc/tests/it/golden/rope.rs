@@ -1,6 +1,10 @@
 //! Known answers, worked out by hand.
 
+mod scaling;
+
 use llm_numerics::testing::{Tolerance, assert_close};
+use llm_posenc::rope::axes::{self, MropeVariant, VisionAxes};
+use llm_posenc::rope::chatglm::{self, ChatGlmTable};
 use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
 use ndarray::{Array1, Array4, array, s};
 
@@ -26,6 +30,82 @@ fn a_quarter_turn_shows_the_pairing() {
         &array![-3.0, -4.0, 1.0, 2.0, 5.0],
         F32,
     );
+    // Read (1, 2) and (3, 4); write (-2, 1) and (-4, 3) to (0, 2) and (1, 3).
+    let pairing = RopePairing::ReadInterleavedWriteHalfSplit;
+    let y = rope::apply(&x, &table, pairing).unwrap();
+    let turned = array![-2.0, -4.0, 1.0, 3.0, 5.0];
+    assert_close(&y.slice(s![0, 0, 0, ..]), &turned, F32);
+    // A quarter turn more is half a turn: rotated keys are half-split.
+    let k = rope::reposition(&y, &array![1], &array![quarter, quarter], pairing).unwrap();
+    let turned = array![-1.0, -3.0, -2.0, -4.0, 5.0];
+    assert_close(&k.slice(s![0, 0, 0, ..]), &turned, F32);
+}
+
+// Head size 8, so quarters of 2 and frequencies 1 and 1e4^(-2/4) = 0.01; planes (0, 2), (1, 3) by the
+// position 2, planes (4, 6), (5, 7) by the block position 1. The input (1, 1, 0, 0 | 1, 1, 0, 0) turns to
+// (cos 2, cos 0.02, sin 2, sin 0.02 | cos 1, cos 0.01, sin 1, sin 0.01).
+#[test]
+fn chatglm_turns_each_half_by_its_own_position() {
+    let table = ChatGlmTable::new(8, &array![[2]], &array![[1]]).unwrap();
+    let x = array![[[[1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]]]];
+    let y = chatglm::apply_v1(&x, &table).unwrap();
+    let want = array![
+        -0.416_146_836_547,
+        0.999_800_006_667,
+        0.909_297_426_826,
+        0.019_998_666_693,
+        0.540_302_305_868,
+        0.999_950_000_417,
+        0.841_470_984_808,
+        0.009_999_833_334
+    ];
+    assert_close(&y.slice(s![0, 0, 0, ..]), &want, F32);
+}
+
+// The sections of the two models: [16, 24, 24] in chunks; [24, 20, 20] in turn, so that the 60 planes of
+// twenty rounds are followed by four of time.
+#[test]
+fn sections_of_qwen_models() {
+    let chunked = axes::mrope_planes(64, &[16, 24, 24], MropeVariant::Chunked).unwrap();
+    let want = [vec![0; 16], vec![1; 24], vec![2; 24]].concat();
+    assert_eq!(chunked, want);
+    let interleaved = axes::mrope_planes(64, &[24, 20, 20], MropeVariant::Interleaved).unwrap();
+    let want = [[0, 1, 2].repeat(20), vec![0; 4]].concat();
+    assert_eq!(interleaved, want);
+}
+
+// base 16, head size 8: w_i = 2^-i. Pixtral: rows 1, 1/4, columns 1/2, 1/8. Qwen2-VL: both 1, 1/4.
+#[test]
+fn frequencies_of_rows_and_columns() {
+    let config = RopeConfig::new(8, RopePairing::HalfSplit).with_base(16.0);
+    let exact = Tolerance::new(0.0, 1e-15);
+    let got = axes::vision_inv_freq(&config, VisionAxes::EvenRowOddColumn).unwrap();
+    assert_close(&got, &array![1.0, 0.25, 0.5, 0.125], exact);
+    let got = axes::vision_inv_freq(&config, VisionAxes::SameFrequencies).unwrap();
+    assert_close(&got, &array![1.0, 0.25, 1.0, 0.25], exact);
+}
+
+// The curve of the introduction to RoPE, numpy 2, float64:
+//   theta = lambda i: 10000 ** (-2 * i / 128)
+//   np.mean([np.abs(np.sum(np.exp(1j * m * theta(np.arange(0, j))))) for j in range(0, 64)])
+//   for m in [0, 1, 2, 5, 10, 50, 100, 200, 255]
+#[test]
+fn decay_is_the_curve_of_the_article() {
+    let inv_freq = rope::inv_freq(&RopeConfig::new(128, RopePairing::Interleaved)).unwrap();
+    let got = rope::decay(&inv_freq, &array![0, 1, 2, 5, 10, 50, 100, 200, 255]).unwrap();
+    let want = array![
+        31.5,
+        30.561805775979618,
+        28.041263926036084,
+        20.090718635569132,
+        17.262807254031866,
+        12.059137444602843,
+        9.737355504436339,
+        6.929011380450719,
+        6.412619851181171
+    ];
+    assert_close(&got, &want, Tolerance::new(0.0, 1e-12));
+    assert_eq!(rope::decay(&array![], &array![3]).unwrap(), array![0.0]);
 }
 
 // base 16, rotary_dim 8: 16^(-2 i / 8) = 2^-i.

@@ -42,6 +42,34 @@ fn the_decoder_of_t5_ignores_later_keys() {
     }
 }
 
+// torch 2.15.0 on a CPU, transformers 5.23.0, one direction: rows of buckets, max_distance, distance
+// and what `_relative_position_bucket(torch.tensor([-distance]), False, buckets, max_distance)` gives.
+// In real numbers 18 = 8 * (27/8)^(6/9) begins bucket 8 + 6 = 14; in f32 it is still in bucket 13. And
+// bucket 41 = 23 + 18 begins at 23 * (164/23)^(18/23) = 107.00002; in f32 it has 107 already.
+#[test]
+fn borders_are_those_of_transformers_in_f32() {
+    for (n_buckets, max_distance, distance, want) in [
+        (17, 27, 18, 13),
+        (19, 196, 42, 13),
+        (48, 81, 54, 39),
+        (51, 49, 35, 37),
+        (51, 169, 65, 37),
+        (46, 164, 107, 41),
+        (58, 282, 119, 47),
+        (59, 296, 186, 53),
+        (9, 128, 8, 5),
+        (9, 4096, 1024, 8),
+        (54, 64, 36, 36),
+    ] {
+        let config = T5Config::new(n_buckets, max_distance, T5Direction::Causal).unwrap();
+        assert_eq!(
+            t5::bucket(-distance, &config),
+            want,
+            "{config:?} {distance}"
+        );
+    }
+}
+
 // 4 buckets, max_distance 8, one direction: distances 0 and 1 alone, then 2 * 4^(k/2): 2 and 4.
 // Queries 2 and 3 of 4 keys: distances 2 1 0 - and 3 2 1 0.
 #[test]

@@ -43,7 +43,7 @@ fn equals_the_cpu() {
         };
         let magnitude = alibi::backward(&dbias.mapv(|x| f64::from(x).abs()), size).unwrap();
         close_sums(&got, &want, &magnitude, SUM)?;
-    
+
     });
 }
 
@@ -72,6 +72,6 @@ fn padded_batches_equal_the_cpu() {
         let want = alibi::backward_at(&dbias.mapv(f64::from), &positions).unwrap();
         let magnitude = alibi::backward_at(&dbias.mapv(|x| f64::from(x).abs()), &positions).unwrap();
         close_sums(&got, &want, &magnitude, SUM)?;
-    
+
     });
 }

@@ -26,16 +26,25 @@ fn rope_refuses_what_does_not_fit() {
     assert_eq!(error, PosencError::Rank { expected, got });
     let long = gpu.zeros::<f32>(&[1, 1, 3, 4]).unwrap();
     let error = rope::backward(&mut recorder, &long, &table, PAIRING).unwrap_err();
-    assert!(matches!(error, PosencError::TableSeq { got: 2, .. }), "{error}");
+    assert!(
+        matches!(error, PosencError::TableRows { got: 2, .. }),
+        "{error}"
+    );
     let narrow = gpu.zeros::<f32>(&[1, 1, 2, 3]).unwrap();
     let error = rope::apply_inplace(&mut recorder, &narrow, &table, PAIRING).unwrap_err();
     let (rotary_dim, head_dim) = (4, 3);
-    let want = PosencError::RotaryDimAboveHeadDim { rotary_dim, head_dim };
+    let want = PosencError::RotaryDimAboveHeadDim {
+        rotary_dim,
+        head_dim,
+    };
     assert_eq!(error, want);
     let positions = gpu.zeros::<u32>(&[2]).unwrap();
     let bad = array![1.0, f64::NAN];
     let error = GpuRopeTable::record(&mut recorder, &positions, &bad, 1.0).unwrap_err();
-    assert!(matches!(error, PosencError::InvFreq { index: 1, .. }), "{error}");
+    assert!(
+        matches!(error, PosencError::InvFreq { index: 1, .. }),
+        "{error}"
+    );
     let got = f64::INFINITY;
     let error = GpuRopeTable::record(&mut recorder, &positions, &array![1.0], got).unwrap_err();
     assert_eq!(error, PosencError::AttentionFactor { got });
@@ -68,7 +77,13 @@ fn sizes_beyond_the_device_are_errors() {
     let mut recorder = gpu.recorder();
     let slopes = gpu.zeros::<f32>(&[2]).unwrap();
     let shape = [2, 1 << 30, 1];
-    let error = alibi::bias(&mut recorder, &slopes, shape[1], shape[2], AlibiOrigin::KeyIndex);
+    let error = alibi::bias(
+        &mut recorder,
+        &slopes,
+        shape[1],
+        shape[2],
+        AlibiOrigin::KeyIndex,
+    );
     assert_eq!(error.unwrap_err(), PosencError::BiasTooLarge { shape });
     let n = 1 << 29; // 2 · 2^29 · 2^29 words
     let error = alibi::bias(&mut recorder, &slopes, n, n, AlibiOrigin::KeyIndex);
@@ -82,5 +97,8 @@ fn tensors_of_another_device_are_refused() {
     let mut recorder = gpu.recorder();
     let slopes = other.zeros::<f32>(&[2]).unwrap();
     let error = alibi::bias(&mut recorder, &slopes, 2, 2, AlibiOrigin::KeyIndex).unwrap_err();
-    assert!(matches!(error, PosencError::Gpu(GpuError::OtherDevice { .. })), "{error}");
+    assert!(
+        matches!(error, PosencError::Gpu(GpuError::OtherDevice { .. })),
+        "{error}"
+    );
 }

@@ -38,6 +38,6 @@ fn equals_the_cpu() {
         let (magnitude1, magnitude2) = kerple::backward(&size, &wide1, &wide2, kernel).unwrap();
         close_sums(&dr1.download_blocking().unwrap(), &want1, &magnitude1, 1.2e-5)?;
         close_sums(&dr2.download_blocking().unwrap(), &want2, &magnitude2, 1.2e-5)?;
-    
+
     });
 }

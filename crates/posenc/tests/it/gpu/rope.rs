@@ -53,8 +53,7 @@ impl Case {
         let inv_freq = reference::rope::inv_freq(&self.config);
         let mut y = x.clone();
         for (b, mut y) in y.outer_iter_mut().enumerate() {
-            let positions: Array1<usize> =
-                self.positions[b % self.positions.len()].clone().into();
+            let positions: Array1<usize> = self.positions[b % self.positions.len()].clone().into();
             let angles = reference::rope::angles(&positions, &inv_freq);
             let x = x.slice(ndarray::s![b..b + 1, .., .., ..]).to_owned();
             let op = match backward {
@@ -110,7 +109,7 @@ fn equals_the_reference() {
             Ok(inplace.clone())
         });
         close(&got, &case.want(&x, true), F32)?;
-    
+
     });
 }
 
@@ -135,7 +134,7 @@ fn tables_are_exact_at_any_position() {
         close(&cos, &want.mapv(|a| case.factor * a.cos()), tolerance)?;
         let sin = table.sin().download_blocking().unwrap();
         close(&sin, &want.mapv(|a| case.factor * a.sin()), tolerance)?;
-    
+
     });
 }
 
@@ -149,7 +148,9 @@ fn any_finite_frequency_works() {
     let mut recorder = gpu.recorder();
     let table = GpuRopeTable::record(&mut recorder, &device, &inv_freq, 1.0).unwrap();
     recorder.submit().unwrap();
-    let want = Array2::from_shape_fn((4, 5), |(t, i)| (f64::from(positions[t]) * inv_freq[i]).cos());
+    let want = Array2::from_shape_fn((4, 5), |(t, i)| {
+        (f64::from(positions[t]) * inv_freq[i]).cos()
+    });
     let cos = table.cos().download_blocking().unwrap();
     close(&cos, &want, Tolerance::new(3e-7, 0.0)).unwrap();
 }
@@ -166,9 +167,13 @@ fn runs_repeat_bit_by_bit() {
     };
     let table = GpuRopeTable::upload(&gpu, &case.table()).unwrap();
     let device = gpu.upload(&case.x()).unwrap();
-    let once = run(&gpu, |r| gpu_rope::apply(r, &device, &table, case.config.pairing));
+    let once = run(&gpu, |r| {
+        gpu_rope::apply(r, &device, &table, case.config.pairing)
+    });
     for _ in 0..5 {
-        let again = run(&gpu, |r| gpu_rope::apply(r, &device, &table, case.config.pairing));
+        let again = run(&gpu, |r| {
+            gpu_rope::apply(r, &device, &table, case.config.pairing)
+        });
         assert_eq!(once, again);
     }
 }
@@ -182,7 +187,9 @@ fn nan_stays_in_its_plane() {
     let table = RopeTable::from_config(&config, &ndarray::array![3]).unwrap();
     let table = GpuRopeTable::upload(&gpu, &table).unwrap();
     let device = gpu.upload(&x).unwrap();
-    let y = run(&gpu, |r| gpu_rope::apply(r, &device, &table, config.pairing));
+    let y = run(&gpu, |r| {
+        gpu_rope::apply(r, &device, &table, config.pairing)
+    });
     let finite: Vec<bool> = y.iter().map(|y| y.is_finite()).collect();
     assert!(finite[1] && finite[3], "{y}");
 }

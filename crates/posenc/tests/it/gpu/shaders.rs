@@ -1,7 +1,7 @@
 //! The shaders without a driver: they parse, need nothing optional, and agree with the Rust side.
 
-use llm_posenc::gpu::{KERNELS, LAYOUTS};
 use llm_posenc::gpu::llm_gpu::testing;
+use llm_posenc::gpu::{KERNELS, LAYOUTS};
 
 #[test]
 fn every_kernel_is_portable_and_bound_as_declared() {

@@ -41,6 +41,6 @@ fn equals_the_reference() {
         let got = run(&gpu, |r| gpu_sinusoidal::encode(r, &device, &config));
         let want = reference::sinusoidal::encode(&Array1::from(positions), &config);
         close(&got, &want, Tolerance::new(3e-7, 0.0))?;
-    
+
     });
 }

@@ -30,6 +30,6 @@ fn equals_the_cpu() {
         // At most 20 additions along a diagonal and 90 over diagonals: 110 roundings of 2^-24.
         let magnitude = t5::backward(&dbias.mapv(|x| f64::from(x).abs()), past, &config).unwrap();
         close_sums(&got, &want, &magnitude, 110.0 / 16_777_216.0)?;
-    
+
     });
 }

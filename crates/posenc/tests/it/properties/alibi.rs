@@ -1,4 +1,4 @@
-//! Laws of `ALiBi`, over the documented domain.
+//! Laws of ALiBi, over the documented domain.
 
 use llm_numerics::softmax;
 use llm_numerics::testing::{Tolerance, assert_close};
@@ -242,9 +242,13 @@ proptest! {
         }
     }
 
-    /// bfloat16 rounds as the reference does it with powers of two, for positions of any size.
+    /// bfloat16 rounds as the reference does it with powers of two, for positions of any size and
+    /// for slopes of every magnitude, down to the smallest.
     #[test]
-    fn bfloat16_equals_the_reference(slope in 0.0_f32..2.0, position in 0_usize..2_000_000) {
+    fn bfloat16_equals_the_reference(
+        slope in prop_oneof![0.0_f32..2.0, (0_u32..0x4000_0000).prop_map(f32::from_bits)],
+        position in 0_usize..2_000_000,
+    ) {
         let slopes = Array1::from_elem(1, slope);
         let positions = Array2::from_elem((1, 1), position);
         let got = alibi::bias_at(&slopes, &positions, AlibiRounding::Bfloat16).unwrap();
@@ -254,6 +258,21 @@ proptest! {
             AlibiRounding::Bfloat16,
         );
         prop_assert_eq!(got.mapv(f64::from), want);
+    }
+
+    /// Slopes a hair beside the middle of two bfloat16 go to the nearer one, in f64 too.
+    #[test]
+    fn bfloat16_has_no_second_rounding(bits in 0_u16..0x4000, ulps in -3_i64..=3) {
+        let lower = f64::from(f32::from_bits(u32::from(bits) << 16));
+        let upper = f64::from(f32::from_bits((u32::from(bits) + 1) << 16));
+        let middle = (lower + upper) / 2.0; // exact
+        let slope = f64::from_bits((middle.to_bits() as i64 + ulps) as u64);
+        let slopes = Array1::from_elem(1, slope);
+        let positions = Array2::from_elem((1, 1), 1);
+        let got = alibi::bias_at(&slopes, &positions, AlibiRounding::Bfloat16).unwrap();
+        let even = if bits % 2 == 0 { lower } else { upper };
+        let want = [lower, even, upper][(ulps.signum() + 1) as usize];
+        prop_assert_eq!(got[[0, 0, 0, 0]], want);
     }
 
     /// Without padding the positions are the key indices; padding in front shifts, and changes no weights.

@@ -117,7 +117,7 @@ proptest! {
         }
     }
 
-    /// The power 1 is `ALiBi`.
+    /// The power 1 is ALiBi.
     #[test]
     fn the_first_power_is_alibi(case in cases()) {
         let (_, seq, kv_seq) = case.dbias.dim();

@@ -1,9 +1,15 @@
 //! Laws of rotary embeddings, over the documented domain.
 
+mod axes;
+mod permute;
+mod scaling;
+mod storage;
+
 use llm_numerics::testing::{Tolerance, compare};
 use llm_posenc::reference;
+use llm_posenc::rope::permute::RopePermutation;
 use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
-use ndarray::{Array1, Array4, ShapeBuilder, array, s};
+use ndarray::{Array1, Array2, Array4, Axis, ShapeBuilder, Slice, array, s};
 use proptest::prelude::*;
 
 /// Cosines and sines are rounded to f32 (6e-8); elements are at most 4, so a pair errs by at most 5e-7.
@@ -26,15 +32,23 @@ impl Case {
         rope::apply(&self.x, &self.table(), self.config.pairing).unwrap()
     }
 
-    fn angles(&self) -> ndarray::Array2<f64> {
+    fn angles(&self) -> Array2<f64> {
         let inv_freq = reference::rope::inv_freq(&self.config);
         reference::rope::angles(&self.positions, &inv_freq)
     }
 }
 
+fn pairings() -> impl Strategy<Value = RopePairing> {
+    prop_oneof![
+        Just(RopePairing::Interleaved),
+        Just(RopePairing::HalfSplit),
+        Just(RopePairing::ReadInterleavedWriteHalfSplit)
+    ]
+}
+
+/// Up to two groups of 16 planes and a rest.
 fn configs() -> impl Strategy<Value = RopeConfig> {
-    let pairing = prop_oneof![Just(RopePairing::Interleaved), Just(RopePairing::HalfSplit)];
-    (1_usize..20, 1.001_f64..1e7, pairing)
+    (1_usize..36, 1.001_f64..1e7, pairings())
         .prop_map(|(planes, base, pairing)| RopeConfig::new(2 * planes, pairing).with_base(base))
 }
 
@@ -99,16 +113,21 @@ proptest! {
             (&y.slice(s![0, 0, 0, ..]) * &y.slice(s![0, 0, 1, ..])).sum()
         };
         let difference: f64 = score(m, n) - score(m + shift, n + shift);
-        // Two roundings to f32 in each factor of at most 38 products of at most 16 · 2.
+        // Two roundings to f32 in each factor of at most 70 products of at most 16 · 2.
         prop_assert!(difference.abs() < 1e-4, "{difference}");
     }
     // ANCHOR_END: law
 
-    /// Position 0 changes no bit.
+    /// Position 0 changes no bit, and no place but where the pairing writes elsewhere than it reads.
     #[test]
     fn position_zero_is_the_identity(mut case in cases()) {
         case.positions.fill(0);
-        prop_assert_eq!(case.apply(), case.x);
+        let RopeConfig { rotary_dim, pairing, .. } = case.config;
+        let head_dim = case.x.dim().3;
+        // Features as they are read, then as they are written, in the half-split layout.
+        let order = RopePermutation::new(head_dim, rotary_dim, pairing, RopePairing::HalfSplit).unwrap();
+        let want = case.x.select(Axis(3), order.unrotated());
+        prop_assert_eq!(case.apply().select(Axis(3), order.rotated()), want);
     }
 
     /// Without a factor, backward undoes apply.
@@ -142,13 +161,89 @@ proptest! {
         prop_assert!((together - apart).iter().all(|x| x.abs() < 1e-12));
     }
 
-    /// Turning to m and then by n is turning to m + n.
+    /// R(n) R(m) = R(m + n) for rotated keys, n of either sign, one for all or one each; a factor stays once.
     #[test]
-    fn rotations_add_up(case in cases(), n in 0_usize..100_000) {
-        let delta = Array1::from_elem(case.positions.len(), n);
-        let twice = rope::apply_at(&case.apply(), &delta, &case.config).unwrap();
-        let once = rope::apply_at(&case.x, &(&case.positions + n), &case.config).unwrap();
-        close(&twice, &once)?;
+    fn repositioned_keys_are_as_if_rotated_there(
+        (case, distances) in cases().prop_flat_map(|case| {
+            let seq = case.positions.len();
+            (Just(case), prop::collection::vec(-1_000_000_i64..1_000_000, seq))
+        }),
+        is_one in any::<bool>(),
+        factor in 0.5_f64..2.0,
+    ) {
+        let inv_freq = rope::inv_freq(&case.config).unwrap();
+        let pairing = case.config.pairing;
+        let rotate = |positions: &Array1<usize>| {
+            let table = RopeTable::new(&inv_freq, positions, factor).unwrap();
+            rope::apply(&case.x, &table, pairing).unwrap()
+        };
+        let mut distances = Array1::from(distances);
+        if is_one {
+            distances = Array1::from_elem(1, distances.first().copied().unwrap_or(-7));
+        }
+        let from = &case.positions + 1_000_000; // so that none becomes negative
+        let to: Array1<usize> = (0..from.len())
+            .map(|t| from[t].strict_add_signed(distances[if is_one { 0 } else { t }] as isize))
+            .collect();
+        let mut moved = rope::reposition(&rotate(&from), &distances, &inv_freq, pairing).unwrap();
+        // Two tables rounded to f32, elements up to 4 · 2.
+        let tolerance = Tolerance::new(4e-6, 0.0);
+        prop_assert!(compare(&moved, &rotate(&to), tolerance).is_ok());
+        rope::reposition_inplace(&mut moved, &-distances, &inv_freq, pairing).unwrap();
+        prop_assert!(compare(&moved, &rotate(&from), tolerance).is_ok());
+    }
+
+    /// A table of all positions of a batch is each row's own table.
+    #[test]
+    fn batch_tables_are_tables_of_each_row(case in cases(), step in 1_usize..1000) {
+        let (batch, _, seq, _) = case.x.dim();
+        let inv_freq = rope::inv_freq(&case.config).unwrap();
+        let pairing = case.config.pairing;
+        let positions = Array2::from_shape_fn((batch, seq), |(b, t)| case.positions[t] + b * step);
+        let table = RopeTable::for_batch(&inv_freq, &positions, 1.0).unwrap();
+        prop_assert_eq!(table.rows(), batch * seq);
+        let y = rope::apply(&case.x, &table, pairing).unwrap();
+        let mut dx = y.clone();
+        rope::backward_inplace(&mut dx, &table, pairing).unwrap();
+        for b in 0..batch {
+            let row = Slice::from(b..b + 1);
+            let table = RopeTable::new(&inv_freq, &positions.row(b), 1.0).unwrap();
+            let want = rope::apply(&case.x.slice_axis(Axis(0), row), &table, pairing).unwrap();
+            prop_assert_eq!(y.slice_axis(Axis(0), row), want.view());
+            let want = rope::backward(&want, &table, pairing).unwrap();
+            prop_assert_eq!(dx.slice_axis(Axis(0), row), want.view());
+        }
+        let angles = reference::rope::angles(&positions.flatten(), &inv_freq);
+        close(&y, &reference::rope::apply(&case.x, &angles, pairing, 1.0).unwrap())?;
+    }
+
+    /// A table taken apart and put together is the same, and rounding it twice is rounding it once.
+    #[test]
+    fn tables_are_their_cosines_and_sines(case in cases()) {
+        use llm_numerics::half::{bf16, f16};
+        let table = case.table();
+        let again = RopeTable::from_cos_sin(&table.cos().reversed_axes().reversed_axes(), &table.sin());
+        prop_assert_eq!(&again.unwrap(), &table);
+        let rounded = table.rounded::<bf16>();
+        prop_assert_eq!(rounded.rounded::<bf16>(), rounded.clone());
+        for (x, y) in table.cos().iter().chain(table.sin()).zip(rounded.cos().iter().chain(rounded.sin())) {
+            prop_assert!((x - y).abs() <= x.abs() / 256.0);
+        }
+        prop_assert_eq!(table.rounded::<f32>(), table.clone());
+        let fine = table.rounded::<f16>();
+        prop_assert!((&table.cos() - &fine.cos()).iter().all(|x| x.abs() <= 1.0 / 2048.0));
+    }
+
+    /// The fast curve is the double sum; at distance 0 it is (n - 1) / 2, and never above.
+    #[test]
+    fn decay_is_the_double_sum(config in configs(), distance in 0_usize..100_000) {
+        let inv_freq = rope::inv_freq(&config).unwrap();
+        let curve = rope::decay(&inv_freq, &array![distance, 0]).unwrap();
+        let want = reference::rope::decay(&inv_freq, distance as f64);
+        prop_assert!((curve[0] - want).abs() < 1e-10, "{} {want}", curve[0]);
+        let most = (inv_freq.len() - 1) as f64 / 2.0;
+        prop_assert_eq!(curve[1], most);
+        prop_assert!(curve[0] <= most + 1e-10);
     }
 
     /// Features from rotary_dim on keep every bit.
@@ -157,23 +252,6 @@ proptest! {
         let tail = s![.., .., .., case.config.rotary_dim..];
         let y = case.apply();
         prop_assert_eq!(y.slice(tail), case.x.slice(tail));
-    }
-
-    /// Interleaved on x is half-split on x with even features first, odd features last.
-    #[test]
-    fn pairings_are_the_same_up_to_a_permutation(case in cases()) {
-        let half = case.config.rotary_dim / 2;
-        let permute = |x: &Array4<f64>| {
-            let mut y = x.clone();
-            y.slice_mut(s![.., .., .., ..half]).assign(&x.slice(s![.., .., .., ..2 * half;2]));
-            y.slice_mut(s![.., .., .., half..2 * half])
-                .assign(&x.slice(s![.., .., .., 1..2 * half;2]));
-            y
-        };
-        let table = case.table();
-        let interleaved = rope::apply(&case.x, &table, RopePairing::Interleaved).unwrap();
-        let half_split = rope::apply(&permute(&case.x), &table, RopePairing::HalfSplit).unwrap();
-        prop_assert_eq!(permute(&interleaved), half_split);
     }
 
     /// Strides, in place or not, f32 or f64: the same bits or the same values.
@@ -203,22 +281,39 @@ proptest! {
     }
 }
 
-/// Large enough for several tasks, cut along each axis.
+/// Large enough for several tasks, cut along each axis; positions for all or for each sequence.
 #[test]
 fn tasks_do_not_change_the_result() {
-    for shape in [(1, 2, 2100, 64), (1, 2100, 2, 64), (2100, 1, 2, 64)] {
+    let pairings = [
+        RopePairing::Interleaved,
+        RopePairing::HalfSplit,
+        RopePairing::ReadInterleavedWriteHalfSplit,
+    ];
+    for (shape, pairing) in [(2, 2, 2100, 64), (2, 2100, 2, 64), (2100, 1, 2, 64)]
+        .into_iter()
+        .zip(pairings)
+    {
         let x = Array4::from_shape_fn(shape, |(b, h, t, i)| ((b + 3 * h + 7 * t + i) % 17) as f32);
-        let config = RopeConfig::new(48, RopePairing::HalfSplit);
-        let positions: Array1<usize> = (5..5 + shape.2).collect();
-        let whole = rope::apply_at(&x, &positions, &config).unwrap();
+        let config = RopeConfig::new(48, pairing);
+        let inv_freq = rope::inv_freq(&config).unwrap();
+        let positions = Array2::from_shape_fn((shape.0, shape.2), |(b, t)| 5 + 3 * b + t);
+        let table = RopeTable::for_batch(&inv_freq, &positions, 1.0).unwrap();
+        let whole = rope::apply(&x, &table, pairing).unwrap();
+        let mut inplace = x.clone();
+        rope::apply_inplace(&mut inplace, &table, pairing).unwrap();
+        assert_eq!(inplace, whole);
+        let shared = rope::apply_at(&x, &positions.row(0), &config).unwrap();
+        assert_eq!(
+            shared.slice(s![0, .., .., ..]),
+            whole.slice(s![0, .., .., ..])
+        );
         // One head of one sequence at a time is below the size that is cut.
-        for ((b, h), got) in ndarray::indices((shape.0, shape.1))
-            .into_iter()
-            .zip(whole.outer_iter().flat_map(|batch| batch.into_outer_iter()))
-        {
+        for (b, h) in ndarray::indices((shape.0, shape.1)) {
             let alone = x.slice(s![b..=b, h..=h, .., ..]);
-            let want = rope::apply_at(&alone, &positions, &config).unwrap();
-            assert_eq!(got, want.slice(s![0, 0, .., ..]));
+            let want = rope::apply_at(&alone, &positions.row(b), &config).unwrap();
+            assert_eq!(whole.slice(s![b..=b, h..=h, .., ..]), want);
+            let want = rope::apply_at(&alone, &positions.row(0), &config).unwrap();
+            assert_eq!(shared.slice(s![b..=b, h..=h, .., ..]), want);
         }
     }
 }

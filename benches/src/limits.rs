@@ -1,0 +1,197 @@
+//! What the machine can do at best, measured in the same run as everything else.
+
+mod product;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use crate::case::{Setup, Work};
+use crate::measure::{Contender, Samples, race};
+
+pub(crate) use product::Product;
+
+/// The limits that rows are compared with.
+pub(crate) struct Limits {
+    copy: Copy,
+    read: Read,
+    product: Product,
+}
+
+impl Limits {
+    /// Arrays larger than twice the last-level cache, so that they come from main memory.
+    pub(crate) fn new(setup: &Setup) -> Self {
+        let len = (2 * setup.cache_bytes + (8 << 20)) / size_of::<f32>();
+        Self {
+            copy: Copy::new(setup, len),
+            read: Read::new(setup, len),
+            product: Product::new(setup),
+        }
+    }
+
+    /// The limit of this kind of work.
+    pub(crate) fn contender(&mut self, work: Work) -> &mut dyn Contender {
+        match work {
+            Work::Copy { .. } => &mut self.copy,
+            Work::Read { .. } => &mut self.read,
+            Work::Product { .. } => &mut self.product,
+        }
+    }
+
+    /// How much one call of that limit does: bytes, or multiplications and additions.
+    pub(crate) fn amount(&self, work: Work) -> f64 {
+        match work {
+            Work::Copy { .. } => self.copy.bytes(),
+            Work::Read { .. } => self.read.bytes(),
+            Work::Product { .. } => self.product.operations(),
+        }
+    }
+
+    /// The shortest time in which the machine could do the work, by the limit's samples.
+    pub(crate) fn time_of(&self, work: Work, limit: &Samples) -> Samples {
+        let share = work.amount() / self.amount(work);
+        Samples(limit.0.iter().map(|seconds| seconds * share).collect())
+    }
+
+    /// Copy and read in bytes, product in operations a second.
+    pub(crate) fn rates(&mut self, rounds: usize) -> Result<[f64; 3]> {
+        let samples = race(
+            &mut [&mut self.copy, &mut self.read, &mut self.product],
+            rounds,
+        )?;
+        Ok([
+            self.copy.bytes() / samples[0].median(),
+            self.read.bytes() / samples[1].median(),
+            self.product.operations() / samples[2].median(),
+        ])
+    }
+}
+
+/// One thread's part of an array: the whole of it in as many pieces as there are threads.
+fn part(setup: &Setup, len: usize) -> usize {
+    len.div_ceil(setup.threads).max(1)
+}
+
+/// Copies an array to another on all threads.
+///
+/// Each call copies twice: in one piece a thread, where the C library bypasses the cache, and in pieces that fit into
+/// it. The better of the two is the limit, so that it does not depend on what that library does.
+struct Copy {
+    from: Vec<f32>,
+    to: Vec<f32>,
+    pieces: [usize; 2],
+}
+
+impl Copy {
+    fn new(setup: &Setup, len: usize) -> Self {
+        let from = setup.random(0, len);
+        Self {
+            to: from.clone(),
+            pieces: [part(setup, len), 1 << 14],
+            from,
+        }
+    }
+
+    /// Read and written.
+    fn bytes(&self) -> f64 {
+        2.0 * size_of_val(&self.from[..]) as f64
+    }
+}
+
+impl Contender for Copy {
+    fn run(&mut self, calls: usize) -> Result<Duration> {
+        let mut best = [Duration::ZERO; 2];
+        for (best, piece) in best.iter_mut().zip(self.pieces) {
+            let start = Instant::now();
+            for _ in 0..calls {
+                self.to
+                    .par_chunks_mut(piece)
+                    .zip(self.from.par_chunks(piece))
+                    .for_each(|(to, from)| to.copy_from_slice(from));
+                std::hint::black_box(&mut self.to);
+            }
+            *best = start.elapsed();
+        }
+        Ok(best[0].min(best[1]))
+    }
+}
+
+/// Reads an array on all threads and keeps its largest element.
+struct Read {
+    from: Vec<f32>,
+    piece: usize,
+}
+
+impl Read {
+    fn new(setup: &Setup, len: usize) -> Self {
+        Self {
+            from: setup.random(1, len),
+            piece: part(setup, len),
+        }
+    }
+
+    fn bytes(&self) -> f64 {
+        size_of_val(&self.from[..]) as f64
+    }
+}
+
+impl Contender for Read {
+    fn run(&mut self, calls: usize) -> Result<Duration> {
+        let start = Instant::now();
+        for _ in 0..calls {
+            let largest = self
+                .from
+                .par_chunks(self.piece)
+                .map(largest)
+                .reduce(|| f32::NEG_INFINITY, f32::max);
+            std::hint::black_box(largest);
+        }
+        Ok(start.elapsed())
+    }
+}
+
+/// The largest element, in 64 chains that the compiler turns into vector instructions.
+fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 64];
+    let (blocks, rest) = values.as_chunks::<64>();
+    for block in blocks {
+        for (lane, &value) in lanes.iter_mut().zip(block) {
+            *lane = if value > *lane { value } else { *lane };
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_scales_with_the_work() {
+        let limits = Limits::new(&Setup::for_tests());
+        let work = Work::Copy {
+            bytes: limits.copy.bytes() as usize / 2,
+        };
+        let limit = limits.time_of(work, &Samples(vec![2.0, 4.0]));
+        assert_eq!(limit, Samples(vec![1.0, 2.0]));
+    }
+
+    #[test]
+    fn a_copy_copies_and_the_largest_is_found() {
+        let setup = Setup::for_tests();
+        let mut copy = Copy::new(&setup, 1000);
+        copy.to.fill(0.0);
+        copy.run(1).unwrap();
+        assert_eq!(copy.from, copy.to);
+
+        let mut values = setup.random(0, 1000);
+        values[997] = 2.0;
+        assert_eq!(largest(&values), 2.0);
+        values[10] = 3.0;
+        assert_eq!(largest(&values), 3.0);
+    }
+}
