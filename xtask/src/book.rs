@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cargo, command};
+use crate::browser::{self, Visit};
+use crate::{cargo, command, widgets};
 
 /// The folder of the book.
 const FOLDER: &str = "book";
@@ -15,6 +16,9 @@ const FOLDER: &str = "book";
 const BUILDER: &str = "llm-blocks-book";
 /// The page with the widget.
 const WIDGET_PAGE: &str = "positions/rope.html";
+
+/// Seconds for a page on a slow machine.
+const TIMEOUT: u32 = 120;
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -82,11 +86,21 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     outputs::run(root, true)?;
     mutations::applicable(root)?;
     builder(root, &["po", "--check"])?;
-    build(root)
+    builder(root, &["build"])
 }
 
 fn build(root: &Path) -> Result<()> {
-    builder(root, &["build"])
+    let widgets = widgets(root)?;
+    builder(root, &["build", "--widgets", &widgets.to_string_lossy()])
+}
+
+/// Builds the live figures and returns their folder.
+fn widgets(root: &Path) -> Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), |folder| root.join(folder));
+    let folder = target.join("book-widgets");
+    widgets::build(root, &folder)?;
+    Ok(folder)
 }
 
 fn builder(root: &Path, args: &[&str]) -> Result<()> {
@@ -103,46 +117,52 @@ fn builder(root: &Path, args: &[&str]) -> Result<()> {
     command::run(command.args(args))
 }
 
-/// A page has failed if it logs an error, misses a file or asks another server; the tool itself sees to that.
+/// Opens every page and moves the widget. A page has failed if it logs an error, misses a file or asks another
+/// server: the tool sees to that. What the script finds wrong comes back as a list.
 fn test(root: &Path) -> Result<()> {
     build(root)?;
-    let html = root.join(FOLDER).join("html");
+    let folder = root.join(FOLDER);
+    let html = folder.join("html");
     let mut pages = Vec::new();
     find_pages(&html, &html, &mut pages)?;
-    pages.sort();
     if pages.is_empty() {
         bail!("there are no pages in {}", html.display());
     }
-    let n_pages = pages.len();
-    browse(root, &pages, "pages.js")?;
-    let with_widget: Vec<String> = pages
-        .into_iter()
+    let pages: Vec<&str> = pages.iter().map(String::as_str).collect();
+    let path = folder.join("tests/pages.js");
+    let script = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let visit = Visit {
+        root: &html,
+        pages: &pages,
+        script: &script,
+        timeout: TIMEOUT,
+    };
+    let mut problems = Vec::new();
+    for (page, found) in pages.iter().zip(browser::visit(root, &visit)?) {
+        let found = found
+            .as_array()
+            .with_context(|| format!("{page}: the script must return a list, got {found}"))?;
+        problems.extend(found.iter().map(|problem| format!("{page}: {problem}")));
+    }
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n"));
+    }
+    let live: Vec<&str> = pages
+        .iter()
         .filter(|page| page.ends_with(WIDGET_PAGE))
+        .copied()
         .collect();
-    if with_widget.is_empty() {
+    if live.is_empty() {
         bail!("there is no page {WIDGET_PAGE}");
     }
-    browse(root, &with_widget, "rope_widget.js")?;
+    widgets::check(root, &html, &live)?;
     println!(
-        "book test: {n_pages} pages opened, {} widgets moved",
-        with_widget.len()
+        "book test: {} pages opened, {} live figures moved",
+        pages.len(),
+        live.len()
     );
     Ok(())
-}
-
-/// Opens pages and runs a script of `book/tests` in each; a script throws when it finds something wrong.
-fn browse(root: &Path, pages: &[String], script: &str) -> Result<()> {
-    let folder = root.join(FOLDER);
-    let mut command = command::cargo(root);
-    command.args(["run", "--quiet", "--package", "xtask-browser", "--", "run"]);
-    command.arg("--root").arg(folder.join("html"));
-    command
-        .arg("--script")
-        .arg(folder.join("tests").join(script));
-    for page in pages {
-        command.args(["--page", page]);
-    }
-    command::run(&mut command)
 }
 
 fn find_pages(root: &Path, folder: &Path, pages: &mut Vec<String>) -> Result<()> {

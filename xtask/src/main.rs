@@ -4,20 +4,20 @@
 //! Exit code 1: something is wrong with the tree. Exit code 2: the command line was not understood.
 
 mod architecture;
-mod book;
 mod bench;
+mod book;
 mod browser;
 mod cargo;
 mod check;
 mod command;
 mod deps;
-mod gpu;
 mod fuzz;
+mod gpu;
 mod gpu_browser;
 mod mutants;
 mod new_crate;
-mod python;
 mod plots;
+mod python;
 mod test;
 mod tidy;
 mod tiny_model;

@@ -141,7 +141,8 @@ fn mathml(latex: &str, display_mode: DisplayMode) -> Result<String> {
         config,
     )
     .with_context(|| format!("the formula `{}` cannot be written", latex.trim()))?;
-    Ok(escape(&out))
+    // A formula is no text of the page's language: in another one a browser would choose a font without signs that grow.
+    Ok(escape(&out).replacen("<math", "<math lang=\"en\"", 1))
 }
 
 /// Hides from Markdown what stands between the tags.

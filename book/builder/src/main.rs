@@ -13,7 +13,7 @@ mod serve;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 /// Builds the book of llm-blocks.
@@ -29,12 +29,19 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Builds every language into html/ and checks the links between pages
-    Build,
+    Build {
+        /// Folder with the built live figures; without it the pages keep their pictures
+        #[arg(long)]
+        widgets: Option<PathBuf>,
+    },
     /// Builds, serves the pages on this machine, and builds again when a source changes
     Serve {
         /// Port on the loopback address
         #[arg(long, default_value_t = 3000)]
         port: u16,
+        /// Folder with the built live figures
+        #[arg(long)]
+        widgets: Option<PathBuf>,
     },
     /// Extracts the messages and merges them into the translations
     Po {
@@ -57,21 +64,39 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     match &cli.verb {
-        Verb::Build => build(&cli.root),
-        Verb::Serve { port } => serve::run(&cli.root, *port, || build(&cli.root)),
+        Verb::Build { widgets } => build(&cli.root, widgets.as_deref()),
+        Verb::Serve { port, widgets } => {
+            serve::run(&cli.root, *port, || build(&cli.root, widgets.as_deref()))
+        }
         Verb::Po { check } => catalog::update(&cli.root, *check),
     }
 }
 
-fn build(root: &Path) -> Result<()> {
+fn build(root: &Path, widgets: Option<&Path>) -> Result<()> {
     for language in languages::ALL {
         let folder = render::build(root, language)?;
+        if let Some(widgets) = widgets {
+            copy(widgets, &folder.join("widgets"))?;
+        }
         let pages = links::check(&folder)?;
         println!(
             "{}: {pages} pages in {}, links are whole",
             language.folder,
             folder.display()
         );
+    }
+    Ok(())
+}
+
+/// Copies the files of a folder, without those below it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let error = || format!("cannot copy {} to {}", from.display(), to.display());
+    std::fs::create_dir_all(to).with_context(error)?;
+    for entry in std::fs::read_dir(from).with_context(error)? {
+        let entry = entry.with_context(error)?;
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).with_context(error)?;
+        }
     }
     Ok(())
 }

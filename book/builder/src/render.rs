@@ -1,14 +1,13 @@
 //! One language of the book, from Markdown to pages.
 //!
-//! The steps run in this order: formulas become code, the translation, the includes (so that code never is a message),
+//! The steps run in this order: formulas become code, the translation, the includes (after it, so that code never is a message),
 //! formulas become MathML, plots become part of the page.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use mdbook_driver::MDBook;
 use mdbook_driver::book::{Book, BookItem, Chapter};
-use mdbook_driver::builtin_preprocessors::LinkPreprocessor;
 use mdbook_driver::config::Config;
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
 
@@ -32,7 +31,6 @@ pub(crate) fn build(root: &Path, language: Language) -> Result<PathBuf> {
         book.with_preprocessor(Translate { catalog });
     }
     book.with_preprocessor(Included);
-    book.with_preprocessor(LinkPreprocessor::new());
     book.with_preprocessor(Finish { language });
     let folder = root.join("html").join(language.folder);
     if folder.exists() {
@@ -138,12 +136,13 @@ struct Included;
 
 impl Preprocessor for Included {
     fn name(&self) -> &str {
-        "check-includes"
+        "include"
     }
 
     fn run(&self, ctx: &PreprocessorContext, mut book: Book) -> Result<Book> {
         each_chapter(&mut book, |chapter, path| {
-            code::check(&chapter.content, &folder(ctx, path))
+            chapter.content = code::include(&chapter.content, &folder(ctx, path))?;
+            Ok(())
         })?;
         Ok(book)
     }
@@ -160,9 +159,6 @@ impl Preprocessor for Finish {
 
     fn run(&self, ctx: &PreprocessorContext, mut book: Book) -> Result<Book> {
         each_chapter(&mut book, |chapter, path| {
-            if chapter.content.contains("{{#") {
-                bail!("an include was not understood");
-            }
             let page = formulas::render(&chapter.content)?;
             let page = figures::inline(&page, &folder(ctx, path))?;
             chapter.content = format!("{}\n\n{page}", other_languages(self.language, path));
