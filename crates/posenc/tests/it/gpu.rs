@@ -5,7 +5,7 @@ mod errors;
 mod kerple;
 mod learned;
 mod rope;
-//mod shaders;
+mod shaders;
 mod sinusoidal;
 mod t5;
 

@@ -14,7 +14,10 @@ fn r1_must_be_positive_and_finite() {
             let want = PosencError::KerpleR1 { head: 1, got };
             assert_eq!(kerple::bias(&r1, &r2, 2, 2, kernel), Err(want.clone()));
             let dbias = Array3::zeros((2, 2, 2));
-            assert_eq!(kerple::backward(&dbias, &r1, &r2, kernel), Err(want.clone()));
+            assert_eq!(
+                kerple::backward(&dbias, &r1, &r2, kernel),
+                Err(want.clone())
+            );
         }
         let error = kerple::bias(&array![f32::NAN], &array![1.0], 2, 2, kernel).unwrap_err();
         assert!(matches!(error, PosencError::KerpleR1 { head: 0, got } if got.is_nan()));
@@ -72,7 +75,10 @@ fn arguments_must_have_the_same_heads() {
             expected: 2,
             got: 3,
         };
-        assert_eq!(kerple::backward(&dbias, &two, &two, kernel), Err(want.clone()));
+        assert_eq!(
+            kerple::backward(&dbias, &two, &two, kernel),
+            Err(want.clone())
+        );
     }
 }
 

@@ -15,7 +15,10 @@ fn positions_must_be_inside_the_table() {
     };
     assert_eq!(learned::embed(&table, &positions), Err(want.clone()));
     let mut x = Array3::<f32>::ones((2, 2, 2));
-    assert_eq!(learned::add_inplace(&mut x, &table, &positions), Err(want.clone()));
+    assert_eq!(
+        learned::add_inplace(&mut x, &table, &positions),
+        Err(want.clone())
+    );
     assert_eq!(x, Array3::<f32>::ones((2, 2, 2)), "x must be unchanged");
     assert_eq!(learned::backward(&x, &positions, 3), Err(want.clone()));
     let error = reference::learned::one_hot(&positions, 3).unwrap_err();
@@ -44,7 +47,10 @@ fn each_token_must_have_a_position() {
         got: [1, 3],
     };
     let mut x = Array3::<f64>::ones((1, 2, 2));
-    assert_eq!(learned::add_inplace(&mut x, &table, &positions), Err(want.clone()));
+    assert_eq!(
+        learned::add_inplace(&mut x, &table, &positions),
+        Err(want.clone())
+    );
     assert_eq!(x, Array3::<f64>::ones((1, 2, 2)), "x must be unchanged");
     assert_eq!(learned::backward(&x, &positions, 3), Err(want.clone()));
     let error = reference::learned::backward(&x, &positions, 3).unwrap_err();
@@ -75,7 +81,10 @@ fn past_must_be_part_of_the_mask() {
     ] {
         for got in [3, usize::MAX] {
             let want = PosencError::Past { kv_seq: 2, got };
-            assert_eq!(learned::positions(&mask, got, convention), Err(want.clone()));
+            assert_eq!(
+                learned::positions(&mask, got, convention),
+                Err(want.clone())
+            );
         }
     }
 }

@@ -76,8 +76,14 @@ fn table_must_fit_the_sequence() {
     };
     assert_eq!(rope::apply(&x, &table, PAIRING).unwrap_err(), want);
     assert_eq!(rope::backward(&x, &table, PAIRING).unwrap_err(), want);
-    assert_eq!(rope::apply_inplace(&mut x, &table, PAIRING), Err(want.clone()));
-    assert_eq!(rope::backward_inplace(&mut x, &table, PAIRING), Err(want.clone()));
+    assert_eq!(
+        rope::apply_inplace(&mut x, &table, PAIRING),
+        Err(want.clone())
+    );
+    assert_eq!(
+        rope::backward_inplace(&mut x, &table, PAIRING),
+        Err(want.clone())
+    );
     assert_eq!(x, Array4::<f32>::ones((1, 1, 3, 4)), "x must be unchanged");
 }
 

@@ -26,7 +26,10 @@ fn dim_must_have_frequencies_and_be_sane() {
     for got in [0, 1, 2, 3, MAX_DIM + 1] {
         let want = PosencError::SinusoidalDim { min: 4, got };
         assert_eq!(sinusoidal::inv_freq(&fairseq(got)), Err(want.clone()));
-        assert_eq!(sinusoidal::encode(&array![0], &fairseq(got)), Err(want.clone()));
+        assert_eq!(
+            sinusoidal::encode(&array![0], &fairseq(got)),
+            Err(want.clone())
+        );
     }
     let message = PosencError::SinusoidalDim { min: 4, got: 2 }.to_string();
     assert_eq!(message, "dim must be in 4..=1048576, got 2");
@@ -78,7 +81,10 @@ fn x_must_have_the_width_of_the_encoding() {
         expected: 4,
         got: 5,
     };
-    assert_eq!(sinusoidal::add_inplace(&mut x, 0, &paper(4)), Err(want.clone()));
+    assert_eq!(
+        sinusoidal::add_inplace(&mut x, 0, &paper(4)),
+        Err(want.clone())
+    );
     let positions = array![[0, 1]];
     assert_eq!(
         sinusoidal::add_at_inplace(&mut x, &positions, &paper(4)),
