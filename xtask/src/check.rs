@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use crate::architecture;
-use crate::{book, bench, cargo, command, deps, fuzz, plots, test, tidy, wasm};
+use crate::{bench, book, cargo, command, deps, fuzz, plots, test, tidy, wasm};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]

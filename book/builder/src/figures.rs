@@ -46,13 +46,19 @@ fn figure(svg: &str, alt: &str) -> Result<String> {
     let start = svg.find("<svg").context("there is no <svg> in the file")?;
     let rest = &svg[start + "<svg".len()..];
     let end = rest.find('>').context("the tag <svg> has no end")?;
-    let attributes = without(without(&rest[..end], "role"), "aria-label");
+    // The page's text, which is translated, takes the place of the file's own.
+    let attributes = ["role", "aria-label", "aria-labelledby"]
+        .into_iter()
+        .fold(rest[..end].to_owned(), |attributes, name| {
+            without(attributes, name)
+        });
     let mut out =
         format!("<figure class=\"plot\">\n<svg{attributes} role=\"img\" aria-label=\"{alt}\">\n");
     // An empty line would end the block of HTML.
     for line in rest[end + 1..]
         .lines()
         .filter(|line| !line.trim().is_empty())
+        .filter(|line| !line.starts_with("<title") && !line.starts_with("<desc"))
     {
         out.push_str(line);
         out.push('\n');
@@ -62,8 +68,7 @@ fn figure(svg: &str, alt: &str) -> Result<String> {
 }
 
 /// The attributes of a tag without one of them.
-fn without(attributes: impl Into<String>, name: &str) -> String {
-    let attributes = attributes.into();
+fn without(attributes: String, name: &str) -> String {
     let Some(start) = attributes.find(&format!(" {name}=\"")) else {
         return attributes;
     };
@@ -91,7 +96,7 @@ fn plain(alt: &str) -> String {
 mod tests {
     use super::*;
 
-    const SVG: &str = "<?xml version=\"1.0\"?>\n<svg width=\"4\" role=\"x\" aria-label=\"y\" height=\"3\">\n\n<path/>\n</svg>\n";
+    const SVG: &str = "<?xml version=\"1.0\"?>\n<svg width=\"4\" role=\"x\" aria-labelledby=\"y\" height=\"3\">\n<title id=\"y\">z</title>\n\n<path/>\n</svg>\n";
 
     #[test]
     fn a_plot_is_put_into_the_page_with_its_text() {

@@ -193,20 +193,30 @@ fn failure(copy: &Path, target: &Path, mutation: &Mutation) -> Result<String> {
     })
 }
 
-/// What a failing test said: without times, numbers of threads and advice.
+/// What a failing test said: without times, numbers of threads and lines, counts and advice. A test that panics says so for each
+/// smaller input that it tries; the last of these stays.
 fn said(text: &str) -> Option<String> {
     let (_, said) = text.split_once("\nfailures:\n\n")?;
     let (said, _) = said.split_once("\nfailures:\n")?;
+    let title = said.lines().next().unwrap_or_default();
+    let last = said.rfind("\nthread '").map_or(said, |at| &said[at..]);
+    let said = format!("{title}\n\n{}", last.trim_start_matches(title));
+    let left_out = [
+        "note: run with",
+        "successes:",
+        "local rejects:",
+        "global rejects:",
+    ];
     let mut out = String::new();
     let mut empty = true;
-    for line in said
-        .lines()
-        .filter(|line| !line.starts_with("note: run with"))
-    {
-        let line = match line.find(") panicked at ") {
-            Some(end) => panicked(line, end),
-            None => line.trim_end().to_owned(),
-        };
+    for line in said.lines() {
+        if left_out
+            .iter()
+            .any(|start| line.trim_start().starts_with(start))
+        {
+            continue;
+        }
+        let line = without_thread(&without_lines(line.trim_end()));
         if line.is_empty() && empty {
             continue;
         }
@@ -217,12 +227,28 @@ fn said(text: &str) -> Option<String> {
     Some(out.trim_end().to_owned() + "\n")
 }
 
-/// `thread 'name' (123) panicked at file:1:2:` without the numbers, which change with every edit above.
-fn panicked(line: &str, end: usize) -> String {
-    let name = line[..end].rsplit_once(" (").map_or(line, |(name, _)| name);
-    let place = &line[end + ") panicked at ".len()..];
-    let file = place.split(':').next().unwrap_or_default();
-    format!("{name} panicked at {file}")
+/// `file.rs:12:34` as `file.rs`: the numbers change with every edit above.
+fn without_lines(line: &str) -> String {
+    let mut parts = line.split(".rs:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str(".rs");
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':');
+        if rest.len() == part.len() {
+            out.push(':');
+        }
+        out.push_str(rest);
+    }
+    out
+}
+
+/// `thread 'name' (123) panicked at` without the number.
+fn without_thread(line: &str) -> String {
+    let Some((name, place)) = line.split_once(") panicked at ") else {
+        return line.to_owned();
+    };
+    let name = name.rsplit_once(" (").map_or(name, |(name, _)| name);
+    format!("{name} panicked at {place}")
 }
 
 #[cfg(test)]
@@ -242,9 +268,9 @@ mod tests {
 
     #[test]
     fn what_changes_from_run_to_run_is_left_out() {
-        let text = "running 1 test\n\nfailures:\n\n---- a::b stdout ----\n\nthread 'a::b' (77) panicked at x.rs:1:2:\n\
-                    no  \nnote: run with `RUST_BACKTRACE=1`\n\n\nfailures:\n    a::b\n\ntest result: FAILED in 0.3 s\n";
-        let want = "---- a::b stdout ----\n\nthread 'a::b' panicked at x.rs\nno\n";
+        let text = "running 1 test\n\nfailures:\n\n---- a::b stdout ----\n\nthread 'a::b' (77) panicked at x.rs:1:2:\nyes\n\n\
+                    thread 'a::b' (77) panicked at x.rs:1:2:\nno at y.rs:9.  \n\tsuccesses: 3\nnote: run with `RUST_BACKTRACE=1`\n\n\nfailures:\n    a::b\n\ntest result: FAILED in 0.3 s\n";
+        let want = "---- a::b stdout ----\n\nthread 'a::b' panicked at x.rs\nno at y.rs.\n";
         assert_eq!(said(text).as_deref(), Some(want));
         assert_eq!(said("error: could not compile"), None);
     }
