@@ -225,6 +225,7 @@ def inv_freq(args):
         # both ends of the ramp at plane 0
         "yarn_all_kept": (yarn(rope_theta=2.0, original_max_position_embeddings=2**20), 16, 2**22, None),
         "yarn_all_slow": (yarn(original_max_position_embeddings=1), 16, 64, None),
+        "yarn_ramp_behind_the_planes": (yarn(rope_theta=100.0, original_max_position_embeddings=4096), 16, 16384, None),
         "yarn_no_width": (yarn(original_max_position_embeddings=4), 16, 64, None),
         "yarn_no_ramp": (yarn(beta_fast=2, beta_slow=2, truncate=False), 32, 2048, None),
         "yarn_two_planes": (yarn(), 4, 2048, None),

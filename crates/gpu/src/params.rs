@@ -13,7 +13,7 @@ pub struct Field {
     pub size: usize,
 }
 
-/// A parameter block, field by field: what [`params!`](crate::params) derives, and what
+/// A parameter block, field by field: what [`params!`](crate::params!) derives, and what
 /// `testing::check_kernels` compares with the struct of the same name in the shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {

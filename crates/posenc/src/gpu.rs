@@ -9,6 +9,7 @@ use llm_gpu::{Gpu, GpuElement, GpuTensor, Kernel, Snippet};
 use crate::PosencError;
 
 pub mod alibi;
+pub mod chatglm;
 mod diagonals;
 pub mod kerple;
 pub mod learned;

@@ -10,7 +10,7 @@ pub mod axes;
 pub mod chatglm;
 mod decay;
 pub mod permute;
-mod reposition;
+pub(crate) mod reposition;
 mod rotate;
 mod scaling;
 mod storage;

@@ -1,8 +1,10 @@
 //! Whether tests need a device, and which one they get.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
+use crate::sync::lock;
 use crate::{Gpu, GpuError, GpuOptions, Mask};
 
 /// What `LLM_GPU` says about tests that need a device.
@@ -105,10 +107,15 @@ pub fn gpu() -> Option<Gpu> {
 /// Says it where the harness does not swallow it: `eprintln!` would be captured. A program that runs many test programs, as `cargo xtask test`,
 /// has it written to the file `LLM_GPU_SKIPS` too, to count.
 fn skipped(reason: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let test = std::thread::current();
     let name = test.name().unwrap_or("?");
     let reason = reason.lines().next().unwrap_or_default();
     let line = format!("{name}: {reason}\n");
+    // Once for each test, although a property asks for each of its cases.
+    if !lock(&SAID).insert(line.clone()) {
+        return;
+    }
     // If even that cannot be written there is nobody to tell.
     let _ = std::io::stderr().write_all(format!("GPU-TEST-SKIPPED: {line}").as_bytes());
     if let Some(path) = std::env::var_os("LLM_GPU_SKIPS") {

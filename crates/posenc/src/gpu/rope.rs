@@ -5,7 +5,7 @@ use ndarray::ArrayRef1;
 
 use super::{TURNS, WORKGROUP_SIZE, axes, turns_per_token, word};
 use crate::PosencError;
-use crate::rope::{RopePairing, RopeTable};
+use crate::rope::{RopePairing, RopeTable, reposition};
 
 llm_gpu::params! {
     /// The parameter block of `rope.wgsl`.
@@ -34,7 +34,7 @@ llm_gpu::params! {
         head_dim: u32,
         n_planes: u32,
         table_stride: u32,
-        layout: u32,
+        pairing: u32,
         direction: f32,
     }
 }
@@ -269,6 +269,34 @@ pub fn backward_inplace(
     rotate_inplace(recorder, dout, table, write, read, -1.0)
 }
 
+/// Records new positions for keys that have been rotated already, in place: [`rope::reposition`](crate::rope::reposition).
+///
+/// # Shapes
+///
+/// - `k`: `[batch, heads, seq, head_dim]`
+/// - `distances`: `[seq]`, or `[1]` for all, in tokens, of either sign
+/// - `inv_freq`: `[rotary_dim / 2]`
+///
+/// # Errors
+///
+/// As [`rope::reposition`](crate::rope::reposition) and [`apply`]; nothing is recorded then.
+///
+/// # Precision
+///
+/// As [`apply`]; each move adds its rounding.
+pub fn reposition_inplace(
+    recorder: &mut Recorder,
+    k: &GpuTensor<f32>,
+    distances: &ArrayRef1<i64>,
+    inv_freq: &ArrayRef1<f64>,
+    pairing: RopePairing,
+) -> Result<(), PosencError> {
+    let [_, _, seq, _] = axes(k)?;
+    let table = reposition::table(seq, distances, inv_freq)?;
+    let table = GpuRopeTable::upload(recorder.gpu(), &table)?;
+    apply_inplace(recorder, k, &table, reposition::written(pairing))
+}
+
 /// Where a plane's features stand, as the shaders number it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
@@ -400,7 +428,7 @@ fn rotate_inplace(
         head_dim: sizes.head_dim,
         n_planes: sizes.n_planes,
         table_stride: sizes.table_stride,
-        layout: read as u32,
+        pairing: read as u32,
         direction,
     };
     recorder.dispatch(

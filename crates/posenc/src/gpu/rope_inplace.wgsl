@@ -17,7 +17,7 @@ struct RopeInplaceParams {
     head_dim: u32,
     n_planes: u32,
     table_stride: u32, // table rows from one batch row to the next: seq, or 0 where all share the table
-    layout: u32,       // 0 = interleaved, 1 = half-split
+    pairing: u32,       // 0 = interleaved, 1 = half-split
     direction: f32,    // 1 = rotate, -1 = rotate back
 }
 
@@ -44,7 +44,7 @@ fn rope_inplace(
     let start = row * params.head_dim;
     var first = start + 2u * plane;
     var second = first + 1u;
-    if (params.layout == 1u) {
+    if (params.pairing == 1u) {
         first = start + plane;
         second = first + n_planes;
     }

@@ -13,7 +13,7 @@ llm_gpu::params! {
         dim: u32,
         n_sines: u32,
         n_cosines: u32,
-        layout: u32,
+        halves: u32,
         padding_idx: u32,
         has_padding_idx: u32,
         pad0: u32,
@@ -58,7 +58,7 @@ pub fn encode(
         dim: word(config.dim)?,
         n_sines: word(inv_freq.len())?,
         n_cosines: word(inv_freq.len().min(config.dim - inv_freq.len()))?,
-        layout: match config.layout {
+        halves: match config.layout {
             SinusoidalLayout::Interleaved => 0,
             SinusoidalLayout::HalfSplit => 1,
         },

@@ -15,7 +15,7 @@ struct SinusoidalParams {
     dim: u32,
     n_sines: u32,
     n_cosines: u32,        // n_sines, or one less; features beyond both are 0
-    layout: u32,           // 0 = interleaved, 1 = half-split
+    halves: u32,            // 0 = interleaved, 1 = half-split
     padding_idx: u32,      // the position whose row is zero
     has_padding_idx: u32,
     pad0: u32,
@@ -42,7 +42,7 @@ fn sinusoidal(
     let feature = element % params.dim;
     var index = feature / 2u;
     var is_cosine = (feature & 1u) == 1u;
-    if (params.layout == 1u) {
+    if (params.halves == 1u) {
         is_cosine = feature >= params.n_sines;
         index = select(feature, feature - params.n_sines, is_cosine);
     }

@@ -234,7 +234,7 @@ pub fn vision_table(
 pub fn vision_inv_freq(config: &RopeConfig, axes: VisionAxes) -> Result<Array1<f64>, PosencError> {
     let got = config.rotary_dim;
     let all = inv_freq(config)?;
-    if got % 4 != 0 {
+    if !got.is_multiple_of(4) {
         return Err(PosencError::Quarters { got });
     }
     // Of half a head the frequencies are every other one of a head: w_0, w_2, ..

@@ -102,7 +102,7 @@ impl ChatGlmTable {
         positions: &ArrayRef2<usize>,
         block_positions: &ArrayRef2<usize>,
     ) -> Result<Self, PosencError> {
-        if head_dim % 4 != 0 {
+        if !head_dim.is_multiple_of(4) {
             return Err(PosencError::Quarters { got: head_dim });
         }
         if positions.dim() != block_positions.dim() {

@@ -198,7 +198,7 @@ fn features<T: Clone>(x: &ArrayRef4<T>, order: &[usize]) -> Result<Array4<T>, Po
 
 fn check_rows(rows: usize, permutation: &RopePermutation) -> Result<(), PosencError> {
     let head_dim = permutation.head_dim();
-    if rows % head_dim == 0 {
+    if rows.is_multiple_of(head_dim) {
         Ok(())
     } else {
         Err(PosencError::PermuteRows { rows, head_dim })

@@ -55,7 +55,7 @@ use llm_numerics::Float;
 /// # Ok::<(), llm_posenc::PosencError>(())
 /// ```
 ///
-/// Source: `llama_memory_seq_add` of llama.cpp; Xiao et al., StreamingLLM, arXiv:2309.17453v4, section 3.2.
+/// Source: `llama_memory_seq_add` of llama.cpp; Xiao et al., `StreamingLLM`, arXiv:2309.17453v4, section 3.2.
 pub fn reposition<F: Float>(
     k: &ArrayRef4<F>,
     distances: &ArrayRef1<i64>,
@@ -89,14 +89,15 @@ pub fn reposition_inplace<F: Float>(
 }
 
 /// The pairing of what `pairing` has written.
-const fn written(pairing: RopePairing) -> RopePairing {
+pub(crate) const fn written(pairing: RopePairing) -> RopePairing {
     match pairing {
         RopePairing::ReadInterleavedWriteHalfSplit => RopePairing::HalfSplit,
         same => same,
     }
 }
 
-fn table(
+/// The rotations of the distances.
+pub(crate) fn table(
     seq: usize,
     distances: &ArrayRef1<i64>,
     inv_freq: &ArrayRef1<f64>,

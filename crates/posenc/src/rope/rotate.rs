@@ -1,18 +1,24 @@
 //! The loops of RoPE: rows of contiguous features, many planes at a time.
+//!
+//! Memory is the limit, not arithmetic. A token is turned in several heads before the next one: its cosines and sines stay
+//! at hand, and the processor fetches ahead in as many places as there are heads, which is half again as fast as
+//! one head after the other. Vectors are as wide as every processor has them (16 bytes): wider ones of memory that is
+//! not aligned to them touch two cache lines at a time, and were slower (`examples/rope_bandwidth.rs` measures it).
 
 use ndarray::{
-    Array4, ArrayRef4, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut4, Axis, Slice, s,
+    Array4, ArrayRef4, ArrayView3, ArrayView4, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4, Axis, s,
 };
 
 use super::{RopePairing, RopeTable};
 use crate::PosencError;
-use llm_numerics::{Float, simd, threads};
+use llm_numerics::{Float, threads};
 
-/// Elements that are worth a task of their own.
-const TASK: usize = 1 << 17;
+/// At most this many elements are one task.
+const TASK: usize = 1 << 18;
 
-/// Planes that are turned together: two vectors of eight.
-const LANES: usize = 16;
+/// At most this many heads are turned together: rows of heads often lie a power of two apart, so that more of them
+/// would push each other out of the cache.
+const HEADS: usize = 8;
 
 /// Where the two features of plane `i` lie among `2 n` features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,209 +162,237 @@ pub(super) fn inplace<E: Copy + Send + Sync>(
     Ok(())
 }
 
-/// Cuts the longest of batch, heads and seq into tasks. Elements do not mix, so the cut changes nothing.
-fn run<E: Copy + Send + Sync>(
-    mut out: ArrayViewMut4<'_, E>,
-    source: Option<ArrayView4<'_, E>>,
+/// A part of the array, and of the input where that is another one.
+struct Part<'a, E> {
+    out: ArrayViewMut4<'a, E>,
+    source: Option<ArrayView4<'a, E>>,
+    /// Its first batch and sequence element.
+    first: [usize; 2],
+}
+
+/// Rotates part after part. Elements do not mix, so the cut changes nothing.
+fn run<'a, E: Copy + Send + Sync>(
+    out: ArrayViewMut4<'a, E>,
+    source: Option<ArrayView4<'a, E>>,
     rotation: &Rotation<'_, impl Turn<E>>,
 ) {
     if out.is_empty() {
         return;
     }
-    let n_tasks = out.len() / TASK;
-    if n_tasks < 2 {
-        return simd::vectorize(
-            #[inline(always)]
-            || block(out, source, [0, 0], rotation),
-        );
-    }
-    // Of equally long axes the last: a block of the sequence uses its rows of the table for all heads.
-    let axis = (0..3).max_by_key(|&axis| out.shape()[axis]).unwrap_or(0);
-    let (axis, length) = (Axis(axis), out.shape()[axis].div_ceil(n_tasks));
-    let tasks = out.axis_chunks_iter_mut(axis, length).enumerate().collect();
-    threads::for_each(tasks, |(i, out): (usize, ArrayViewMut4<'_, E>)| {
-        let start = i * length;
-        let range = Slice::from(start..start + out.len_of(axis));
-        let source = source.as_ref().map(|x| x.slice_axis(axis, range));
-        let first = [0, 2].map(|a| if axis == Axis(a) { start } else { 0 });
-        simd::vectorize(
-            #[inline(always)]
-            || block(out, source, first, rotation),
-        );
-    });
+    let mut parts = Vec::new();
+    let whole = Part {
+        out,
+        source,
+        first: [0, 0],
+    };
+    halve(whole, &mut parts);
+    threads::for_each(parts, |part| rotate(part, rotation));
 }
 
-/// Rotates the rows of a part of the array, whose first batch and sequence element are `first`.
+/// Halves batch, then heads, then seq, until parts are small.
+fn halve<'a, E>(part: Part<'a, E>, parts: &mut Vec<Part<'a, E>>) {
+    let (batch, heads, seq, _) = part.out.dim();
+    let axis = if part.out.len() <= TASK {
+        None
+    } else if batch > 1 {
+        Some(0)
+    } else if heads > HEADS {
+        Some(1)
+    } else if seq > 1 {
+        Some(2)
+    } else {
+        Some(1).filter(|_| heads > 1)
+    };
+    let Some(axis) = axis else {
+        return parts.push(part);
+    };
+    let middle = part.out.shape()[axis] / 2;
+    let (out, out_rest) = part.out.split_at(Axis(axis), middle);
+    let (source, source_rest) = part
+        .source
+        .map(|source| source.split_at(Axis(axis), middle))
+        .unzip();
+    let mut first_rest = part.first;
+    match axis {
+        0 => first_rest[0] += middle,
+        2 => first_rest[1] += middle,
+        _ => {}
+    }
+    let half = Part {
+        out,
+        source,
+        first: part.first,
+    };
+    halve(half, parts);
+    let half = Part {
+        out: out_rest,
+        source: source_rest,
+        first: first_rest,
+    };
+    halve(half, parts);
+}
+
+/// Rotates a part, sequence by sequence.
 #[inline(always)]
-fn block<E: Copy>(
-    mut out: ArrayViewMut4<'_, E>,
-    source: Option<ArrayView4<'_, E>>,
-    first: [usize; 2],
-    rotation: &Rotation<'_, impl Turn<E>>,
-) {
-    let n_planes = rotation.table.cos.ncols();
-    for (b, mut out) in out.outer_iter_mut().enumerate() {
-        let start = (first[0] + b) * rotation.rows_per_batch + first[1];
+fn rotate<E: Copy>(part: Part<'_, E>, rotation: &Rotation<'_, impl Turn<E>>) {
+    let Part {
+        mut out,
+        source,
+        first: [batch, start],
+    } = part;
+    for (b, out) in out.outer_iter_mut().enumerate() {
+        let source = source.as_ref().map(|source| source.index_axis(Axis(0), b));
+        let start = (batch + b) * rotation.rows_per_batch + start;
+        let n_planes = rotation.table.cos.ncols();
         let rows = start * n_planes..(start + out.len_of(Axis(1))) * n_planes;
         let cos = &rotation.table.cos.as_slice().unwrap_or_default()[rows.clone()];
         let sin = &rotation.table.sin.as_slice().unwrap_or_default()[rows];
-        for (h, out) in out.outer_iter_mut().enumerate() {
-            let source = source.as_ref().map(|x| x.slice(s![b, h, .., ..]));
-            head(out, source, cos, sin, n_planes, rotation);
-        }
+        sequence(out, source, (cos, sin), rotation);
     }
 }
 
-/// Rotates `[seq, head_dim]` with tables of `[seq, n_planes]`.
+/// Rotates `[heads, seq, head_dim]` with tables of `[seq, n_planes]`.
 #[inline(always)]
-fn head<E: Copy>(
-    mut out: ArrayViewMut2<'_, E>,
-    source: Option<ArrayView2<'_, E>>,
-    cos: &[f32],
-    sin: &[f32],
-    n_planes: usize,
+fn sequence<E: Copy>(
+    mut out: ArrayViewMut3<'_, E>,
+    source: Option<ArrayView3<'_, E>>,
+    (cos, sin): (&[f32], &[f32]),
     rotation: &Rotation<'_, impl Turn<E>>,
 ) {
-    let rotary_dim = 2 * n_planes;
+    let (_, seq, head_dim) = out.dim();
     let (read, write, turn) = (rotation.read, rotation.write, rotation.turn);
-    // Rows that are not contiguous, or may not be overwritten while they are read, are copied.
-    let (mut input, mut output) = (Vec::new(), Vec::new());
-    for (t, mut row) in out.outer_iter_mut().enumerate() {
+    let n_planes = cos.len() / seq; // seq is not zero: the array is not empty
+    let angles = |t: usize| {
         let planes = t * n_planes..(t + 1) * n_planes;
-        let (cos, sin) = (&cos[planes.clone()], &sin[planes]);
-        let source = source.as_ref().map(|source| source.row(t));
-        match (row.as_slice_mut(), &source) {
-            (Some(row), None) if read == write => {
-                turn_row_inplace(&mut row[..rotary_dim], cos, sin, read, turn);
-            }
-            (Some(row), None) => {
-                let row = &mut row[..rotary_dim];
-                input.clear();
-                input.extend_from_slice(row);
-                turn_row(&input, row, cos, sin, read, write, turn);
-            }
-            (Some(row), Some(source)) if source.as_slice().is_some() => {
-                let source = source.as_slice().unwrap_or_default();
-                let (x, rest) = source.split_at(rotary_dim);
-                let (y, tail) = row.split_at_mut(rotary_dim);
-                tail.copy_from_slice(rest);
-                turn_row(x, y, cos, sin, read, write, turn);
-            }
-            (_, source) => {
-                input.clear();
-                match source {
-                    Some(source) => input.extend(source.iter().copied()),
-                    None => input.extend(row.iter().copied()),
+        (&cos[planes.clone()], &sin[planes])
+    };
+    let row = |t: usize| t * head_dim..(t + 1) * head_dim;
+    let mut x = Vec::new();
+
+    let sources: Option<Vec<&[E]>> = source
+        .as_ref()
+        .and_then(|source| source.outer_iter().map(|head| head.to_slice()).collect());
+    let heads: Option<Vec<&mut [E]>> = out
+        .outer_iter_mut()
+        .map(ArrayViewMut2::into_slice)
+        .collect();
+    match (heads, sources) {
+        (Some(mut heads), None) if source.is_none() && read == write => {
+            for t in 0..seq {
+                for head in &mut heads {
+                    turn_row_inplace(&mut head[row(t)], angles(t), read, turn);
                 }
-                output.clone_from(&input);
-                let (x, y) = (&input[..rotary_dim], &mut output[..rotary_dim]);
-                turn_row(x, y, cos, sin, read, write, turn);
-                row.iter_mut().zip(&output).for_each(|(y, x)| *y = *x);
+            }
+        }
+        (Some(mut heads), None) if source.is_none() => {
+            for t in 0..seq {
+                for head in &mut heads {
+                    let y = &mut head[row(t)];
+                    x.clear();
+                    x.extend_from_slice(y);
+                    turn_row(&x, y, angles(t), read, write, turn);
+                }
+            }
+        }
+        (Some(mut heads), Some(sources)) => {
+            for t in 0..seq {
+                for (head, source) in heads.iter_mut().zip(&sources) {
+                    let y = &mut head[row(t)];
+                    turn_row(&source[row(t)], y, angles(t), read, write, turn);
+                }
+            }
+        }
+        // Heads that are not contiguous go by way of two rows that are.
+        _ => {
+            let mut y = Vec::new();
+            for (t, mut rows) in out.axis_iter_mut(Axis(1)).enumerate() {
+                for (h, mut row) in rows.outer_iter_mut().enumerate() {
+                    x.clear();
+                    match &source {
+                        Some(source) => x.extend(source.slice(s![h, t, ..]).iter().copied()),
+                        None => x.extend(row.iter().copied()),
+                    }
+                    y.clone_from(&x);
+                    turn_row(&x, &mut y, angles(t), read, write, turn);
+                    row.iter_mut().zip(&y).for_each(|(place, y)| *place = *y);
+                }
             }
         }
     }
 }
 
 /// Turns the planes of one token where they are.
-#[inline(always)]
+///
+/// Not inlined: as arguments, the slices are known to be apart from each other.
+#[inline(never)]
 fn turn_row_inplace<E: Copy>(
-    x: &mut [E],
-    cos: &[f32],
-    sin: &[f32],
+    row: &mut [E],
+    (cos, sin): (&[f32], &[f32]),
     layout: Layout,
     turn: impl Turn<E>,
 ) {
     let n_planes = cos.len();
-    let (cos, cos_rest) = cos.as_chunks::<LANES>();
-    let (sin, sin_rest) = sin.as_chunks::<LANES>();
     let angles = cos.iter().zip(sin);
-    let rest = cos_rest.iter().zip(sin_rest);
     match layout {
         Layout::Halves => {
-            let (x1, x2) = x.split_at_mut(n_planes);
-            let (x1, x1_rest) = x1.as_chunks_mut::<LANES>();
-            let (x2, x2_rest) = x2.as_chunks_mut::<LANES>();
+            let (x1, rest) = row.split_at_mut(n_planes);
+            let x2 = &mut rest[..n_planes];
             for ((x1, x2), (cos, sin)) in x1.iter_mut().zip(x2).zip(angles) {
-                let (mut y1, mut y2) = (*x1, *x2);
-                for i in 0..LANES {
-                    (y1[i], y2[i]) = turn(y1[i], y2[i], cos[i], sin[i]);
-                }
-                (*x1, *x2) = (y1, y2);
-            }
-            for ((x1, x2), (cos, sin)) in x1_rest.iter_mut().zip(x2_rest).zip(rest) {
                 (*x1, *x2) = turn(*x1, *x2, *cos, *sin);
             }
         }
         Layout::Pairs => {
-            let (pairs, _) = x.as_chunks_mut::<2>();
-            let (chunks, pairs_rest) = pairs.as_chunks_mut::<LANES>();
-            for (x, (cos, sin)) in chunks.iter_mut().zip(angles) {
-                let mut y = *x;
-                for i in 0..LANES {
-                    y[i] = turn(y[i][0], y[i][1], cos[i], sin[i]).into();
-                }
-                *x = y;
-            }
-            for (x, (cos, sin)) in pairs_rest.iter_mut().zip(rest) {
-                *x = turn(x[0], x[1], *cos, *sin).into();
+            let (pairs, _) = row[..2 * n_planes].as_chunks_mut::<2>();
+            for ([x1, x2], (cos, sin)) in pairs.iter_mut().zip(angles) {
+                (*x1, *x2) = turn(*x1, *x2, *cos, *sin);
             }
         }
     }
 }
 
-/// Turns the planes of one token from `x` to `y`.
-#[inline(always)]
+/// Turns the planes of one token from `x` to `y` and copies the features behind them.
+#[inline(never)]
 fn turn_row<E: Copy>(
     x: &[E],
     y: &mut [E],
-    cos: &[f32],
-    sin: &[f32],
+    (cos, sin): (&[f32], &[f32]),
     read: Layout,
     write: Layout,
     turn: impl Turn<E>,
 ) {
-    if read == write {
-        y.copy_from_slice(x);
-        return turn_row_inplace(y, cos, sin, read, turn);
-    }
     let n_planes = cos.len();
-    let (cos, cos_rest) = cos.as_chunks::<LANES>();
-    let (sin, sin_rest) = sin.as_chunks::<LANES>();
     let angles = cos.iter().zip(sin);
-    let rest = cos_rest.iter().zip(sin_rest);
-    match read {
-        Layout::Pairs => {
-            let (x, x_rest) = x.as_chunks::<2>().0.as_chunks::<LANES>();
-            let (y1, y2) = y.split_at_mut(n_planes);
-            let (y1, y1_rest) = y1.as_chunks_mut::<LANES>();
-            let (y2, y2_rest) = y2.as_chunks_mut::<LANES>();
-            for ((x, (cos, sin)), (y1, y2)) in x.iter().zip(angles).zip(y1.iter_mut().zip(y2)) {
-                let (mut z1, mut z2) = (*y1, *y2);
-                for i in 0..LANES {
-                    (z1[i], z2[i]) = turn(x[i][0], x[i][1], cos[i], sin[i]);
-                }
-                (*y1, *y2) = (z1, z2);
-            }
-            let y = y1_rest.iter_mut().zip(y2_rest);
-            for ((x, (cos, sin)), (y1, y2)) in x_rest.iter().zip(rest).zip(y) {
-                (*y1, *y2) = turn(x[0], x[1], *cos, *sin);
+    let (x, x_tail) = x.split_at(2 * n_planes);
+    let (y, y_tail) = y.split_at_mut(2 * n_planes);
+    y_tail.copy_from_slice(x_tail);
+    let (x1, x2) = x.split_at(n_planes);
+    let halves = x1.iter().zip(x2);
+    let pairs = x.as_chunks::<2>().0.iter();
+    match (read, write) {
+        (Layout::Pairs, Layout::Pairs) => {
+            let y = y.as_chunks_mut::<2>().0;
+            for (([x1, x2], y), (cos, sin)) in pairs.zip(y).zip(angles) {
+                *y = turn(*x1, *x2, *cos, *sin).into();
             }
         }
-        Layout::Halves => {
-            let (x1, x2) = x.split_at(n_planes);
-            let (x1, x1_rest) = x1.as_chunks::<LANES>();
-            let (x2, x2_rest) = x2.as_chunks::<LANES>();
-            let (y, y_rest) = y.as_chunks_mut::<2>().0.as_chunks_mut::<LANES>();
-            for (((x1, x2), (cos, sin)), y) in x1.iter().zip(x2).zip(angles).zip(y) {
-                let mut z = *y;
-                for i in 0..LANES {
-                    z[i] = turn(x1[i], x2[i], cos[i], sin[i]).into();
-                }
-                *y = z;
-            }
-            let x = x1_rest.iter().zip(x2_rest);
-            for (((x1, x2), (cos, sin)), y) in x.zip(rest).zip(y_rest) {
+        (Layout::Halves, Layout::Pairs) => {
+            let y = y.as_chunks_mut::<2>().0;
+            for (((x1, x2), y), (cos, sin)) in halves.zip(y).zip(angles) {
                 *y = turn(*x1, *x2, *cos, *sin).into();
+            }
+        }
+        (Layout::Pairs, Layout::Halves) => {
+            let (y1, y2) = y.split_at_mut(n_planes);
+            let y = y1.iter_mut().zip(y2);
+            for (([x1, x2], (y1, y2)), (cos, sin)) in pairs.zip(y).zip(angles) {
+                (*y1, *y2) = turn(*x1, *x2, *cos, *sin);
+            }
+        }
+        (Layout::Halves, Layout::Halves) => {
+            let (y1, y2) = y.split_at_mut(n_planes);
+            let y = y1.iter_mut().zip(y2);
+            for (((x1, x2), (y1, y2)), (cos, sin)) in halves.zip(y).zip(angles) {
+                (*y1, *y2) = turn(*x1, *x2, *cos, *sin);
             }
         }
     }

@@ -26,14 +26,14 @@ pub enum RopeScaling {
         /// How many times longer sequences become.
         factor: f64,
     },
-    /// A base that grows with the sequence: `"dynamic"`; Qwen 1, InternLM 2.
+    /// A base that grows with the sequence: `"dynamic"`; Qwen 1, `InternLM` 2.
     DynamicNtk {
         /// How fast the base grows.
         factor: f64,
         /// Up to this length the base stays.
         max_position_embeddings: usize,
     },
-    /// A base multiplied by `alpha^(d / (d - 2))`: `alpha_value` of ExLlama; NTK-aware scaling, as its author
+    /// A base multiplied by `alpha^(d / (d - 2))`: `alpha_value` of `ExLlama`; NTK-aware scaling, as its author
     /// published it first. transformers has no name for it: there, set the base.
     StaticNtk {
         /// How many times longer the longest wave becomes.

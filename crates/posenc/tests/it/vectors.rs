@@ -1,6 +1,8 @@
 //! The vector files, on every tier.
 
 mod alibi;
+#[cfg(feature = "gpu")]
+mod device;
 mod learned;
 mod rope;
 mod rope_axes;
@@ -13,6 +15,8 @@ use llm_numerics::testing::vectors::{VectorRun, run_crate};
 #[test]
 fn vectors_agree() {
     let files = VectorRun::new("posenc", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"));
+    #[cfg(feature = "gpu")]
+    let files = files.with_tiers(&device::tiers());
     run_crate(&files, |case, tier| {
         let op = case.op();
         let method = op.split('.').nth(1).unwrap_or_default();

@@ -240,8 +240,11 @@ fn chatglm_tables_are_for_one_head_size() {
     let mut x = Array4::<f32>::ones((1, 1, 2, 12));
     assert_eq!(chatglm::apply_v1(&x, &table).unwrap_err(), want);
     assert_eq!(chatglm::backward_v1(&x, &table).unwrap_err(), want);
-    assert_eq!(chatglm::apply_v1_inplace(&mut x, &table), Err(want));
-    assert_eq!(chatglm::backward_v1_inplace(&mut x, &table), Err(want));
+    assert_eq!(chatglm::apply_v1_inplace(&mut x, &table), Err(want.clone()));
+    assert_eq!(
+        chatglm::backward_v1_inplace(&mut x, &table),
+        Err(want.clone())
+    );
     let mut x = Array4::<f32>::ones((3, 1, 4, 8));
     let (seq, batch, got) = (4, 3, 2);
     let want = Err(PosencError::TableRows { seq, batch, got });
@@ -261,10 +264,10 @@ fn permutations_need_whole_heads() {
         rotary_dim,
         head_dim,
     };
-    assert_eq!(new(8, 10), Err(want));
+    assert_eq!(new(8, 10), Err(want.clone()));
     let (rows, columns) = (1, usize::MAX);
     let want = PosencError::TooLarge { rows, columns };
-    assert_eq!(new(usize::MAX, 10), Err(want));
+    assert_eq!(new(usize::MAX, 10), Err(want.clone()));
 
     let permutation = new(8, 4).unwrap();
     let (rows, head_dim) = (20, 8);
@@ -288,7 +291,7 @@ fn distances_must_fit_the_keys() {
         let error = rope::reposition(&k, &distances, &inv_freq, PAIRING).unwrap_err();
         assert_eq!(error, want);
         let error = rope::reposition_inplace(&mut k, &distances, &inv_freq, PAIRING);
-        assert_eq!(error, Err(want));
+        assert_eq!(error, Err(want.clone()));
     };
     let (seq, got) = (3, 2);
     refused(&[1, 2], 1.0, PosencError::Distances { seq, got });

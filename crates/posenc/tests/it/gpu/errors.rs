@@ -2,10 +2,12 @@
 
 use llm_posenc::PosencError;
 use llm_posenc::alibi::AlibiOrigin;
+use llm_posenc::gpu::chatglm::GpuChatGlmTable;
 use llm_posenc::gpu::llm_gpu::{Gpu, GpuError, GpuOptions};
 use llm_posenc::gpu::rope::GpuRopeTable;
-use llm_posenc::gpu::{alibi, kerple, learned, rope, t5};
+use llm_posenc::gpu::{alibi, chatglm, kerple, learned, rope, t5};
 use llm_posenc::kerple::KerpleKernel;
+use llm_posenc::rope::chatglm::ChatGlmTable;
 use llm_posenc::rope::{RopeConfig, RopePairing, RopeTable};
 use llm_posenc::t5::{T5Config, T5Direction};
 use ndarray::array;
@@ -48,6 +50,23 @@ fn rope_refuses_what_does_not_fit() {
     let got = f64::INFINITY;
     let error = GpuRopeTable::record(&mut recorder, &positions, &array![1.0], got).unwrap_err();
     assert_eq!(error, PosencError::AttentionFactor { got });
+}
+
+#[test]
+fn chatglm_refuses_another_head_size_and_moves_need_a_distance_each() {
+    let Some(gpu) = gpu() else { return };
+    let mut recorder = gpu.recorder();
+    let table = ChatGlmTable::new(8, &array![[0, 1]], &array![[0, 0]]).unwrap();
+    let table = GpuChatGlmTable::upload(&gpu, &table).unwrap();
+    let x = gpu.zeros::<f32>(&[1, 1, 2, 12]).unwrap();
+    let error = chatglm::apply_v1(&mut recorder, &x, &table).unwrap_err();
+    let (expected, got) = (8, 12);
+    assert_eq!(error, PosencError::ChatGlmHeadDim { expected, got });
+    let inv_freq = array![1.0];
+    let distances = array![1, 2, 3];
+    let error = rope::reposition_inplace(&mut recorder, &x, &distances, &inv_freq, PAIRING);
+    let (seq, got) = (2, 3);
+    assert_eq!(error.unwrap_err(), PosencError::Distances { seq, got });
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The rotation on the GPU equals the rotation matrix of the paper.
 
 use llm_numerics::testing::Tolerance;
+use llm_posenc::gpu::chatglm::{self as gpu_chatglm, GpuChatGlmTable};
 use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
 use llm_posenc::reference;
+use llm_posenc::rope::chatglm::{self, ChatGlmTable};
 use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
 use ndarray::{Array, Array1, Array2, Array4};
 use proptest::prelude::*;
@@ -192,4 +194,64 @@ fn nan_stays_in_its_plane() {
     });
     let finite: Vec<bool> = y.iter().map(|y| y.is_finite()).collect();
     assert!(finite[1] && finite[3], "{y}");
+}
+
+/// ChatGLM-6B turns the halves of a head by different positions; both forms of the GPU equal the CPU's.
+#[test]
+fn chatglm_equals_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    proptest!(config(), |(
+        (batch, heads, quarters) in (0_usize..4, 0_usize..4, 1_usize..6),
+        (context, answer) in (1_usize..5, 0_usize..5),
+        shared in any::<bool>(),
+    )| {
+        let seq = context + answer;
+        let (positions, blocks) = chatglm::positions_v1(context, context - 1, seq).unwrap();
+        let rows = if shared { 1 } else { batch };
+        let stack = |x: &Array2<usize>| {
+            Array2::from_shape_fn((rows, seq), |(b, t)| x[[0, t]] + 3 * b)
+        };
+        let (positions, blocks) = (stack(&positions), stack(&blocks));
+        let table = ChatGlmTable::new(4 * quarters, &positions, &blocks).unwrap();
+        let on_device = GpuChatGlmTable::upload(&gpu, &table).unwrap();
+        let shape = (batch, heads, seq, 4 * quarters);
+        let x = Array::from_iter((0..batch * heads * seq * 4 * quarters).map(wave))
+            .into_shape_with_order(shape)
+            .unwrap();
+        let device = gpu.upload(&x).unwrap();
+        let forward = chatglm::apply_v1(&x, &table).unwrap().mapv(f64::from);
+        let backward = chatglm::backward_v1(&x, &table).unwrap().mapv(f64::from);
+        close(&run(&gpu, |r| gpu_chatglm::apply_v1(r, &device, &on_device)), &forward, F32)?;
+        close(&run(&gpu, |r| gpu_chatglm::backward_v1(r, &device, &on_device)), &backward, F32)?;
+        let got = run(&gpu, |r| {
+            gpu_chatglm::apply_v1_inplace(r, &device, &on_device)?;
+            Ok(device.clone())
+        });
+        close(&got, &forward, F32)?;
+        let got = run(&gpu, |r| {
+            gpu_chatglm::backward_v1_inplace(r, &device, &on_device)?;
+            Ok(device.clone())
+        });
+        close(&got, &x.mapv(f64::from), F32)?;
+    });
+}
+
+/// Moved keys are where a rotation at the new position would have put them.
+#[test]
+fn moved_keys_equal_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    proptest!(config(), |(case in cases(), distance in -1000_i64..1000, all in any::<bool>())| {
+        let x = case.x();
+        let inv_freq = rope::inv_freq(&case.config).unwrap();
+        let seq = if all { 1 } else { case.shape[2] };
+        let distances: Array1<i64> = (0..seq as i64).map(|t| distance + 7 * t).collect();
+        let pairing = case.config.pairing;
+        let want = rope::reposition(&x, &distances, &inv_freq, pairing).unwrap();
+        let device = gpu.upload(&x).unwrap();
+        let got = run(&gpu, |r| {
+            gpu_rope::reposition_inplace(r, &device, &distances, &inv_freq, pairing)?;
+            Ok(device.clone())
+        });
+        close(&got, &want.mapv(f64::from), F32)?;
+    });
 }

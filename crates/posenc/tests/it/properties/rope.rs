@@ -46,10 +46,11 @@ fn pairings() -> impl Strategy<Value = RopePairing> {
     ]
 }
 
-/// Up to two groups of 16 planes and a rest.
+/// Any size of base up to 1e7, small ones as likely as large ones.
 fn configs() -> impl Strategy<Value = RopeConfig> {
-    (1_usize..36, 1.001_f64..1e7, pairings())
-        .prop_map(|(planes, base, pairing)| RopeConfig::new(2 * planes, pairing).with_base(base))
+    (1_usize..36, 0.001_f64..16.1, pairings()).prop_map(|(planes, log_base, pairing)| {
+        RopeConfig::new(2 * planes, pairing).with_base(log_base.exp())
+    })
 }
 
 fn array4(shape: (usize, usize, usize, usize)) -> impl Strategy<Value = Array4<f64>> {

@@ -65,7 +65,18 @@ fn bias(case: &Case, tier: Tier) -> Result<(), VectorError> {
                     let bias = alibi::bias_at(&slopes, &positions, rounding);
                     case.expect("bias", &bias.map_err(VectorError::op)?)
                 }
-                Tier::Gpu => Err(case.unsupported("no kernel yet")),
+                #[cfg(feature = "gpu")]
+                Tier::Gpu => {
+                    let positions = alibi::key_positions(&mask).map_err(VectorError::op)?;
+                    let bias = super::device::run(|gpu, recorder| {
+                        let slopes = gpu.upload(&slopes)?;
+                        let positions = gpu.upload(&positions.mapv(|p| p as u32))?;
+                        llm_posenc::gpu::alibi::bias_at(recorder, &slopes, &positions, rounding)
+                    })?;
+                    case.expect("bias", &bias)
+                }
+                #[cfg(not(feature = "gpu"))]
+                Tier::Gpu => Err(case.unsupported("built without the feature `gpu`")),
             }
         }
         "last_key_zero" if rounding == AlibiRounding::Product => {
@@ -80,7 +91,16 @@ fn bias(case: &Case, tier: Tier) -> Result<(), VectorError> {
                     let bias = alibi::bias(&slopes, 1, kv_seq, origin).map_err(VectorError::op)?;
                     case.expect("bias", &bias.insert_axis(Axis(0)))
                 }
-                Tier::Gpu => Err(case.unsupported("no kernel yet")),
+                #[cfg(feature = "gpu")]
+                Tier::Gpu => {
+                    let bias = super::device::run(|gpu, recorder| {
+                        let slopes = gpu.upload(&slopes)?;
+                        llm_posenc::gpu::alibi::bias(recorder, &slopes, 1, kv_seq, origin)
+                    })?;
+                    case.expect("bias", &bias.insert_axis(Axis(0)))
+                }
+                #[cfg(not(feature = "gpu"))]
+                Tier::Gpu => Err(case.unsupported("built without the feature `gpu`")),
             }
         }
         _ => {

@@ -45,7 +45,28 @@ fn embed(case: &Case, tier: Tier) -> Result<(), VectorError> {
                 case.expect("dtable", &dtable.map_err(VectorError::op)?)?;
             }
         }
-        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
+        #[cfg(feature = "gpu")]
+        Tier::Gpu => {
+            use llm_posenc::gpu::learned as gpu_learned;
+            let table = case.input_f32::<Ix2>("table")?;
+            let positions = learned::positions(&mask, past, convention).map_err(VectorError::op)?;
+            let positions = positions.mapv(|p| p as u32);
+            let out = super::device::run(|gpu, recorder| {
+                let (table, positions) = (gpu.upload(&table)?, gpu.upload(&positions)?);
+                gpu_learned::embed(recorder, &table, &positions)
+            })?;
+            case.expect("out", &out)?;
+            if case.has_input("dout") {
+                let dout = case.input_f32::<Ix3>("dout")?;
+                let dtable = super::device::run(|gpu, recorder| {
+                    let (dout, positions) = (gpu.upload(&dout)?, gpu.upload(&positions)?);
+                    gpu_learned::backward(recorder, &dout, &positions, table.nrows())
+                })?;
+                case.expect("dtable", &dtable)?;
+            }
+        }
+        #[cfg(not(feature = "gpu"))]
+        Tier::Gpu => return Err(case.unsupported("built without the feature `gpu`")),
     }
     Ok(())
 }

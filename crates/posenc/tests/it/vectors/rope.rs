@@ -109,7 +109,24 @@ pub(super) fn rotate(
             let y = op(&x, &table(turns)?, pairing).map_err(VectorError::op)?;
             Ok(y.mapv(f64::from))
         }
-        Tier::Gpu => Err(case.unsupported("no kernel yet")),
+        #[cfg(feature = "gpu")]
+        Tier::Gpu => {
+            use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
+            let x: Array4<f32> = case.input_f32::<Ix4>(input)?;
+            let table = table(turns)?;
+            let y = super::device::run(|gpu, recorder| {
+                let table = GpuRopeTable::upload(gpu, &table)?;
+                let x = gpu.upload(&x)?;
+                match direction {
+                    Direction::Forward => gpu_rope::apply(recorder, &x, &table, pairing),
+                    Direction::Backward => gpu_rope::backward(recorder, &x, &table, pairing),
+                }
+            })?;
+            let y = y.into_dimensionality::<Ix4>().map_err(VectorError::op)?;
+            Ok(y.mapv(f64::from))
+        }
+        #[cfg(not(feature = "gpu"))]
+        Tier::Gpu => Err(case.unsupported("built without the feature `gpu`")),
     }
 }
 

@@ -38,6 +38,16 @@ fn table(case: &Case, tier: Tier) -> Result<(), VectorError> {
             let got = sinusoidal::table(n_positions, &config).map_err(VectorError::op)?;
             case.expect("table", &got)
         }
-        Tier::Gpu => Err(case.unsupported("no kernel yet")),
+        #[cfg(feature = "gpu")]
+        Tier::Gpu => {
+            let positions: Vec<u32> = (0..n_positions as u32).collect();
+            let got = super::device::run(|gpu, recorder| {
+                let positions = gpu.upload_slice(&[n_positions], &positions)?;
+                llm_posenc::gpu::sinusoidal::encode(recorder, &positions, &config)
+            })?;
+            case.expect("table", &got)
+        }
+        #[cfg(not(feature = "gpu"))]
+        Tier::Gpu => Err(case.unsupported("built without the feature `gpu`")),
     }
 }

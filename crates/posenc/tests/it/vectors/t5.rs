@@ -20,7 +20,7 @@ fn bucket(case: &Case, tier: Tier) -> Result<(), VectorError> {
     let bucket = match tier {
         Tier::Reference => reference::t5::bucket,
         Tier::Cpu => t5::bucket,
-        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
+        Tier::Gpu => return Err(case.unsupported("buckets are found on the CPU")),
     };
     case.expect_int("bucket", &relative.mapv(|x| bucket(x, &config)))
 }
@@ -51,7 +51,26 @@ fn bias(case: &Case, tier: Tier) -> Result<(), VectorError> {
                 case.expect("dtable", &dtable)?;
             }
         }
-        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
+        #[cfg(feature = "gpu")]
+        Tier::Gpu => {
+            use llm_posenc::gpu::t5 as gpu_t5;
+            let table = case.input_f32::<Ix2>("table")?;
+            let bias = super::device::run(|gpu, recorder| {
+                let table = gpu.upload(&table)?;
+                gpu_t5::bias(recorder, &table, query_len, key_len, past, &config)
+            })?;
+            case.expect("bias", &bias.insert_axis(Axis(0)))?;
+            if case.has_input("dout") {
+                let dout = case.input_f32::<Ix4>("dout")?.sum_axis(Axis(0));
+                let dtable = super::device::run(|gpu, recorder| {
+                    let dout = gpu.upload(&dout)?;
+                    gpu_t5::backward(recorder, &dout, past, &config)
+                })?;
+                case.expect("dtable", &dtable)?;
+            }
+        }
+        #[cfg(not(feature = "gpu"))]
+        Tier::Gpu => return Err(case.unsupported("built without the feature `gpu`")),
     }
     Ok(())
 }

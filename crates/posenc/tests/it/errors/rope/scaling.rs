@@ -191,12 +191,15 @@ fn ntk_needs_more_than_one_plane_and_a_base() {
     let one = RopeConfig::new(2, RopePairing::HalfSplit);
     let fixed = RopeScaling::StaticNtk { alpha: 2.0 };
     let want = PosencError::NtkRotaryDim { got: 2 };
-    assert_eq!(rope::frequencies(&one, &fixed, None), Err(want));
+    assert_eq!(rope::frequencies(&one, &fixed, None), Err(want.clone()));
     let dynamic = RopeScaling::DynamicNtk {
         factor: 2.0,
         max_position_embeddings: 8,
     };
-    assert_eq!(rope::frequencies(&one, &dynamic, Some(9)), Err(want));
+    assert_eq!(
+        rope::frequencies(&one, &dynamic, Some(9)),
+        Err(want.clone())
+    );
     let alpha = 1e200; // its square is not finite
     let got = f64::INFINITY;
     assert_eq!(
@@ -254,12 +257,15 @@ fn every_scaling_checks_the_config() {
     let odd = RopeConfig::new(3, RopePairing::HalfSplit);
     let linear = RopeScaling::Linear { factor: 2.0 };
     let want = PosencError::RotaryDim { got: 3 };
-    assert_eq!(rope::frequencies(&odd, &linear, None), Err(want));
-    assert_eq!(rope::update_sequence(&odd, &linear, &[1]), Err(want));
+    assert_eq!(rope::frequencies(&odd, &linear, None), Err(want.clone()));
+    assert_eq!(
+        rope::update_sequence(&odd, &linear, &[1]),
+        Err(want.clone())
+    );
     let flat = CONFIG.with_base(1.0);
     let want = PosencError::Base { got: 1.0 };
     assert_eq!(
         rope::frequencies(&flat, &RopeScaling::Default, None),
-        Err(want)
+        Err(want.clone())
     );
 }
