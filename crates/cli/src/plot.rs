@@ -164,16 +164,16 @@ fn about(entry: &FigureEntry) -> Value {
 
 /// Writes the file whole or not at all.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::failed(format!("cannot write {}: {error}", path.display()))
-    };
     // Renaming would put a file in the place of a link, a pipe or a device.
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let named = |message: &dyn std::fmt::Display| format!("{}: {message}", path.display());
     match fs::metadata(&real) {
-        Ok(found) if found.is_dir() => Err(failed(&"it is a folder").with_hint("add a file name")),
-        Ok(found) if !found.is_file() => fs::write(&real, bytes).map_err(|error| failed(&error)),
-        _ => checkpoint::write_whole(&real, bytes).map_err(|error| failed(&error)),
+        Ok(found) if found.is_dir() => Err(named(&"it is a folder")),
+        Ok(found) if !found.is_file() => fs::write(&real, bytes).map_err(|error| named(&error)),
+        // This error has the path.
+        _ => checkpoint::write_whole(&real, bytes).map_err(|error| error.to_string()),
     }
+    .map_err(|message| Failure::failed(format!("cannot write {message}")))
 }
 
 impl From<PlotError> for Failure {

@@ -13,6 +13,8 @@ pub mod reference;
 pub mod rope;
 pub mod sinusoidal;
 pub mod t5;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::PosencError;
 pub use ndarray; // the version our signatures speak

@@ -192,6 +192,7 @@ fn a_file_that_cannot_be_written_is_a_failure_and_leaves_nothing() {
         "{}",
         ran.stderr
     );
+    assert_eq!(ran.stderr.matches("below.svg").count(), 1, "{}", ran.stderr);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

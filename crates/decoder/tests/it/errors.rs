@@ -188,6 +188,32 @@ fn files_that_cannot_be_read_are_named() {
     assert!(matches!(error, DecoderError::Io { .. }));
 }
 
+/// A write that fails leaves the old file, and nothing half written beside it.
+#[test]
+fn a_write_that_fails_leaves_no_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let file = |name: &str| folder.path().join(name);
+    fs::write(file("a.tmp"), "somebody's").unwrap();
+    checkpoint::write_whole(&file("a.svg"), b"new").unwrap();
+    checkpoint::write_whole(&file("a.png"), b"other").unwrap();
+    // A file that is not ours has the stem and the ending of a temporary one.
+    assert_eq!(fs::read_to_string(file("a.tmp")).unwrap(), "somebody's");
+    assert_eq!(names(), ["a.png", "a.svg", "a.tmp"]);
+    // A folder in its place cannot be replaced by a file.
+    fs::create_dir(file("b")).unwrap();
+    let error = checkpoint::write_whole(&file("b"), b"new").unwrap_err();
+    assert!(matches!(error, DecoderError::Io { .. }), "{error}");
+    assert_eq!(names(), ["a.png", "a.svg", "a.tmp", "b"]);
+}
+
 #[test]
 fn shards_are_read_and_may_not_leave_the_folder() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@ use llm_numerics::softmax;
 use llm_numerics::testing::{Tolerance, assert_close};
 use llm_posenc::alibi::{self, AlibiOrigin, AlibiRounding};
 use llm_posenc::reference;
+use llm_posenc::testing::alibi_origins as origins;
 use ndarray::{Array1, Array2, Array3, Array4, ShapeBuilder, s};
 use proptest::prelude::*;
 
@@ -17,10 +18,6 @@ const ORIGINS: [AlibiOrigin; 5] = [
 
 /// Sums of at most 70 products of at most 3 · 9 in f64, in another order than the reference.
 const SUM: Tolerance = Tolerance::new(1e-12, 0.0);
-
-fn origins() -> impl Strategy<Value = AlibiOrigin> {
-    prop::sample::select(ORIGINS.to_vec())
-}
 
 fn slopes() -> impl Strategy<Value = Array1<f64>> {
     prop::collection::vec(0.0_f64..2.0, 1..6).prop_map(Array1::from)

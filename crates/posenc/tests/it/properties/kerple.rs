@@ -4,6 +4,7 @@ use llm_numerics::testing::{Tolerance, assert_close};
 use llm_posenc::alibi::{self, AlibiOrigin};
 use llm_posenc::kerple::{self, KerpleKernel};
 use llm_posenc::reference;
+use llm_posenc::testing::kerple_kernels;
 use ndarray::{Array1, Array3, ShapeBuilder, s};
 use proptest::prelude::*;
 
@@ -32,22 +33,23 @@ impl Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let kernel = prop_oneof![Just(KerpleKernel::Logarithmic), Just(KerpleKernel::Power)];
-    (kernel, 1_usize..4, 0_usize..7, 0_usize..9).prop_flat_map(|(kernel, heads, seq, kv_seq)| {
-        let largest = if kernel == KerpleKernel::Power {
-            2.0
-        } else {
-            20.0
-        };
-        let parameters = |largest| prop::collection::vec(1e-3..=largest, heads);
-        let dbias = prop::collection::vec(-3.0_f64..3.0, heads * seq * kv_seq);
-        (parameters(5.0), parameters(largest), dbias).prop_map(move |(r1, r2, dbias)| Case {
-            kernel,
-            r1: r1.into(),
-            r2: r2.into(),
-            dbias: Array3::from_shape_vec((heads, seq, kv_seq), dbias).unwrap(),
-        })
-    })
+    (kerple_kernels(), 1_usize..4, 0_usize..7, 0_usize..9).prop_flat_map(
+        |(kernel, heads, seq, kv_seq)| {
+            let largest = if kernel == KerpleKernel::Power {
+                2.0
+            } else {
+                20.0
+            };
+            let parameters = |largest| prop::collection::vec(1e-3..=largest, heads);
+            let dbias = prop::collection::vec(-3.0_f64..3.0, heads * seq * kv_seq);
+            (parameters(5.0), parameters(largest), dbias).prop_map(move |(r1, r2, dbias)| Case {
+                kernel,
+                r1: r1.into(),
+                r2: r2.into(),
+                dbias: Array3::from_shape_vec((heads, seq, kv_seq), dbias).unwrap(),
+            })
+        },
+    )
 }
 
 proptest! {

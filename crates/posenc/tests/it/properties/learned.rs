@@ -3,6 +3,7 @@
 use llm_numerics::testing::{Tolerance, compare};
 use llm_posenc::learned::{self, PositionConvention};
 use llm_posenc::reference;
+use llm_posenc::testing::position_conventions as conventions;
 use ndarray::{Array2, Array3, ArrayView2, ShapeBuilder, s};
 use proptest::prelude::*;
 
@@ -37,15 +38,6 @@ fn cases() -> impl Strategy<Value = Case> {
             })
         },
     )
-}
-
-fn conventions() -> impl Strategy<Value = PositionConvention> {
-    prop_oneof![
-        (0_usize..5).prop_map(|offset| PositionConvention::Index { offset }),
-        Just(PositionConvention::TokenCount),
-        (1_usize..5).prop_map(|offset| PositionConvention::Opt { offset }),
-        (0_usize..5).prop_map(|padding_idx| PositionConvention::Roberta { padding_idx }),
-    ]
 }
 
 /// Tokens and padding in any order, and a number of columns in the cache.

@@ -9,6 +9,7 @@ use llm_numerics::testing::{Tolerance, compare};
 use llm_posenc::reference;
 use llm_posenc::rope::permute::RopePermutation;
 use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
+use llm_posenc::testing::{rope_configs as configs, rope_pairings as pairings};
 use ndarray::{Array1, Array2, Array4, Axis, ShapeBuilder, Slice, array, s};
 use proptest::prelude::*;
 
@@ -36,21 +37,6 @@ impl Case {
         let inv_freq = reference::rope::inv_freq(&self.config);
         reference::rope::angles(&self.positions, &inv_freq)
     }
-}
-
-fn pairings() -> impl Strategy<Value = RopePairing> {
-    prop_oneof![
-        Just(RopePairing::Interleaved),
-        Just(RopePairing::HalfSplit),
-        Just(RopePairing::ReadInterleavedWriteHalfSplit)
-    ]
-}
-
-/// Any size of base up to 1e7, small ones as likely as large ones.
-fn configs() -> impl Strategy<Value = RopeConfig> {
-    (1_usize..36, 0.001_f64..16.1, pairings()).prop_map(|(planes, log_base, pairing)| {
-        RopeConfig::new(2 * planes, pairing).with_base(log_base.exp())
-    })
 }
 
 fn array4(shape: (usize, usize, usize, usize)) -> impl Strategy<Value = Array4<f64>> {

@@ -3,35 +3,12 @@
 use llm_numerics::testing::{Tolerance, compare};
 use llm_posenc::reference;
 use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+use llm_posenc::testing::sinusoidal_configs as configs;
 use ndarray::{Array1, Array2, Array3, Axis, ShapeBuilder, array, s};
 use proptest::prelude::*;
 
 /// One rounding to f32 of a number of at most 1 (3e-8); angles of at most 1e6 radians, right to 1e-14 of it on each side.
 const TABLE: Tolerance = Tolerance::new(6e-8, 0.0);
-
-fn exponents() -> impl Strategy<Value = SinusoidalExponent> {
-    use SinusoidalExponent::{IOverHalfDimMinusOne, TwoIOverDim};
-    prop_oneof![Just(TwoIOverDim), Just(IOverHalfDimMinusOne)]
-}
-
-fn layouts() -> impl Strategy<Value = SinusoidalLayout> {
-    use SinusoidalLayout::{HalfSplit, Interleaved};
-    prop_oneof![Just(Interleaved), Just(HalfSplit)]
-}
-
-/// Any width from the smallest, odd ones too, without a padding row.
-fn configs() -> impl Strategy<Value = SinusoidalConfig> {
-    let dims = exponents().prop_flat_map(|exponent| {
-        let smallest = match exponent {
-            SinusoidalExponent::TwoIOverDim => 1_usize,
-            _ => 4,
-        };
-        (smallest..40, Just(exponent))
-    });
-    (dims, layouts(), 1.001_f64..1e7).prop_map(|((dim, exponent), layout, base)| {
-        SinusoidalConfig::new(dim, layout, exponent).with_base(base)
-    })
-}
 
 /// Those in which each sine has its cosine.
 fn paired() -> impl Strategy<Value = SinusoidalConfig> {

@@ -3,18 +3,9 @@
 use llm_numerics::testing::{Tolerance, assert_close};
 use llm_posenc::reference;
 use llm_posenc::t5::{self, T5Config, T5Direction};
+use llm_posenc::testing::t5_configs as configs;
 use ndarray::{Array2, Array3, ShapeBuilder, s};
 use proptest::prelude::*;
-
-fn configs() -> impl Strategy<Value = T5Config> {
-    (any::<bool>(), 2_usize..80, 1_usize..2000).prop_map(|(is_split, n, more)| {
-        let (direction, n_buckets) = match is_split {
-            true => (T5Direction::Bidirectional, 2 * n),
-            false => (T5Direction::Causal, n),
-        };
-        T5Config::new(n_buckets, n / 2 + more, direction).unwrap()
-    })
-}
 
 /// Settings, a table, `past` and a gradient that fit each other.
 fn cases() -> impl Strategy<Value = (T5Config, Array2<f64>, usize, Array3<f64>)> {

@@ -1,98 +1,13 @@
 //! Laws of scaled frequencies, over the documented domain.
 
 use llm_posenc::reference;
-use llm_posenc::rope::{
-    self, LongRopeConfig, RopeConfig, RopeScaling, RopeTable, YarnAttention, YarnConfig,
-    YarnDialect,
-};
+use llm_posenc::rope::{self, RopeConfig, RopeScaling, RopeTable, YarnConfig, YarnDialect};
 use ndarray::{Array1, array};
 use proptest::prelude::*;
 
-use super::configs;
-
-fn factors() -> impl Strategy<Value = f64> {
-    prop_oneof![Just(1.0), 0.1_f64..1.0, 1.0_f64..100.0]
-}
-
-fn lengths() -> impl Strategy<Value = usize> {
-    prop_oneof![1_usize..64, 64_usize..1 << 20]
-}
-
-fn dialects() -> impl Strategy<Value = YarnDialect> {
-    let attention = prop_oneof![
-        Just(YarnAttention::Recommended),
-        (0.1_f64..2.0).prop_map(YarnAttention::Given),
-        (0.1_f64..2.0, 0.1_f64..2.0).prop_map(|(mscale, mscale_all_dim)| YarnAttention::Mscale {
-            mscale,
-            mscale_all_dim
-        }),
-    ];
-    prop_oneof![
-        (any::<bool>(), attention).prop_map(|(truncate, attention)| YarnDialect::HuggingFace {
-            truncate,
-            attention
-        }),
-        (
-            prop_oneof![Just(0.0), Just(1.0), 0.0_f64..1.0],
-            0.1_f64..2.0
-        )
-            .prop_map(|(ext_factor, attn_factor)| YarnDialect::LlamaCpp {
-                ext_factor,
-                attn_factor
-            }),
-    ]
-}
-
-fn yarns() -> impl Strategy<Value = YarnConfig> {
-    let betas = (0.1_f64..64.0, 0.0_f64..1.0).prop_map(|(fast, part)| (fast, fast * (1.0 - part)));
-    (factors(), lengths(), betas, dialects()).prop_map(|(factor, original, betas, dialect)| {
-        YarnConfig::hugging_face(factor, original)
-            .with_betas(betas.0, betas.1.max(0.01))
-            .with_dialect(dialect)
-    })
-}
-
-/// Every rule, for a config of more than two rotated features.
-fn scalings(config: RopeConfig) -> impl Strategy<Value = RopeScaling> {
-    let n = config.rotary_dim / 2;
-    let list = || prop::collection::vec(0.5_f64..70.0, n);
-    let long_rope = (
-        list(),
-        list(),
-        2_usize..1 << 20,
-        factors(),
-        prop::option::of(0.1_f64..3.0),
-    )
-        .prop_map(|(short, long, original, factor, given)| {
-            let mut config = LongRopeConfig::new(short, long, original, factor);
-            config.attention_factor = given;
-            RopeScaling::LongRope(config)
-        });
-    let rotary_dim = config.rotary_dim;
-    prop_oneof![
-        Just(RopeScaling::Default),
-        factors().prop_map(|factor| RopeScaling::Linear { factor }),
-        (factors(), lengths()).prop_map(|(factor, max)| RopeScaling::DynamicNtk {
-            factor,
-            max_position_embeddings: max,
-        }),
-        (1.0_f64..100.0).prop_map(|alpha| RopeScaling::StaticNtk { alpha }),
-        yarns().prop_map(RopeScaling::Yarn),
-        long_rope,
-        (factors(), 0.1_f64..4.0, 0.01_f64..10.0, lengths()).prop_map(
-            |(factor, low, width, original)| RopeScaling::Llama3 {
-                factor,
-                low_freq_factor: low,
-                high_freq_factor: low + width,
-                original_max_position_embeddings: original,
-            }
-        ),
-        (0_usize..8, factors()).prop_map(move |(more, factor)| RopeScaling::Proportional {
-            head_dim: rotary_dim + 2 * more,
-            factor,
-        }),
-    ]
-}
+use llm_posenc::testing::{
+    lengths, rope_configs as configs, rope_scalings as scalings, yarn_configs as yarns,
+};
 
 /// A config that every rule takes, and a rule.
 fn cases() -> impl Strategy<Value = (RopeConfig, RopeScaling)> {
