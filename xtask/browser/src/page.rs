@@ -137,7 +137,9 @@ fn work(
 fn settle(chromium: &mut Chromium, session: &str, watch: &mut Watch) -> Result<()> {
     loop {
         while !watch.is_settled() {
-            let event = chromium.event("end of the page's requests")?;
+            let event = chromium
+                .event("end of the page's requests")
+                .with_context(|| watch.awaited())?;
             if event.session == session {
                 watch.see(&event);
             }

@@ -33,9 +33,14 @@ impl Folder {
         let thread = std::thread::spawn({
             let server = Arc::clone(&server);
             move || {
+                let root = Arc::new(root);
                 for request in server.incoming_requests() {
-                    // The browser may have gone; that is no error of the server.
-                    let _ = answer(request, &root);
+                    // One thread each: a connection that the browser does not read at the moment must not hold up the others.
+                    let root = Arc::clone(&root);
+                    std::thread::spawn(move || {
+                        // The browser may have gone; that is no error of the server.
+                        let _ = answer(request, &root);
+                    });
                 }
             }
         });
