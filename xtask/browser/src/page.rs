@@ -56,7 +56,7 @@ pub fn open(root: &Path, pages: &[String], options: &Options) -> Result<Vec<Valu
         .map(|page| {
             chromium.set_deadline(Instant::now() + options.timeout);
             let url = format!("{}/{}", folder.origin(), page.trim_start_matches('/'));
-            visit(&mut chromium, folder.origin(), &url, options).with_context(|| page.clone())
+            visit(&mut chromium, &folder.origin(), &url, options).with_context(|| page.clone())
         })
         .collect()
 }
