@@ -67,6 +67,7 @@ mod tests {
             features: names.iter().map(|name| (*name).to_owned()).collect(),
             has_lib: true,
             tests_plain: true,
+            has_gpu: false,
         };
         let package = features_of(&["default", "fast", "gpu", "testing"]);
         assert_eq!(features(&package), "fast,testing");
