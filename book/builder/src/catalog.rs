@@ -45,7 +45,7 @@ pub(crate) fn share(catalog: &Catalog, page: &str) -> Result<usize> {
         .filter(|message| {
             catalog
                 .find_message(None, message, None)
-                .is_some_and(|found| is_done(found))
+                .is_some_and(is_done)
         })
         .count();
     Ok((100 * done).checked_div(messages.len()).unwrap_or(100))

@@ -1,7 +1,7 @@
-//! Formulas in LaTeX, turned into MathML when the book is built: no script, no request, and a slip fails the build.
+//! Formulas in `LaTeX`, turned into `MathML` when the book is built: no script, no request, and a slip fails the build.
 //!
 //! Authors write `$x_i$` in a line and `$$` on lines of their own around a displayed formula. Before the
-//! translation they become code, which no Markdown tool touches; after it, code becomes MathML.
+//! translation they become code, which no Markdown tool touches; after it, code becomes `MathML`.
 
 use std::convert::Infallible;
 
@@ -75,7 +75,7 @@ fn protect_line(line: &str) -> Result<String> {
     Ok(out)
 }
 
-/// Turns what [`protect`] made into MathML.
+/// Turns what [`protect`] made into `MathML`.
 pub(crate) fn render(page: &str) -> Result<String> {
     let mut out = String::with_capacity(page.len());
     let mut block: Option<(String, String)> = None; // indentation and LaTeX
@@ -118,7 +118,7 @@ pub(crate) fn render(page: &str) -> Result<String> {
     Ok(out)
 }
 
-/// The LaTeX in a code span that holds a formula.
+/// The `LaTeX` in a code span that holds a formula.
 fn formula<'a>(ticks: &str, inside: &'a str) -> Option<&'a str> {
     let latex = inside.strip_prefix('$')?.strip_suffix('$')?;
     (ticks == "`" && !latex.is_empty()).then_some(latex)

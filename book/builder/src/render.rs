@@ -1,7 +1,7 @@
 //! One language of the book, from Markdown to pages.
 //!
 //! The steps run in this order: formulas become code, the translation, the includes (after it, so that code never is a message),
-//! formulas become MathML, plots become part of the page.
+//! formulas become `MathML`, plots become part of the page.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Exercise of the page on learned positions: the rows that RoBERTa looks up.
+//! Exercise of the page on learned positions: the rows that `RoBERTa` looks up.
 
 // ANCHOR: exercise
 /// The row of each token: `padding_idx` for padding, and `padding_idx + 1`, `padding_idx + 2`, .. for the others.
