@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use crate::architecture;
-use crate::{bench, cargo, command, deps, fuzz, plots, test, tidy, wasm};
+use crate::{bench, book, cargo, command, deps, fuzz, plots, test, tidy, wasm};
 
 /// Arguments of the verb.
 #[derive(Debug, clap::Args)]
@@ -50,6 +50,8 @@ enum Step {
     Fuzz,
     /// The figures of the book against their functions
     Plots,
+    /// The book: anchors, links, recorded outputs, translations
+    Book,
     /// Every test
     Test,
     /// The oldest toolchain that `rust-version` promises (only when named: it installs that toolchain)
@@ -58,7 +60,7 @@ enum Step {
 
 impl Step {
     const FAST: [Self; 4] = [Self::Fmt, Self::Tidy, Self::Deps, Self::Clippy];
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Fmt,
         Self::Tidy,
         Self::Deps,
@@ -70,6 +72,7 @@ impl Step {
         Self::Benches,
         Self::Fuzz,
         Self::Plots,
+        Self::Book,
         Self::Test,
     ];
 
@@ -171,6 +174,7 @@ fn run_step(step: Step) -> Result<()> {
         ])),
         Step::Fuzz => fuzz::check(&root),
         Step::Plots => plots::run(&plots::Args { check: true }),
+        Step::Book => book::check(&root),
         Step::Test => test::all(),
         Step::Msrv => {
             let version = cargo::rust_version(&root)?;
@@ -224,7 +228,7 @@ mod tests {
     fn everything_is_checked_unless_left_out() {
         assert_eq!(chosen(&args(&[], false, false, false)), Step::ALL);
         let most = chosen(&args(&[], false, true, true));
-        let left: Vec<Step> = [&Step::ALL[..7], &Step::ALL[8..11]].concat();
+        let left: Vec<Step> = [&Step::ALL[..7], &Step::ALL[8..12]].concat();
         assert_eq!(most, left);
     }
 

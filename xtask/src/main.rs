@@ -5,6 +5,7 @@
 
 mod architecture;
 mod bench;
+mod book;
 mod browser;
 mod cargo;
 mod check;
@@ -55,6 +56,8 @@ enum Verb {
     TinyModel(tiny_model::Args),
     /// Checks or regenerates the test vectors
     Vectors(vectors::Args),
+    /// Builds, checks or tests the book
+    Book(book::Args),
     /// Runs the tests of compute shaders, lane by lane
     Gpu(gpu::Args),
     /// Times the crates beside the limit of the machine, and beside other libraries
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Plots(args) => plots::run(&args),
         Verb::TinyModel(args) => tiny_model::run(&args),
         Verb::Vectors(args) => vectors::run(&args),
+        Verb::Book(args) => book::run(&args),
         Verb::Gpu(args) => gpu::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 /// Folders that hold nothing we wrote.
-const SKIPPED: [&str; 10] = [
+const SKIPPED: [&str; 11] = [
     "target",
     ".git",
     ".vectors-venv",
@@ -15,6 +15,7 @@ const SKIPPED: [&str; 10] = [
     "runs",
     "__pycache__",
     "mutants.out",
+    "html",
     "artifacts",
     "corpus",
     "coverage",

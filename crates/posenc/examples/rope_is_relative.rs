@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // One head, two tokens: a query and a key that point the same way.
     let qk = Array4::<f64>::from_elem((1, 1, 2, 64), 0.125); // [batch, heads, seq, head_dim]
 
+    // ANCHOR: scores
     println!("distance   from 0   from 100   from 100000");
     for distance in [0, 1, 2, 5, 10, 50] {
         let mut scores = Vec::new();
@@ -23,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
         assert!(scores.iter().all(|score| (score - scores[0]).abs() < 1e-5));
     }
+    // ANCHOR_END: scores
     println!("Each row has one score: only the distance matters.");
     Ok(())
 }

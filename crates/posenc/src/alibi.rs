@@ -167,6 +167,7 @@ pub fn distances(
 /// ```
 #[inline]
 #[must_use]
+// ANCHOR: score_bias
 pub fn score_bias<F: Float>(
     slope: F,
     query: usize,
@@ -177,6 +178,7 @@ pub fn score_bias<F: Float>(
 ) -> F {
     slope * from_i64::<F>(distance(query, key, seq, kv_seq, origin))
 }
+// ANCHOR_END: score_bias
 
 /// The bias of every head, query and key, to be added to the scaled scores.
 ///

@@ -154,6 +154,7 @@ pub fn positions(
 /// ```
 ///
 /// Source: Gehring et al., Convolutional Sequence to Sequence Learning, arXiv:1705.03122v3, section 3.1.
+// ANCHOR: embed
 pub fn embed<F: Float>(
     table: &ArrayRef2<F>,
     positions: &ArrayRef2<usize>,
@@ -168,6 +169,7 @@ pub fn embed<F: Float>(
     for_each_row(&mut out, table, positions, |out, row| *out = row);
     Ok(out)
 }
+// ANCHOR_END: embed
 
 /// Adds to each token the row of its position: `x[b, t] += table[positions[b, t]]`.
 ///

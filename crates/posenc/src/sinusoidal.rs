@@ -470,6 +470,7 @@ impl Encoder {
     }
 
     /// Writes the row of one position, but for a last feature that belongs to no frequency.
+    // ANCHOR: fill
     fn fill(&self, row: &mut [f32], position: usize) {
         if self.padding_idx == Some(position) {
             row.fill(0.0);
@@ -483,6 +484,7 @@ impl Encoder {
             }
         }
     }
+    // ANCHOR_END: fill
 }
 
 fn rows(

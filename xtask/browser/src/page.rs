@@ -56,7 +56,7 @@ pub fn open(root: &Path, pages: &[String], options: &Options) -> Result<Vec<Valu
         .map(|page| {
             chromium.set_deadline(Instant::now() + options.timeout);
             let url = format!("{}/{}", folder.origin(), page.trim_start_matches('/'));
-            visit(&mut chromium, folder.origin(), &url, options).with_context(|| page.clone())
+            visit(&mut chromium, &folder.origin(), &url, options).with_context(|| page.clone())
         })
         .collect()
 }
@@ -137,7 +137,9 @@ fn work(
 fn settle(chromium: &mut Chromium, session: &str, watch: &mut Watch) -> Result<()> {
     loop {
         while !watch.is_settled() {
-            let event = chromium.event("end of the page's requests")?;
+            let event = chromium
+                .event("end of the page's requests")
+                .with_context(|| watch.awaited())?;
             if event.session == session {
                 watch.see(&event);
             }

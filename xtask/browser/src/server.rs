@@ -1,19 +1,26 @@
 //! Serves a folder to the browser on the same machine.
 
-use std::fs::File;
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
-use tiny_http::{Header, Request, Response, Server};
+use anyhow::{Context as _, Result};
+
+/// How long a browser may take to send its request: it opens connections in advance.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server on 127.0.0.1 that stops when it is dropped.
+///
+/// It answers one request per connection, each in a thread of its own. A server that keeps connections open and has a
+/// limited number of threads for them can leave one without a thread, and the page that waits for it never loads.
 pub(crate) struct Folder {
-    server: Arc<Server>,
+    stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    origin: String,
+    address: String,
 }
 
 impl Folder {
@@ -22,67 +29,78 @@ impl Folder {
         let root = root
             .canonicalize()
             .with_context(|| format!("cannot serve {}", root.display()))?;
-        let server = Server::http("127.0.0.1:0")
-            .map_err(|error| anyhow!("cannot listen on 127.0.0.1: {error}"))?;
-        let port = server
-            .server_addr()
-            .to_ip()
-            .context("the server has no port")?
-            .port();
-        let server = Arc::new(server);
+        let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on 127.0.0.1")?;
+        let address = listener.local_addr()?.to_string();
+        let stopped = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
-            let server = Arc::clone(&server);
+            let stopped = Arc::clone(&stopped);
+            let root = Arc::new(root);
             move || {
-                for request in server.incoming_requests() {
+                for stream in listener.incoming() {
+                    if stopped.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let root = Arc::clone(&root);
                     // The browser may have gone; that is no error of the server.
-                    let _ = answer(request, &root);
+                    std::thread::spawn(move || stream.and_then(|stream| answer(&stream, &root)));
                 }
             }
         });
         Ok(Self {
-            server,
+            stopped,
             thread: Some(thread),
-            origin: format!("http://127.0.0.1:{port}"),
+            address,
         })
     }
 
     /// `http://127.0.0.1:PORT`, without a slash at the end.
-    pub(crate) fn origin(&self) -> &str {
-        &self.origin
+    pub(crate) fn origin(&self) -> String {
+        format!("http://{}", self.address)
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        self.server.unblock();
-        if let Some(thread) = self.thread.take() {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread, which waits for a connection.
+        if TcpStream::connect(&self.address).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
             let _ = thread.join();
         }
     }
 }
 
-fn answer(request: Request, root: &Path) -> io::Result<()> {
-    let found = file_of(root, request.url()).and_then(|path| Some((File::open(&path).ok()?, path)));
-    match found {
-        Some((file, path)) => {
-            let mut response = Response::from_file(file);
-            for (name, value) in [
-                ("Content-Type", media_type(&path)),
-                ("Cache-Control", "no-store"),
-            ] {
-                if let Ok(header) = Header::from_bytes(name, value) {
-                    response.add_header(header);
-                }
-            }
-            request.respond(response)
-        }
-        // A browser asks for it unasked.
-        None if request.url() == "/favicon.ico" => request.respond(Response::empty(204)),
-        None => {
-            let text = format!("no file {}\n", request.url());
-            request.respond(Response::from_string(text).with_status_code(404))
+fn answer(mut stream: &TcpStream, root: &Path) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(stream).lines();
+    let Some(request) = lines.next().transpose()? else {
+        return Ok(()); // a connection that was not needed
+    };
+    // The rest of the head must be read, or closing would discard the answer.
+    for line in lines {
+        if line?.is_empty() {
+            break;
         }
     }
+    let url = request.split(' ').nth(1).unwrap_or_default();
+    let found = file_of(root, url).and_then(|path| Some((std::fs::read(&path).ok()?, path)));
+    let (status, kind, body) = match found {
+        Some((body, path)) => ("200 OK", media_type(&path), body),
+        // A browser asks for it unasked.
+        None if url == "/favicon.ico" => ("204 No Content", "image/x-icon", Vec::new()),
+        None => {
+            let text = format!("no file {url}\n");
+            ("404 Not Found", "text/plain", text.into_bytes())
+        }
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n",
+        body.len()
+    )?;
+    stream.write_all(&body)?;
+    stream.shutdown(Shutdown::Write)
 }
 
 /// The file that an address means: without its query, a folder's `index.html`, and nothing outside the root.

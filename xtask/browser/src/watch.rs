@@ -37,6 +37,17 @@ impl Watch {
         self.loaded && self.pending.is_empty()
     }
 
+    /// What keeps the page from being settled.
+    pub(crate) fn awaited(&self) -> String {
+        let loaded = if self.loaded {
+            ""
+        } else {
+            "the page's load event, "
+        };
+        let pending: Vec<&str> = self.pending.values().map(String::as_str).collect();
+        format!("waiting for {loaded}answers to [{}]", pending.join(", "))
+    }
+
     /// Takes note of an event of this page.
     pub(crate) fn see(&mut self, event: &Event) {
         let params = &event.params;

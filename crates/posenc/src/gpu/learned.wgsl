@@ -34,6 +34,7 @@ fn learned(
     if (element >= params.n_elements) {
         return;
     }
+    // ANCHOR: row
     let position = positions[element / params.d_model];
     if (position >= params.n_positions) {
         y[element] = 0x7fc00000u; // NaN
@@ -41,4 +42,5 @@ fn learned(
     }
     // As bits, so that NaN and denormal numbers pass unchanged.
     y[element] = table[position * params.d_model + element % params.d_model];
+    // ANCHOR_END: row
 }

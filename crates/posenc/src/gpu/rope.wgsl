@@ -50,6 +50,7 @@ fn rope(
         return;
     }
     let n_planes = params.n_planes;
+    // ANCHOR: turn
     // Which plane this feature belongs to, and whether it is the plane's first or second.
     var plane = feature / 2u;
     var is_second = (feature & 1u) == 1u;
@@ -71,4 +72,5 @@ fn rope(
     let c = cosines[angle];
     let s = params.direction * sines[angle];
     y[element] = select(x1 * c - x2 * s, x1 * s + x2 * c, is_second);
+    // ANCHOR_END: turn
 }

@@ -51,6 +51,8 @@ fn sinusoidal(
         y[element] = 0.0;
         return;
     }
+    // ANCHOR: value
     let value = cos_sin_of_turn(turn_of(position, frequencies[index]));
     y[element] = select(value.y, value.x, is_cosine);
+    // ANCHOR_END: value
 }

@@ -15,10 +15,12 @@ fn multiply_high(a: u32, b: u32) -> u32 {
     return a_high * b_high + (middle >> 16u) + (carry >> 16u);
 }
 
+// ANCHOR: turn_of
 // position * frequency modulo one turn; `frequency` is (upper, lower) 32 bits of turns per token times 2^64.
 fn turn_of(position: u32, frequency: vec2<u32>) -> u32 {
     return position * frequency.x + multiply_high(position, frequency.y);
 }
+// ANCHOR_END: turn_of
 
 // (cos, sin) of a turn in units of 2^-32 turns.
 fn cos_sin_of_turn(turn: u32) -> vec2<f32> {

@@ -16,6 +16,7 @@ use crate::alibi::{AlibiOrigin, AlibiRounding};
 /// Source: Press et al., arXiv:2108.12409v2, section 3 and footnote on other numbers of heads; the
 /// `max_bias` of MPT and llama.cpp in place of the 8.
 #[must_use]
+// ANCHOR: slopes
 pub fn slopes(n_heads: usize, max_bias: f64) -> Array1<f64> {
     if n_heads == 0 {
         return Array1::zeros(0);
@@ -35,6 +36,7 @@ pub fn slopes(n_heads: usize, max_bias: f64) -> Array1<f64> {
         .copied()
         .collect()
 }
+// ANCHOR_END: slopes
 
 /// What the slopes are multiplied with.
 ///

@@ -15,6 +15,7 @@ use crate::kerple::KerpleKernel;
 ///
 /// Source: Chi et al., KERPLE, arXiv:2205.09921v2, the logarithmic and the power variant.
 #[must_use]
+// ANCHOR: bias
 pub fn bias(
     r1: &ArrayRef1<f64>,
     r2: &ArrayRef1<f64>,
@@ -32,3 +33,4 @@ pub fn bias(
         }
     })
 }
+// ANCHOR_END: bias

@@ -52,6 +52,7 @@ pub fn positions(
 /// # Errors
 ///
 /// - [`PosencError::PositionOutsideTable`] if a position is not below `n_positions`.
+// ANCHOR: one_hot
 pub fn one_hot(
     positions: &ArrayRef2<usize>,
     n_positions: usize,
@@ -70,6 +71,7 @@ pub fn one_hot(
     }
     Ok(matrix)
 }
+// ANCHOR_END: one_hot
 
 /// `one_hot(positions) table`, for finite tables.
 ///
@@ -81,6 +83,7 @@ pub fn one_hot(
 /// # Errors
 ///
 /// As [`one_hot`].
+// ANCHOR: embed
 pub fn embed(
     table: &ArrayRef2<f64>,
     positions: &ArrayRef2<usize>,
@@ -92,6 +95,7 @@ pub fn embed(
         |(b, t, j)| rows[[b * seq + t, j]],
     ))
 }
+// ANCHOR_END: embed
 
 /// `one_hot(positions)ᵀ dout`: the gradient of [`embed`] for the table.
 ///

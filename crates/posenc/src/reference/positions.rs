@@ -39,6 +39,7 @@ impl Format {
 ///
 /// Source: IEEE 754-2019, section 4.3.1, `roundTiesToEven`.
 #[must_use]
+// ANCHOR: round
 pub fn round(position: u128, digits: u32) -> u128 {
     let excess = (u128::BITS - position.leading_zeros()).saturating_sub(digits);
     let unit = 1_u128 << excess;
@@ -46,6 +47,7 @@ pub fn round(position: u128, digits: u32) -> u128 {
     let is_up = 2 * rest > unit || (2 * rest == unit && below % 2 == 1);
     (below + u128::from(is_up)) * unit
 }
+// ANCHOR_END: round
 
 /// What each position becomes in the format, through `f32` as torch casts integers; infinite above the largest.
 ///

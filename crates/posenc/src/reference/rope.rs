@@ -18,12 +18,14 @@ pub mod scaling;
 ///
 /// Source: Su et al., RoFormer, arXiv:2104.09864v5, equation 15.
 #[must_use]
+// ANCHOR: inv_freq
 pub fn inv_freq(config: &RopeConfig) -> Array1<f64> {
     let d = config.rotary_dim as f64;
     (1..=config.rotary_dim / 2)
         .map(|i| 1.0 / (config.base.ln() * (2.0 * (i as f64 - 1.0) / d)).exp())
         .collect()
 }
+// ANCHOR_END: inv_freq
 
 /// The angle of each position and plane, in radians: `m theta_i`.
 ///
@@ -65,6 +67,7 @@ pub fn rotation_matrix(angles: &ArrayRef1<f64>, pairing: RopePairing) -> Array2<
 ///
 /// If `sin` is shorter than `cos`.
 #[must_use]
+// ANCHOR: matrix
 pub fn turn_matrix(
     cos: &ArrayRef1<f64>,
     sin: &ArrayRef1<f64>,
@@ -86,6 +89,7 @@ pub fn turn_matrix(
     }
     matrix
 }
+// ANCHOR_END: matrix
 
 /// `y = attention_factor R x` for every token; features beyond the matrix pass through.
 ///

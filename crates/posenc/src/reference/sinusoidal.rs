@@ -20,6 +20,7 @@ use crate::sinusoidal::{SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
 ///
 /// Source: Vaswani et al., Attention Is All You Need, arXiv:1706.03762v7, section 3.5.
 #[must_use]
+// ANCHOR: formula
 pub fn encode(positions: &ArrayRef1<usize>, config: &SinusoidalConfig) -> Array2<f64> {
     Array2::from_shape_fn((positions.len(), config.dim), |(t, feature)| {
         if config.padding_idx == Some(positions[t]) {
@@ -32,6 +33,7 @@ pub fn encode(positions: &ArrayRef1<usize>, config: &SinusoidalConfig) -> Array2
         if is_cosine { angle.cos() } else { angle.sin() }
     })
 }
+// ANCHOR_END: formula
 
 /// The rows of the positions `0 .. n_positions`.
 ///

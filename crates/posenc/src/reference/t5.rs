@@ -12,6 +12,7 @@ use crate::t5::{T5Config, T5Direction};
 ///
 /// with `n` buckets in the direction, of which `e = floor(n / 2)` hold one distance each.
 #[must_use]
+// ANCHOR: borders
 pub fn borders(config: &T5Config) -> Vec<f64> {
     let (n, e) = sizes(config);
     let ratio = config.max_distance() as f64 / e as f64;
@@ -25,11 +26,13 @@ pub fn borders(config: &T5Config) -> Vec<f64> {
         })
         .collect()
 }
+// ANCHOR_END: borders
 
 /// The bucket of a relative position: how many borders its distance has reached.
 ///
 /// Source: Raffel et al., arXiv:1910.10683v4, section 2.1, in real numbers; transformers rounds.
 #[must_use]
+// ANCHOR: bucket
 pub fn bucket(relative_position: i64, config: &T5Config) -> usize {
     let (n, e) = sizes(config);
     let is_split = config.direction() == T5Direction::Bidirectional;
@@ -49,6 +52,7 @@ pub fn bucket(relative_position: i64, config: &T5Config) -> usize {
     let reached = borders(config).iter().filter(|&&b| b <= distance).count();
     first + e + reached - 1
 }
+// ANCHOR_END: bucket
 
 /// Which bucket each query and key has: 1 there, else 0.
 ///

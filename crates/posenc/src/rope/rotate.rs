@@ -64,10 +64,12 @@ impl<E, T: Fn(E, E, f32, f32) -> (E, E) + Copy + Send + Sync> Turn<E> for T {}
 
 /// Two products and a sum in `F`.
 #[inline(always)]
+// ANCHOR: pair
 pub(super) fn turn<F: Float>(x1: F, x2: F, cos: f32, sin: f32) -> (F, F) {
     let (cos, sin) = (F::from_f64(f64::from(cos)), F::from_f64(f64::from(sin)));
     (x1 * cos - x2 * sin, x1 * sin + x2 * cos)
 }
+// ANCHOR_END: pair
 
 /// Refuses arrays whose bytes the address space cannot hold.
 pub(super) fn check_size<E>(rows: usize, columns: usize) -> Result<(), PosencError> {

@@ -223,6 +223,7 @@ impl RopeTable {
         2 * self.cos.ncols()
     }
 
+    // ANCHOR: tabulate
     fn tabulate(
         rows: usize,
         n_planes: usize,
@@ -244,6 +245,7 @@ impl RopeTable {
         }
         Ok(Self { cos, sin })
     }
+    // ANCHOR_END: tabulate
 }
 
 /// Refuses frequencies that are not finite.

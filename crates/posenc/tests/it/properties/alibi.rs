@@ -95,6 +95,7 @@ proptest! {
         }
     }
 
+    // ANCHOR: law
     /// One key further away costs one slope more: linear, and with it monotone.
     #[test]
     fn the_penalty_is_linear_in_the_distance(
@@ -112,6 +113,7 @@ proptest! {
             }
         }
     }
+    // ANCHOR_END: law
 
     /// Nothing is added to the score of a query and its own key, wherever the query stands.
     #[test]

@@ -58,6 +58,7 @@ fn positions(
 }
 
 proptest! {
+    // ANCHOR: law
     /// A lookup is a product with one-hot rows, and its gradient the product with their transpose.
     #[test]
     fn equals_the_reference(case in cases()) {
@@ -69,6 +70,7 @@ proptest! {
         let found = compare(&got, &want, SUMS);
         prop_assert!(found.is_ok(), "{}", found.unwrap_err());
     }
+    // ANCHOR_END: law
 
     /// ⟨dout, embed(table)⟩ = ⟨backward(dout), table⟩: the gradient of a linear map is its transpose.
     #[test]

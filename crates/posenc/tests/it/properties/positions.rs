@@ -47,6 +47,7 @@ fn collisions_are_the_runs<T: Storage>(range: Range<usize>, format: Format) {
 }
 
 proptest! {
+    // ANCHOR: law
     /// A cast equals rounding by integer arithmetic, overflow included.
     #[test]
     fn casts_equal_integer_rounding(position in any_position()) {
@@ -54,6 +55,7 @@ proptest! {
         equals_integer_rounding::<bf16>(position, Format::Bf16);
         equals_integer_rounding::<f32>(position, Format::F32);
     }
+    // ANCHOR_END: law
 
     /// A later position never becomes an earlier one.
     #[test]

@@ -88,6 +88,7 @@ proptest! {
         }
     }
 
+    // ANCHOR: law
     /// ⟨R_m q, R_n k⟩ = ⟨R_{m+t} q, R_{n+t} k⟩: only the distance matters.
     #[test]
     fn scores_depend_on_relative_position(
@@ -102,6 +103,7 @@ proptest! {
         // Two roundings to f32 in each factor of at most 70 products of at most 16 · 2.
         prop_assert!(difference.abs() < 1e-4, "{difference}");
     }
+    // ANCHOR_END: law
 
     /// Position 0 changes no bit, and no place but where the pairing writes elsewhere than it reads.
     #[test]

@@ -147,6 +147,7 @@ proptest! {
         prop_assert_eq!(split(&row, &config), split(&other_row, &other));
     }
 
+    // ANCHOR: law
     /// ⟨PE(p), PE(q)⟩ = decay(p - q), wherever the two stand and in either order.
     #[test]
     fn inner_products_depend_on_the_distance_only(
@@ -166,6 +167,7 @@ proptest! {
         prop_assert_eq!(at_zero[0], (config.dim / 2) as f64);
         prop_assert!(want[0] <= at_zero[0]);
     }
+    // ANCHOR_END: law
 
     /// The matrix of inner products equals three loops, for tables of any strides.
     #[test]

@@ -1,0 +1,3 @@
+//! The exercises of the book: each file has the task, the tests and a solution. The listings are the examples of this package.
+
+pub mod exercises;
