@@ -28,12 +28,15 @@ fuzz_target!(|input: ([u8; 4], [u8; 2], u8, Vec<f32>)| {
     let Ok(table) = RopeTable::from_angles(&angles, 1.0) else {
         return;
     };
-    let pairing = match flags & 8 {
+    let pairing = match flags >> 3 & 3 {
         0 => RopePairing::Interleaved,
-        _ => RopePairing::HalfSplit,
+        1 => RopePairing::HalfSplit,
+        _ => RopePairing::ReadInterleavedWriteHalfSplit,
     };
 
-    let fits = table.seq() == x.dim().2 && table.rotary_dim() <= x.dim().3;
+    let (batch, _, seq, head_dim) = x.dim();
+    let rows_fit = [seq, batch * seq].contains(&table.rows());
+    let fits = rows_fit && table.rotary_dim() <= head_dim;
     let mut in_place = x.clone();
     let outcome = rope::apply_inplace(&mut in_place, &table, pairing);
     assert_eq!(outcome.is_ok(), fits);

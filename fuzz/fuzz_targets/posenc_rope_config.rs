@@ -22,7 +22,7 @@ fuzz_target!(|input: (usize, f64, usize)| {
         Err(other) => panic!("undocumented: {other}"),
     }
     if let Ok(table) = RopeTable::from_config(&config, &arr1(&[position])) {
-        assert_eq!((table.seq(), table.rotary_dim()), (1, rotary_dim));
+        assert_eq!((table.rows(), table.rotary_dim()), (1, rotary_dim));
         assert!(position as u64 <= 1 << 53);
     }
 });

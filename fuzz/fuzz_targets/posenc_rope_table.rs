@@ -23,7 +23,7 @@ fuzz_target!(|input: (Vec<f64>, Vec<usize>, f64)| {
     let columns = floats.len() / rows;
     let angles = Array2::from_shape_fn((rows, columns), |(t, i)| floats[t * columns + i]);
     match RopeTable::from_angles(&angles, factor) {
-        Ok(table) => assert_eq!((table.seq(), table.rotary_dim()), (rows, 2 * columns)),
+        Ok(table) => assert_eq!((table.rows(), table.rotary_dim()), (rows, 2 * columns)),
         Err(_) => assert!(!finite),
     }
 });
