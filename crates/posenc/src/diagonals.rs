@@ -6,8 +6,8 @@
 use llm_numerics::{Float, simd, threads};
 use ndarray::{Array3, ArrayRef3, ArrayView1, ArrayView2, ArrayViewMut2};
 
-use crate::PosencError;
 use crate::alibi::MAX_HEADS;
+use crate::{PosencError, memory};
 
 /// Elements that are worth the start of threads.
 const TASK: usize = 1 << 17;
@@ -67,9 +67,7 @@ pub(crate) fn check_size<T>(shape: [usize; 3]) -> Result<(), PosencError> {
         .iter()
         .try_fold(1_usize, |n, &axis| n.checked_mul(axis.max(1)))
         .ok_or_else(too_large)?;
-    // Asked for and given back: an array constructor would abort the process instead.
-    let mut probe = Vec::<T>::new();
-    probe.try_reserve_exact(elements).map_err(|_| too_large())
+    memory::check_size::<T>(elements, 1).map_err(|_| too_large())
 }
 
 /// Makes the array: `values(head)` lists the values at [`Sharing::places`].

@@ -6,8 +6,9 @@
 use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2, ArrayRef3, Axis};
 
 use super::table::{check_inv_freq, check_positions};
-use super::{RopeConfig, RopeTable, inv_freq, rotate};
+use super::{RopeConfig, RopeTable, inv_freq};
 use crate::PosencError;
+use crate::memory::check_size;
 
 /// How M-RoPE deals planes to the axes time, height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +48,7 @@ pub enum VisionAxes {
 ///
 /// - [`PosencError::MropeSections`] if the sections do not add up to `n_planes`, or `Interleaved`
 ///   does not have three.
+/// - [`PosencError::TooLarge`] if there is no memory for the result.
 ///
 /// # Precision
 ///
@@ -82,6 +84,7 @@ pub fn mrope_planes(
             count: sections.len(),
         });
     }
+    check_size::<usize>(1, n_planes)?;
     Ok(match variant {
         MropeVariant::Chunked => sections
             .iter()
@@ -262,7 +265,7 @@ pub fn grid(height: usize, width: usize) -> Result<Array2<usize>, PosencError> {
         columns: width,
     };
     let seq = height.checked_mul(width).ok_or(too_large)?;
-    rotate::check_size::<usize>(seq, 2)?;
+    check_size::<usize>(seq, 2)?;
     Ok(Array2::from_shape_fn((seq, 2), |(patch, axis)| {
         if axis == 0 {
             patch / width
@@ -284,7 +287,7 @@ fn table(
     for positions in columns {
         check_positions(inv_freq, positions)?;
     }
-    rotate::check_size::<f64>(rows, inv_freq.len())?;
+    check_size::<f64>(rows, inv_freq.len())?;
     let angles = Array2::from_shape_fn((rows, inv_freq.len()), |(row, plane)| {
         columns[axes[plane]][row] as f64 * inv_freq[plane]
     });

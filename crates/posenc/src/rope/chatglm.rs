@@ -2,9 +2,9 @@
 
 use ndarray::{Array2, Array4, ArrayRef2, ArrayRef4, s};
 
-use super::rotate::check_size;
 use super::{RopeConfig, RopePairing, RopeTable, inv_freq};
 use crate::PosencError;
+use crate::memory::check_size;
 use llm_numerics::Float;
 
 /// The settings of `ChatGLM2`, `ChatGLM3` and GLM-4: the first half of each head turns, in interleaved pairs.

@@ -8,8 +8,9 @@ use ndarray::{Array1, Array2, Array4, ArrayRef1, ArrayRef2, ArrayRef4, Axis};
 
 use super::MAX_ROTARY_DIM;
 use super::RopePairing;
-use super::rotate::{Layout, check_size};
+use super::rotate::Layout;
 use crate::PosencError;
+use crate::memory::check_size;
 
 /// The reordering of a head's features from one pairing to another.
 ///

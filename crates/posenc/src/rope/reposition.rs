@@ -6,6 +6,7 @@ use super::rotate::{self, Direction, turn};
 use super::table::check_inv_freq;
 use super::{RopePairing, RopeTable};
 use crate::PosencError;
+use crate::memory::check_size;
 use llm_numerics::Float;
 
 /// Moves rotated keys by a distance, as if they had been rotated at `position + distance`.
@@ -113,7 +114,7 @@ pub(crate) fn table(
             return Err(PosencError::Distance { index, got });
         }
     }
-    rotate::check_size::<f64>(seq, inv_freq.len())?;
+    check_size::<f64>(seq, inv_freq.len())?;
     let angles = Array2::from_shape_fn((seq, inv_freq.len()), |(t, plane)| {
         distances[if got == 1 { 0 } else { t }] as f64 * inv_freq[plane]
     });

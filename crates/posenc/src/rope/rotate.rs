@@ -12,6 +12,7 @@ use ndarray::{
 
 use super::{RopePairing, RopeTable};
 use crate::PosencError;
+use crate::memory::check_size;
 use llm_numerics::{Float, simd, threads};
 
 /// At most this many elements are one task.
@@ -70,15 +71,6 @@ pub(super) fn turn<F: Float>(x1: F, x2: F, cos: f32, sin: f32) -> (F, F) {
     (x1 * cos - x2 * sin, x1 * sin + x2 * cos)
 }
 // ANCHOR_END: pair
-
-/// Refuses arrays whose bytes the address space cannot hold.
-pub(super) fn check_size<E>(rows: usize, columns: usize) -> Result<(), PosencError> {
-    rows.checked_mul(columns)
-        .and_then(|n| n.checked_mul(size_of::<E>()))
-        .filter(|&bytes| isize::try_from(bytes).is_ok())
-        .map(|_| ())
-        .ok_or(PosencError::TooLarge { rows, columns })
-}
 
 /// The rows of the table for each `[seq]` of the batch.
 #[derive(Clone, Copy)]

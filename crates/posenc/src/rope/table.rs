@@ -2,8 +2,9 @@
 
 use ndarray::{Array2, ArrayRef1, ArrayRef2, ArrayView2};
 
-use super::{RopeConfig, inv_freq, rotate};
+use super::{RopeConfig, inv_freq};
 use crate::PosencError;
+use crate::memory::check_size;
 use llm_numerics::Storage;
 
 /// Cosines and sines of a list of positions: what [`apply`](super::apply) multiplies with.
@@ -86,7 +87,7 @@ impl RopeTable {
         let (batch, seq) = positions.dim();
         // An array without elements may have any number of rows.
         let rows = if seq == 0 { 0 } else { batch * seq };
-        rotate::check_size::<f32>(rows, inv_freq.len())?;
+        check_size::<f32>(rows, inv_freq.len())?;
         let positions = positions.iter().copied().collect();
         Self::new(
             inv_freq,
@@ -143,7 +144,7 @@ impl RopeTable {
             });
         }
         let (rows, n_planes) = cos.dim();
-        rotate::check_size::<f32>(rows, n_planes)?;
+        check_size::<f32>(rows, n_planes)?;
         for ((row, column), &got) in cos.indexed_iter().chain(sin.indexed_iter()) {
             if !got.is_finite() {
                 let index = [row, column];
@@ -235,7 +236,7 @@ impl RopeTable {
                 got: attention_factor,
             });
         }
-        rotate::check_size::<f32>(rows, n_planes)?;
+        check_size::<f32>(rows, n_planes)?;
         let mut cos = Array2::zeros((rows, n_planes));
         let mut sin = Array2::zeros((rows, n_planes));
         for ((t, i), cos) in cos.indexed_iter_mut() {

@@ -17,6 +17,8 @@ fn rotary_dim_must_be_even_positive_and_sane() {
         let error = rope::inv_freq(&RopeConfig::new(got, PAIRING)).unwrap_err();
         assert_eq!(error, PosencError::RotaryDim { got });
     }
+    let largest = RopeConfig::new(MAX_ROTARY_DIM, PAIRING);
+    assert_eq!(rope::inv_freq(&largest).unwrap().len(), MAX_ROTARY_DIM / 2);
     let message = PosencError::RotaryDim { got: 7 }.to_string();
     assert_eq!(message, "rotary_dim must be even and in 2..=65536, got 7");
 }
@@ -314,4 +316,20 @@ fn distances_of_decay_are_positions() {
     let (index, got) = (0, f64::INFINITY);
     let error = rope::decay(&array![got], &array![0]).unwrap_err();
     assert_eq!(error, PosencError::InvFreq { index, got });
+}
+
+/// 2^46 numbers fit into `isize` and into no memory.
+#[test]
+fn sizes_that_only_the_address_space_could_hold_are_refused() {
+    let huge = 1_usize << 46;
+    let refused = |rows, columns| PosencError::TooLarge { rows, columns };
+    let (from, to) = (RopePairing::Interleaved, RopePairing::HalfSplit);
+    let error = RopePermutation::new(huge, 4, from, to).unwrap_err();
+    assert_eq!(error, refused(1, huge));
+    let sections = [huge, 0, 0];
+    let error = axes::mrope_planes(huge, &sections, MropeVariant::Chunked).unwrap_err();
+    assert_eq!(error, refused(1, huge));
+    assert_eq!(axes::grid(huge, 1).unwrap_err(), refused(huge, 2));
+    let error = chatglm::positions_v1(1, 0, huge).unwrap_err();
+    assert_eq!(error, refused(1, huge));
 }
