@@ -30,7 +30,7 @@ pub(super) static SINUSOIDAL: Kernel = Kernel {
     needs: Needs::CORE,
 };
 
-/// Records the rows of any positions: [`sinusoidal::encode`](crate::sinusoidal::encode).
+/// Records the rows of any positions: [`sinusoidal::encode`].
 ///
 /// # Shapes
 ///
@@ -39,7 +39,7 @@ pub(super) static SINUSOIDAL: Kernel = Kernel {
 ///
 /// # Errors
 ///
-/// - As [`sinusoidal::inv_freq`](crate::sinusoidal::inv_freq).
+/// - As [`sinusoidal::inv_freq`].
 /// - [`PosencError::Gpu`] if the device has no room for the result, or the tensor is of another device.
 ///
 /// # Precision

@@ -47,7 +47,7 @@ pub(super) static T5_BACKWARD: Kernel = Kernel {
     needs: Needs::CORE,
 };
 
-/// Records the bias matrix: [`t5::bias`](crate::t5::bias).
+/// Records the bias matrix: [`t5::bias`].
 ///
 /// # Shapes
 ///
