@@ -1,6 +1,6 @@
 //! `cargo xtask gpu LANE`: the tests of compute shaders, in lanes that find different mistakes.
 //!
-//! Crates take part that have a feature `gpu`, and `llm-gpu` itself. By convention their tests are in the modules `gpu` (parity, errors),
+//! Crates take part that have a feature `gpu` and shaders of their own (`src/gpu.rs`), and `llm-gpu` itself. By convention their tests are in the modules `gpu` (parity, errors),
 //! `gpu::shaders` (no driver needed) and `vectors` of the test program `it`.
 
 use std::fmt::Write as _;
@@ -44,7 +44,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let root = cargo::root();
     let packages: Vec<Package> = cargo::packages(&root)?
         .into_iter()
-        .filter(|package| package.has_gpu || package.name == DEVICE_CRATE)
+        .filter(|package| {
+            let has_shaders = || root.join(&package.folder).join("src/gpu.rs").is_file();
+            (package.has_gpu && has_shaders()) || package.name == DEVICE_CRATE
+        })
         .collect();
     match args.lane {
         Lane::Parity => test(&root, &packages, args.lane, &[("LLM_GPU", "require")]),
