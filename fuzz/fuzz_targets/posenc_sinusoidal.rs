@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use llm_posenc::sinusoidal::{
-    self, MAX_DIM, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout,
+    self, MAX_D_MODEL, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout,
 };
 use ndarray::Array1;
 
@@ -26,7 +26,7 @@ fuzz_target!(
             config = config.with_padding_idx(padding_idx);
         }
         if let Ok(inv_freq) = sinusoidal::inv_freq(&config) {
-            assert!(dim <= MAX_DIM && base.is_finite() && base > 1.0);
+            assert!(dim <= MAX_D_MODEL && base.is_finite() && base > 1.0);
             assert!(inv_freq.iter().all(|x| x.is_finite()));
         }
         if dim <= 128 {

@@ -233,18 +233,18 @@ pub enum PosencError {
         got: i64,
     },
     // Sinusoidal and learned positions.
-    /// `dim` is too small for its frequencies, or beyond any sensible size.
-    #[error("dim must be in {min}..={max}, got {got}", max = crate::sinusoidal::MAX_DIM)]
-    SinusoidalDim {
+    /// `d_model` is too small for its frequencies, or beyond any sensible size.
+    #[error("d_model must be in {min}..={max}, got {got}", max = crate::sinusoidal::MAX_D_MODEL)]
+    SinusoidalDModel {
         /// The smallest for which the frequencies exist: 1, or 4 with `IOverHalfDimMinusOne`.
         min: usize,
-        /// The `dim` of the config.
+        /// The `d_model` of the config.
         got: usize,
     },
     /// The last sine has no cosine, so inner products depend on more than the distance.
-    #[error("dim must be even where inner products are a function of the distance, got {got}")]
-    DecayDim {
-        /// The `dim` of the config.
+    #[error("d_model must be even where inner products are a function of the distance, got {got}")]
+    DecayDModel {
+        /// The `d_model` of the config.
         got: usize,
     },
     /// A distance is infinite or NaN.

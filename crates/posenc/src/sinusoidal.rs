@@ -8,8 +8,8 @@ use ndarray::{
 use crate::{PosencError, memory};
 use llm_numerics::{Float, gemm, threads};
 
-/// The largest `dim` that [`SinusoidalConfig`] may ask for.
-pub const MAX_DIM: usize = 1 << 20;
+/// The largest `d_model` that [`SinusoidalConfig`] may ask for.
+pub const MAX_D_MODEL: usize = 1 << 20;
 
 /// Elements that are worth a task of their own: a sine takes as long as dozens of additions.
 const TASK: usize = 1 << 14;
@@ -30,13 +30,13 @@ pub enum SinusoidalLayout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SinusoidalExponent {
-    /// `base^(-2 i / dim)`: the paper, Marian, XLM, `DistilBERT`, `SpeechT5`. The last one stays above `1 / base`.
+    /// `base^(-2 i / d_model)`: the paper, Marian, XLM, `DistilBERT`, `SpeechT5`. The last one stays above `1 / base`.
     ///
-    /// With an odd `dim` the last frequency has a sine and no cosine, as in Marian and XLM.
+    /// With an odd `d_model` the last frequency has a sine and no cosine, as in Marian and XLM.
     TwoIOverDim,
-    /// `base^(-i / (floor(dim / 2) - 1))`: tensor2tensor, fairseq, M2M100, Whisper. The last one is `1 / base`.
+    /// `base^(-i / (floor(d_model / 2) - 1))`: tensor2tensor, fairseq, M2M100, Whisper. The last one is `1 / base`.
     ///
-    /// With an odd `dim` the last feature is 0, as in tensor2tensor and fairseq (Whisper refuses it). It takes
+    /// With an odd `d_model` the last feature is 0, as in tensor2tensor and fairseq (Whisper refuses it). It takes
     /// at least two frequencies: for fewer, transformers 5.23 divides by zero and tensor2tensor, which
     /// divides by at least 1, keeps the frequency 1.
     IOverHalfDimMinusOne,
@@ -48,7 +48,7 @@ pub enum SinusoidalExponent {
 pub struct SinusoidalConfig {
     /// Features of a position; `d_model` of the model that adds them.
     #[doc(alias = "embedding_dim")]
-    pub dim: usize,
+    pub d_model: usize,
     /// Where sines and cosines stand.
     pub layout: SinusoidalLayout,
     /// How frequencies are spaced.
@@ -67,9 +67,13 @@ pub struct SinusoidalConfig {
 impl SinusoidalConfig {
     /// `base` 10 000, the value of the paper, and no padding row.
     #[must_use]
-    pub const fn new(dim: usize, layout: SinusoidalLayout, exponent: SinusoidalExponent) -> Self {
+    pub const fn new(
+        d_model: usize,
+        layout: SinusoidalLayout,
+        exponent: SinusoidalExponent,
+    ) -> Self {
         Self {
-            dim,
+            d_model,
             layout,
             exponent,
             base: 10_000.0,
@@ -95,17 +99,17 @@ impl SinusoidalConfig {
 /// The frequencies of the sines, in radians per token.
 ///
 /// ```text
-/// TwoIOverDim:           inv_freq_i = base^(-2 i / dim),                   i = 0 .. ceil(dim / 2)
-/// IOverHalfDimMinusOne:  inv_freq_i = base^(-i / (floor(dim / 2) - 1)),    i = 0 .. floor(dim / 2)
+/// TwoIOverDim:           inv_freq_i = base^(-2 i / d_model),                   i = 0 .. ceil(d_model / 2)
+/// IOverHalfDimMinusOne:  inv_freq_i = base^(-i / (floor(d_model / 2) - 1)),    i = 0 .. floor(d_model / 2)
 /// ```
 ///
 /// # Shapes
 ///
-/// - returns: `[ceil(dim / 2)]` or `[floor(dim / 2)]`
+/// - returns: `[ceil(d_model / 2)]` or `[floor(d_model / 2)]`
 ///
 /// # Errors
 ///
-/// - [`PosencError::SinusoidalDim`] if `dim` is 0 or above [`MAX_DIM`], or below 4 with
+/// - [`PosencError::SinusoidalDModel`] if `d_model` is 0 or above [`MAX_D_MODEL`], or below 4 with
 ///   [`IOverHalfDimMinusOne`](SinusoidalExponent::IOverHalfDimMinusOne).
 /// - [`PosencError::Base`] if `base` is not finite and above one.
 ///
@@ -126,21 +130,21 @@ impl SinusoidalConfig {
 /// Source: Vaswani et al., Attention Is All You Need, arXiv:1706.03762v7, section 3.5;
 /// `IOverHalfDimMinusOne` as `get_embedding` of M2M100 in transformers 5.23.
 pub fn inv_freq(config: &SinusoidalConfig) -> Result<Array1<f64>, PosencError> {
-    let SinusoidalConfig { dim, base, .. } = *config;
+    let SinusoidalConfig { d_model, base, .. } = *config;
     let min = match config.exponent {
         SinusoidalExponent::TwoIOverDim => 1,
         SinusoidalExponent::IOverHalfDimMinusOne => 4,
     };
-    if !(min..=MAX_DIM).contains(&dim) {
-        return Err(PosencError::SinusoidalDim { min, got: dim });
+    if !(min..=MAX_D_MODEL).contains(&d_model) {
+        return Err(PosencError::SinusoidalDModel { min, got: d_model });
     }
     if !(base.is_finite() && base > 1.0) {
         return Err(PosencError::Base { got: base });
     }
     // One rounding in the exponent, so that a power of it is as right as it can be.
     let (n, numerator, denominator) = match config.exponent {
-        SinusoidalExponent::TwoIOverDim => (dim.div_ceil(2), 2.0, dim as f64),
-        SinusoidalExponent::IOverHalfDimMinusOne => (dim / 2, 1.0, (dim / 2 - 1) as f64),
+        SinusoidalExponent::TwoIOverDim => (d_model.div_ceil(2), 2.0, d_model as f64),
+        SinusoidalExponent::IOverHalfDimMinusOne => (d_model / 2, 1.0, (d_model / 2 - 1) as f64),
     };
     Ok((0..n)
         .map(|i| base.powf(-(numerator * i as f64) / denominator))
@@ -158,7 +162,7 @@ pub fn inv_freq(config: &SinusoidalConfig) -> Result<Array1<f64>, PosencError> {
 ///
 /// # Shapes
 ///
-/// - returns: `[n_positions, dim]`
+/// - returns: `[n_positions, d_model]`
 ///
 /// # Errors
 ///
@@ -179,7 +183,7 @@ pub fn inv_freq(config: &SinusoidalConfig) -> Result<Array1<f64>, PosencError> {
 ///
 /// // The table that the Transformer paper describes.
 /// let config = SinusoidalConfig::new(128, SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim);
-/// let table = sinusoidal::table(80, &config)?; // [n_positions, dim]
+/// let table = sinusoidal::table(80, &config)?; // [n_positions, d_model]
 /// assert_eq!(table.dim(), (80, 128));
 /// assert_eq!((table[[0, 0]], table[[0, 1]]), (0.0, 1.0));
 /// assert_eq!((table[[3, 0]], table[[3, 1]]), (3_f64.sin() as f32, 3_f64.cos() as f32));
@@ -197,7 +201,7 @@ pub fn table(n_positions: usize, config: &SinusoidalConfig) -> Result<Array2<f32
 /// # Shapes
 ///
 /// - `positions`: `[seq]`
-/// - returns: `[seq, dim]`
+/// - returns: `[seq, d_model]`
 ///
 /// # Errors
 ///
@@ -245,7 +249,7 @@ pub fn encode(
 /// `x` is then unchanged.
 ///
 /// - As [`inv_freq`].
-/// - [`PosencError::DModel`] if `d_model` is not the config's `dim`.
+/// - [`PosencError::DModel`] if `d_model` is not the config's `d_model`.
 /// - [`PosencError::Position`] if a position is above 2^53.
 ///
 /// # Precision
@@ -271,7 +275,7 @@ pub fn add_inplace<F: Float>(
 ) -> Result<(), PosencError> {
     let encoder = Encoder::new(config)?;
     let (batch, seq, d_model) = x.dim();
-    check_d_model(config.dim, d_model)?;
+    check_d_model(config.d_model, d_model)?;
     check_range(first_position, seq)?;
     if x.is_empty() {
         return Ok(());
@@ -307,7 +311,7 @@ pub fn add_inplace<F: Float>(
 /// `x` is then unchanged.
 ///
 /// - As [`inv_freq`].
-/// - [`PosencError::DModel`] if `d_model` is not the config's `dim`.
+/// - [`PosencError::DModel`] if `d_model` is not the config's `d_model`.
 /// - [`PosencError::PositionsShape`] if there is not one position for each token.
 /// - [`PosencError::Position`] if a position is above 2^53; the index counts tokens through the batch.
 ///
@@ -321,7 +325,7 @@ pub fn add_at_inplace<F: Float>(
 ) -> Result<(), PosencError> {
     let encoder = Encoder::new(config)?;
     let (batch, seq, d_model) = x.dim();
-    check_d_model(config.dim, d_model)?;
+    check_d_model(config.d_model, d_model)?;
     if positions.dim() != (batch, seq) {
         return Err(PosencError::PositionsShape {
             expected: [batch, seq],
@@ -354,11 +358,11 @@ pub fn add_at_inplace<F: Float>(
 
 /// The inner product of each row of a table with each other row: `table tableᵀ`.
 ///
-/// Of a table of [`table`] with an even `dim`, entry `[p, q]` depends on `p - q` only: see [`decay`].
+/// Of a table of [`table`] with an even `d_model`, entry `[p, q]` depends on `p - q` only: see [`decay`].
 ///
 /// # Shapes
 ///
-/// - `table`: `[n_positions, dim]`, any strides
+/// - `table`: `[n_positions, d_model]`, any strides
 /// - returns: `[n_positions, n_positions]`
 ///
 /// # Errors
@@ -367,7 +371,7 @@ pub fn add_at_inplace<F: Float>(
 ///
 /// # Precision
 ///
-/// Sums of `dim` products in `f32`. The same bits for any number of threads.
+/// Sums of `d_model` products in `f32`. The same bits for any number of threads.
 ///
 /// # Example
 ///
@@ -395,7 +399,7 @@ pub fn inner_products(table: &ArrayRef2<f32>) -> Result<Array2<f32>, PosencError
 /// decay(distance) = sum over i of cos(distance inv_freq_i)
 /// ```
 ///
-/// because `sin a sin b + cos a cos b = cos(a - b)`. It is `dim / 2` at distance 0, and falls, swinging, with the
+/// because `sin a sin b + cos a cos b = cos(a - b)`. It is `d_model / 2` at distance 0, and falls, swinging, with the
 /// distance. The row of `padding_idx` is not looked at.
 ///
 /// # Shapes
@@ -406,7 +410,7 @@ pub fn inner_products(table: &ArrayRef2<f32>) -> Result<Array2<f32>, PosencError
 /// # Errors
 ///
 /// - As [`inv_freq`].
-/// - [`PosencError::DecayDim`] if `dim` is odd with [`TwoIOverDim`](SinusoidalExponent::TwoIOverDim): a sine without its
+/// - [`PosencError::DecayDModel`] if `d_model` is odd with [`TwoIOverDim`](SinusoidalExponent::TwoIOverDim): a sine without its
 ///   cosine makes the inner product depend on both positions.
 /// - [`PosencError::DecayDistance`] if a distance is not finite.
 /// - [`PosencError::TooLarge`] if there is no memory for the result.
@@ -432,8 +436,10 @@ pub fn decay(
     distances: &ArrayRef1<f64>,
 ) -> Result<Array1<f64>, PosencError> {
     let inv_freq = inv_freq(config)?;
-    if config.exponent == SinusoidalExponent::TwoIOverDim && config.dim % 2 == 1 {
-        return Err(PosencError::DecayDim { got: config.dim });
+    if config.exponent == SinusoidalExponent::TwoIOverDim && config.d_model % 2 == 1 {
+        return Err(PosencError::DecayDModel {
+            got: config.d_model,
+        });
     }
     if let Some((index, &got)) = distances.indexed_iter().find(|(_, x)| !x.is_finite()) {
         return Err(PosencError::DecayDistance { index, got });
@@ -480,7 +486,7 @@ impl Encoder {
             let (sin, cos) = (position as f64 * inv_freq).sin_cos();
             row[i * self.step] = sin as f32;
             if let Some(place) = row.get_mut(self.cos + i * self.step) {
-                *place = cos as f32; // the last one is missing if dim is odd
+                *place = cos as f32; // the last one is missing if d_model is odd
             }
         }
     }
@@ -493,8 +499,8 @@ fn rows(
     position: impl Fn(usize) -> usize + Sync + Send,
 ) -> Result<Array2<f32>, PosencError> {
     let encoder = Encoder::new(config)?;
-    let mut out = memory::zeros(n, config.dim)?;
-    let length = (TASK / config.dim).max(1);
+    let mut out = memory::zeros(n, config.d_model)?;
+    let length = (TASK / config.d_model).max(1);
     let tasks = out.axis_chunks_iter_mut(Axis(0), length).enumerate();
     threads::for_each(
         tasks.collect(),

@@ -175,9 +175,9 @@ pub fn bucket(relative_position: i64, config: &T5Config) -> usize {
 /// # Shapes
 ///
 /// - `table`: `[n_buckets, heads]`
-/// - `query_len`, `key_len`: queries and keys; `past`: position of the first query, the number of
+/// - `seq`, `kv_seq`: queries and keys; `past`: position of the first query, the number of
 ///   cached keys before it
-/// - returns: `[heads, query_len, key_len]`
+/// - returns: `[heads, seq, kv_seq]`
 ///
 /// # Errors
 ///
@@ -205,8 +205,8 @@ pub fn bucket(relative_position: i64, config: &T5Config) -> usize {
 /// Source: `T5Attention.compute_bias` of transformers 5.23.
 pub fn bias<F: Float>(
     table: &ArrayRef2<F>,
-    query_len: usize,
-    key_len: usize,
+    seq: usize,
+    kv_seq: usize,
     past: usize,
     config: &T5Config,
 ) -> Result<Array3<F>, PosencError> {
@@ -219,10 +219,10 @@ pub fn bias<F: Float>(
     }
     // Before the buckets of these lengths are listed.
     check_heads(heads)?;
-    check_size::<F>([heads, query_len, key_len])?;
-    check_size::<usize>([1, query_len, key_len])?;
-    let buckets = buckets(query_len, key_len, past, config);
-    diagonals::fill([heads, query_len, key_len], Sharing::Diagonal, |head| {
+    check_size::<F>([heads, seq, kv_seq])?;
+    check_size::<usize>([1, seq, kv_seq])?;
+    let buckets = buckets(seq, kv_seq, past, config);
+    diagonals::fill([heads, seq, kv_seq], Sharing::Diagonal, |head| {
         buckets
             .iter()
             .map(|&bucket| table[[bucket, head]])
@@ -238,14 +238,14 @@ pub fn bias<F: Float>(
 ///
 /// # Shapes
 ///
-/// - `dbias`: `[heads, query_len, key_len]`, summed over the batch and over the layers that share
+/// - `dbias`: `[heads, seq, kv_seq]`, summed over the batch and over the layers that share
 ///   the table
 /// - returns: `[n_buckets, heads]`
 ///
 /// # Errors
 ///
 /// - [`PosencError::Heads`] if there are no heads, or more than [`MAX_HEADS`](crate::alibi::MAX_HEADS).
-/// - [`PosencError::BiasTooLarge`] if the result, or `query_len + key_len` sums, do not fit into memory.
+/// - [`PosencError::BiasTooLarge`] if the result, or `seq + kv_seq` sums, do not fit into memory.
 ///
 /// # Precision
 ///
@@ -269,12 +269,12 @@ pub fn backward<F: Float>(
     past: usize,
     config: &T5Config,
 ) -> Result<Array2<F>, PosencError> {
-    let (heads, query_len, key_len) = dbias.dim();
+    let (heads, seq, kv_seq) = dbias.dim();
     check_heads(heads)?;
     check_size::<f64>([1, config.n_buckets, heads])?;
     let columns = diagonals::sum(dbias, Sharing::Diagonal, |_, sums| {
         let mut column = vec![0.0; config.n_buckets];
-        let places = Sharing::Diagonal.places(query_len, key_len);
+        let places = Sharing::Diagonal.places(seq, kv_seq);
         for (&sum, (query, key)) in sums.iter().zip(places) {
             column[bucket(relative(query, key, past), config)] += sum;
         }
@@ -286,9 +286,9 @@ pub fn backward<F: Float>(
     ))
 }
 
-fn buckets(query_len: usize, key_len: usize, past: usize, config: &T5Config) -> Vec<usize> {
+fn buckets(seq: usize, kv_seq: usize, past: usize, config: &T5Config) -> Vec<usize> {
     Sharing::Diagonal
-        .places(query_len, key_len)
+        .places(seq, kv_seq)
         .map(|(query, key)| bucket(relative(query, key, past), config))
         .collect()
 }

@@ -1,9 +1,9 @@
 // diagonal_sums.wgsl: the sum of each diagonal of a bias gradient: all that a bias of the distance alone can feel.
 //
 // Twin      src/t5.rs and src/kerple.rs `backward`; compared in tests/it/gpu/t5.rs and kerple.rs
-// Math      y[h, d] = sum over queries i of dbias[h, i, i + d - (query_len - 1)]
-// Shapes    dbias  [heads, query_len, key_len] f32
-//           y      [heads, query_len + key_len - 1] f32
+// Math      y[h, d] = sum over queries i of dbias[h, i, i + d - (seq - 1)]
+// Shapes    dbias  [heads, seq, kv_seq] f32
+//           y      [heads, seq + kv_seq - 1] f32
 // Grid      linear, one invocation per element of y
 // Races     none: each invocation writes its own element
 // Needs     core WebGPU only
@@ -11,14 +11,14 @@
 
 struct DiagonalSumsParams {
     n_elements: u32,
-    query_len: u32,
-    key_len: u32,
+    seq: u32,
+    kv_seq: u32,
     pad0: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: DiagonalSumsParams;
-@group(0) @binding(1) var<storage, read> dbias: array<f32>;       // [heads, query_len, key_len]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;     // [heads, query_len + key_len - 1]
+@group(0) @binding(1) var<storage, read> dbias: array<f32>;       // [heads, seq, kv_seq]
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;     // [heads, seq + kv_seq - 1]
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -32,16 +32,16 @@ fn diagonal_sums(
     if (element >= params.n_elements) {
         return;
     }
-    let n_diagonals = params.query_len + params.key_len - 1u;
+    let n_diagonals = params.seq + params.kv_seq - 1u;
     let head = element / n_diagonals;
     let diagonal = element % n_diagonals;
-    // Queries whose key i + diagonal - (query_len - 1) is one of the keys.
-    let first = select(params.query_len - 1u - diagonal, 0u, diagonal >= params.query_len - 1u);
-    let past = min(params.query_len, n_diagonals - diagonal);
+    // Queries whose key i + diagonal - (seq - 1) is one of the keys.
+    let first = select(params.seq - 1u - diagonal, 0u, diagonal >= params.seq - 1u);
+    let past = min(params.seq, n_diagonals - diagonal);
     var sum = 0.0;
     for (var query = first; query < past; query++) {
-        let key = query + diagonal - (params.query_len - 1u);
-        sum += dbias[(head * params.query_len + query) * params.key_len + key];
+        let key = query + diagonal - (params.seq - 1u);
+        sum += dbias[(head * params.seq + query) * params.kv_seq + key];
     }
     y[element] = sum;
 }

@@ -9,8 +9,8 @@ llm_gpu::params! {
     /// The parameter block of `diagonal_sums.wgsl`.
     pub(super) struct DiagonalSumsParams {
         n_elements: u32,
-        query_len: u32,
-        key_len: u32,
+        seq: u32,
+        kv_seq: u32,
         pad0: u32,
     }
 }
@@ -25,25 +25,25 @@ pub(super) static DIAGONAL_SUMS: Kernel = Kernel {
     needs: Needs::CORE,
 };
 
-/// How many diagonals `[query_len, key_len]` has.
-pub(super) fn count(query_len: usize, key_len: usize) -> usize {
-    match (query_len, key_len) {
+/// How many diagonals `[seq, kv_seq]` has.
+pub(super) fn count(seq: usize, kv_seq: usize) -> usize {
+    match (seq, kv_seq) {
         (0, _) | (_, 0) => 0,
-        _ => query_len + key_len - 1,
+        _ => seq + kv_seq - 1,
     }
 }
 
-/// Records the sums: `[heads, query_len, key_len]` to `[heads, n_diagonals]`, a scratch tensor.
+/// Records the sums: `[heads, seq, kv_seq]` to `[heads, n_diagonals]`, a scratch tensor.
 pub(super) fn sums(
     recorder: &mut Recorder,
     dbias: &GpuTensor<f32>,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    let [heads, query_len, key_len] = axes(dbias)?;
-    let y = recorder.scratch::<f32>(&[heads, count(query_len, key_len)])?;
+    let [heads, seq, kv_seq] = axes(dbias)?;
+    let y = recorder.scratch::<f32>(&[heads, count(seq, kv_seq)])?;
     let params = DiagonalSumsParams {
         n_elements: word(y.len())?,
-        query_len: word(query_len)?,
-        key_len: word(key_len)?,
+        seq: word(seq)?,
+        kv_seq: word(kv_seq)?,
         pad0: 0,
     };
     let grid = Grid::linear(y.len(), WORKGROUP_SIZE)?;

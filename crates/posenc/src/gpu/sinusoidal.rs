@@ -10,7 +10,7 @@ llm_gpu::params! {
     /// The parameter block of `sinusoidal.wgsl`.
     pub(super) struct SinusoidalParams {
         n_elements: u32,
-        dim: u32,
+        d_model: u32,
         n_sines: u32,
         n_cosines: u32,
         halves: u32,
@@ -35,7 +35,7 @@ pub(super) static SINUSOIDAL: Kernel = Kernel {
 /// # Shapes
 ///
 /// - `positions`: `[seq]` (or of any shape: rows stand in its order)
-/// - returns: `[positions.len(), dim]`
+/// - returns: `[positions.len(), d_model]`
 ///
 /// # Errors
 ///
@@ -51,13 +51,13 @@ pub fn encode(
     config: &SinusoidalConfig,
 ) -> Result<GpuTensor<f32>, PosencError> {
     let inv_freq = sinusoidal::inv_freq(config)?;
-    let y = recorder.output::<f32>(&[positions.len(), config.dim])?;
+    let y = recorder.output::<f32>(&[positions.len(), config.d_model])?;
     let padding_idx = config.padding_idx.and_then(|p| u32::try_from(p).ok());
     let params = SinusoidalParams {
         n_elements: word(y.len())?,
-        dim: word(config.dim)?,
+        d_model: word(config.d_model)?,
         n_sines: word(inv_freq.len())?,
-        n_cosines: word(inv_freq.len().min(config.dim - inv_freq.len()))?,
+        n_cosines: word(inv_freq.len().min(config.d_model - inv_freq.len()))?,
         halves: match config.layout {
             SinusoidalLayout::Interleaved => 0,
             SinusoidalLayout::HalfSplit => 1,

@@ -4,7 +4,7 @@
 // Math      sin(m w_i) and cos(m w_i), interleaved or in halves; arXiv:1706.03762v7 section 3.5
 // Shapes    positions    [seq] u32
 //           frequencies  [n_sines] vec2<u32>, turns per token times 2^64, upper word first
-//           y            [seq, dim] f32
+//           y            [seq, d_model] f32
 // Grid      linear, one invocation per element of y
 // Races     none: each invocation writes its own element
 // Needs     core WebGPU only
@@ -12,7 +12,7 @@
 
 struct SinusoidalParams {
     n_elements: u32,
-    dim: u32,
+    d_model: u32,
     n_sines: u32,
     n_cosines: u32,        // n_sines, or one less; features beyond both are 0
     halves: u32,            // 0 = interleaved, 1 = half-split
@@ -24,7 +24,7 @@ struct SinusoidalParams {
 @group(0) @binding(0) var<uniform> params: SinusoidalParams;
 @group(0) @binding(1) var<storage, read> positions: array<u32>;         // [seq]
 @group(0) @binding(2) var<storage, read> frequencies: array<vec2<u32>>; // [n_sines]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;           // [seq, dim]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;           // [seq, d_model]
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -38,8 +38,8 @@ fn sinusoidal(
     if (element >= params.n_elements) {
         return;
     }
-    let position = positions[element / params.dim];
-    let feature = element % params.dim;
+    let position = positions[element / params.d_model];
+    let feature = element % params.d_model;
     var index = feature / 2u;
     var is_cosine = (feature & 1u) == 1u;
     if (params.halves == 1u) {

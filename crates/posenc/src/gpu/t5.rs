@@ -12,8 +12,8 @@ llm_gpu::params! {
     pub(super) struct T5Params {
         n_elements: u32,
         heads: u32,
-        query_len: u32,
-        key_len: u32,
+        seq: u32,
+        kv_seq: u32,
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) static T5_BACKWARD: Kernel = Kernel {
 /// # Shapes
 ///
 /// - `table`: `[n_buckets, heads]`
-/// - returns: `[heads, query_len, key_len]`
+/// - returns: `[heads, seq, kv_seq]`
 ///
 /// # Errors
 ///
@@ -67,8 +67,8 @@ pub(super) static T5_BACKWARD: Kernel = Kernel {
 pub fn bias(
     recorder: &mut Recorder,
     table: &GpuTensor<f32>,
-    query_len: usize,
-    key_len: usize,
+    seq: usize,
+    kv_seq: usize,
     past: usize,
     config: &T5Config,
 ) -> Result<GpuTensor<f32>, PosencError> {
@@ -79,15 +79,15 @@ pub fn bias(
             got: n_buckets,
         });
     }
-    check_lengths(heads, query_len, key_len)?;
-    let y = recorder.output::<f32>(&[heads, query_len, key_len])?;
+    check_lengths(heads, seq, kv_seq)?;
+    let y = recorder.output::<f32>(&[heads, seq, kv_seq])?;
     let params = T5Params {
         n_elements: word(y.len())?,
         heads: word(heads)?,
-        query_len: word(query_len)?,
-        key_len: word(key_len)?,
+        seq: word(seq)?,
+        kv_seq: word(kv_seq)?,
     };
-    let buckets = buckets(recorder.gpu(), query_len, key_len, past, config)?;
+    let buckets = buckets(recorder.gpu(), seq, kv_seq, past, config)?;
     recorder.dispatch(
         &T5,
         &[],
@@ -102,7 +102,7 @@ pub fn bias(
 ///
 /// # Shapes
 ///
-/// - `dbias`: `[heads, query_len, key_len]`
+/// - `dbias`: `[heads, seq, kv_seq]`
 /// - returns: `[n_buckets, heads]`
 ///
 /// # Errors
@@ -120,11 +120,11 @@ pub fn backward(
     past: usize,
     config: &T5Config,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    let [heads, query_len, key_len] = axes(dbias)?;
-    check_lengths(heads, query_len, key_len)?;
+    let [heads, seq, kv_seq] = axes(dbias)?;
+    check_lengths(heads, seq, kv_seq)?;
     let sums = super::diagonals::sums(recorder, dbias)?;
     let dtable = recorder.output::<f32>(&[config.n_buckets(), heads])?;
-    let buckets = buckets(recorder.gpu(), query_len, key_len, past, config)?;
+    let buckets = buckets(recorder.gpu(), seq, kv_seq, past, config)?;
     let params = T5BackwardParams {
         n_elements: word(dtable.len())?,
         heads: word(heads)?,
@@ -141,20 +141,20 @@ pub fn backward(
     Ok(dtable)
 }
 
-/// The bucket of each diagonal `key - query + query_len - 1`.
+/// The bucket of each diagonal `key - query + seq - 1`.
 fn buckets(
     gpu: &Gpu,
-    query_len: usize,
-    key_len: usize,
+    seq: usize,
+    kv_seq: usize,
     past: usize,
     config: &T5Config,
 ) -> Result<GpuTensor<u32>, PosencError> {
-    let n_diagonals = super::diagonals::count(query_len, key_len);
+    let n_diagonals = super::diagonals::count(seq, kv_seq);
     // Beyond i64 every distance is in the last bucket anyway.
     let past = i64::try_from(past).unwrap_or(i64::MAX);
     let buckets = (0..n_diagonals)
         .map(|diagonal| {
-            let relative = (diagonal as i64 - (query_len as i64 - 1)).saturating_sub(past);
+            let relative = (diagonal as i64 - (seq as i64 - 1)).saturating_sub(past);
             word(t5::bucket(relative, config))
         })
         .collect::<Result<Vec<u32>, _>>()?;

@@ -16,13 +16,13 @@ use crate::sinusoidal::{SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
 /// # Shapes
 ///
 /// - `positions`: `[seq]`
-/// - returns: `[seq, dim]`
+/// - returns: `[seq, d_model]`
 ///
 /// Source: Vaswani et al., Attention Is All You Need, arXiv:1706.03762v7, section 3.5.
 #[must_use]
 // ANCHOR: formula
 pub fn encode(positions: &ArrayRef1<usize>, config: &SinusoidalConfig) -> Array2<f64> {
-    Array2::from_shape_fn((positions.len(), config.dim), |(t, feature)| {
+    Array2::from_shape_fn((positions.len(), config.d_model), |(t, feature)| {
         if config.padding_idx == Some(positions[t]) {
             return 0.0;
         }
@@ -39,7 +39,7 @@ pub fn encode(positions: &ArrayRef1<usize>, config: &SinusoidalConfig) -> Array2
 ///
 /// # Shapes
 ///
-/// - returns: `[n_positions, dim]`
+/// - returns: `[n_positions, d_model]`
 #[must_use]
 pub fn table(n_positions: usize, config: &SinusoidalConfig) -> Array2<f64> {
     encode(&Array1::from_iter(0..n_positions), config)
@@ -48,7 +48,7 @@ pub fn table(n_positions: usize, config: &SinusoidalConfig) -> Array2<f64> {
 /// `base^exponent` of frequency `i`: the wavelength over `2 pi`.
 #[must_use]
 pub fn wavelength(i: usize, config: &SinusoidalConfig) -> f64 {
-    let (i, d) = (i as f64, config.dim as f64);
+    let (i, d) = (i as f64, config.d_model as f64);
     let exponent = match config.exponent {
         SinusoidalExponent::TwoIOverDim => 2.0 * i / d,
         SinusoidalExponent::IOverHalfDimMinusOne => i / ((d / 2.0).floor() - 1.0),
@@ -56,9 +56,9 @@ pub fn wavelength(i: usize, config: &SinusoidalConfig) -> f64 {
     (config.base.ln() * exponent).exp()
 }
 
-/// The frequency of a feature, and whether it is its cosine; none for the zeros that fill up an odd `dim`.
+/// The frequency of a feature, and whether it is its cosine; none for the zeros that fill up an odd `d_model`.
 fn place(feature: usize, config: &SinusoidalConfig) -> Option<(usize, bool)> {
-    let d = config.dim;
+    let d = config.d_model;
     let n_sines = match config.exponent {
         SinusoidalExponent::TwoIOverDim => d - d / 2,
         SinusoidalExponent::IOverHalfDimMinusOne if feature == 2 * (d / 2) => return None,
@@ -75,12 +75,12 @@ fn place(feature: usize, config: &SinusoidalConfig) -> Option<(usize, bool)> {
 ///
 /// # Shapes
 ///
-/// - `table`: `[n_positions, dim]`
+/// - `table`: `[n_positions, d_model]`
 /// - returns: `[n_positions, n_positions]`
 #[must_use]
 pub fn inner_products(table: &ArrayRef2<f64>) -> Array2<f64> {
-    let (n, dim) = table.dim();
+    let (n, d_model) = table.dim();
     Array2::from_shape_fn((n, n), |(p, q)| {
-        (0..dim).map(|j| table[[p, j]] * table[[q, j]]).sum()
+        (0..d_model).map(|j| table[[p, j]] * table[[q, j]]).sum()
     })
 }

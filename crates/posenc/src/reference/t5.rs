@@ -58,14 +58,14 @@ pub fn bucket(relative_position: i64, config: &T5Config) -> usize {
 ///
 /// # Shapes
 ///
-/// - returns: `[query_len * key_len, n_buckets]`
+/// - returns: `[seq * kv_seq, n_buckets]`
 #[must_use]
-pub fn one_hot(query_len: usize, key_len: usize, past: usize, config: &T5Config) -> Array2<f64> {
-    let mut matrix = Array2::zeros((query_len * key_len, config.n_buckets()));
-    for i in 0..query_len {
-        for j in 0..key_len {
+pub fn one_hot(seq: usize, kv_seq: usize, past: usize, config: &T5Config) -> Array2<f64> {
+    let mut matrix = Array2::zeros((seq * kv_seq, config.n_buckets()));
+    for i in 0..seq {
+        for j in 0..kv_seq {
             let relative = j as i64 - (i as i64 + past as i64);
-            matrix[[i * key_len + j, bucket(relative, config)]] = 1.0;
+            matrix[[i * kv_seq + j, bucket(relative, config)]] = 1.0;
         }
     }
     matrix
@@ -76,18 +76,18 @@ pub fn one_hot(query_len: usize, key_len: usize, past: usize, config: &T5Config)
 /// # Shapes
 ///
 /// - `table`: `[n_buckets, heads]`
-/// - returns: `[heads, query_len, key_len]`
+/// - returns: `[heads, seq, kv_seq]`
 #[must_use]
 pub fn bias(
     table: &ArrayRef2<f64>,
-    query_len: usize,
-    key_len: usize,
+    seq: usize,
+    kv_seq: usize,
     past: usize,
     config: &T5Config,
 ) -> Array3<f64> {
-    let rows = one_hot(query_len, key_len, past, config).dot(table);
-    Array3::from_shape_fn((table.ncols(), query_len, key_len), |(h, i, j)| {
-        rows[[i * key_len + j, h]]
+    let rows = one_hot(seq, kv_seq, past, config).dot(table);
+    Array3::from_shape_fn((table.ncols(), seq, kv_seq), |(h, i, j)| {
+        rows[[i * kv_seq + j, h]]
     })
 }
 
@@ -95,18 +95,18 @@ pub fn bias(
 ///
 /// # Shapes
 ///
-/// - `dbias`: `[heads, query_len, key_len]`
+/// - `dbias`: `[heads, seq, kv_seq]`
 /// - returns: `[n_buckets, heads]`
 #[must_use]
 pub fn backward(dbias: &ArrayRef3<f64>, past: usize, config: &T5Config) -> Array2<f64> {
-    let (heads, query_len, key_len) = dbias.dim();
-    let mut rows = Array2::zeros((query_len * key_len, heads));
+    let (heads, seq, kv_seq) = dbias.dim();
+    let mut rows = Array2::zeros((seq * kv_seq, heads));
     for (h, dbias) in dbias.axis_iter(Axis(0)).enumerate() {
         for ((i, j), &x) in dbias.indexed_iter() {
-            rows[[i * key_len + j, h]] = x;
+            rows[[i * kv_seq + j, h]] = x;
         }
     }
-    one_hot(query_len, key_len, past, config).t().dot(&rows)
+    one_hot(seq, kv_seq, past, config).t().dot(&rows)
 }
 
 /// Buckets of a direction, and how many of them hold a single distance.

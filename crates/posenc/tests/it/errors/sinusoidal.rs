@@ -2,7 +2,7 @@
 
 use llm_posenc::PosencError;
 use llm_posenc::sinusoidal::{
-    self, MAX_DIM, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout,
+    self, MAX_D_MODEL, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout,
 };
 use ndarray::{Array2, Array3, array};
 
@@ -17,22 +17,22 @@ const fn fairseq(dim: usize) -> SinusoidalConfig {
 }
 
 #[test]
-fn dim_must_have_frequencies_and_be_sane() {
-    for got in [0, MAX_DIM + 1, usize::MAX] {
-        let want = PosencError::SinusoidalDim { min: 1, got };
+fn d_model_must_have_frequencies_and_be_sane() {
+    for got in [0, MAX_D_MODEL + 1, usize::MAX] {
+        let want = PosencError::SinusoidalDModel { min: 1, got };
         assert_eq!(sinusoidal::inv_freq(&paper(got)), Err(want.clone()));
         assert_eq!(sinusoidal::table(1, &paper(got)), Err(want.clone()));
     }
-    for got in [0, 1, 2, 3, MAX_DIM + 1] {
-        let want = PosencError::SinusoidalDim { min: 4, got };
+    for got in [0, 1, 2, 3, MAX_D_MODEL + 1] {
+        let want = PosencError::SinusoidalDModel { min: 4, got };
         assert_eq!(sinusoidal::inv_freq(&fairseq(got)), Err(want.clone()));
         assert_eq!(
             sinusoidal::encode(&array![0], &fairseq(got)),
             Err(want.clone())
         );
     }
-    let message = PosencError::SinusoidalDim { min: 4, got: 2 }.to_string();
-    assert_eq!(message, "dim must be in 4..=1048576, got 2");
+    let message = PosencError::SinusoidalDModel { min: 4, got: 2 }.to_string();
+    assert_eq!(message, "d_model must be in 4..=1048576, got 2");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn each_token_must_have_a_position() {
 #[test]
 fn decay_must_be_a_function_of_the_distance() {
     let error = sinusoidal::decay(&paper(7), &array![1.0]).unwrap_err();
-    assert_eq!(error, PosencError::DecayDim { got: 7 });
+    assert_eq!(error, PosencError::DecayDModel { got: 7 });
     assert!(sinusoidal::decay(&fairseq(7), &array![1.0]).is_ok()); // the last feature is 0
 }
 
@@ -126,7 +126,7 @@ fn distances_must_be_finite() {
 fn results_must_fit_in_memory() {
     // 2^52 bytes, more than any address space of today, and more than `usize` can count.
     for rows in [1 << 48, 1 << 53] {
-        let columns = MAX_DIM;
+        let columns = MAX_D_MODEL;
         let error = sinusoidal::table(rows, &paper(columns)).unwrap_err();
         assert_eq!(error, PosencError::TooLarge { rows, columns });
     }

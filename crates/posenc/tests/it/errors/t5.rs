@@ -58,14 +58,14 @@ fn there_must_be_heads() {
 fn a_bias_must_fit_into_memory() {
     let config = T5Config::new(2, 20, T5Direction::Causal).unwrap();
     let table = array![[0.0_f32], [1.0]];
-    for (query_len, key_len) in [
+    for (seq, kv_seq) in [
         (usize::MAX, usize::MAX),
         (1 << 31, 1 << 31),
         (1 << 29, 1 << 29),
         (0, usize::MAX),
     ] {
-        let shape = [1, query_len, key_len];
-        let error = t5::bias(&table, query_len, key_len, 0, &config).unwrap_err();
+        let shape = [1, seq, kv_seq];
+        let error = t5::bias(&table, seq, kv_seq, 0, &config).unwrap_err();
         assert_eq!(error, PosencError::BiasTooLarge { shape });
     }
 }

@@ -70,7 +70,7 @@ fn position_one_of_four_features() {
     assert_close(&sinusoidal::table(2, &config).unwrap(), &want, F32);
 }
 
-/// `dim`, and the inner product of the rows `40 - k` and `40 + k` for `k` = 0, 1, 2, 5, 10, 20, 39.
+/// `d_model`, and the inner product of the rows `40 - k` and `40 + k` for `k` = 0, 1, 2, 5, 10, 20, 39.
 ///
 /// Python's `decimal` with 40 digits: the sum of `cos(2 k 10000^(-2 i / dim))` over `i` below `dim / 2`. The article's
 /// program in float32, with torch 2.15.0, prints the same four decimals.

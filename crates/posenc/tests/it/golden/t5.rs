@@ -94,9 +94,9 @@ fn a_bias_is_read_from_the_table() {
 fn empty_axes_give_empty_results() {
     let config = T5Config::new(4, 8, T5Direction::Bidirectional).unwrap();
     let table = Array2::<f32>::ones((4, 3));
-    for (query_len, key_len) in [(0, 5), (5, 0), (0, 0)] {
-        let bias = t5::bias(&table, query_len, key_len, 7, &config).unwrap();
-        assert_eq!(bias.dim(), (3, query_len, key_len));
+    for (seq, kv_seq) in [(0, 5), (5, 0), (0, 0)] {
+        let bias = t5::bias(&table, seq, kv_seq, 7, &config).unwrap();
+        assert_eq!(bias.dim(), (3, seq, kv_seq));
         let dtable = t5::backward(&bias, 7, &config).unwrap();
         assert_eq!(dtable, Array2::<f32>::zeros((4, 3)));
     }

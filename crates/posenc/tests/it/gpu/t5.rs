@@ -13,17 +13,17 @@ fn equals_the_cpu() {
     proptest!(config(), |(
         (half_buckets, extra) in (2_usize..12, 1_usize..60),
         direction in prop_oneof![Just(T5Direction::Bidirectional), Just(T5Direction::Causal)],
-        (heads, query_len, key_len, past) in (1_usize..5, 0_usize..20, 0_usize..70, 0_usize..90),
+        (heads, seq, kv_seq, past) in (1_usize..5, 0_usize..20, 0_usize..70, 0_usize..90),
     )| {
         let n_buckets = 2 * half_buckets;
         let config = T5Config::new(n_buckets, n_buckets + extra, direction).unwrap();
         let table = Array2::from_shape_fn((n_buckets, heads), |(b, h)| wave(b * heads + h));
         let device = gpu.upload(&table).unwrap();
-        let got = run(&gpu, |r| gpu_t5::bias(r, &device, query_len, key_len, past, &config));
-        let want = t5::bias(&table, query_len, key_len, past, &config).unwrap();
+        let got = run(&gpu, |r| gpu_t5::bias(r, &device, seq, kv_seq, past, &config));
+        let want = t5::bias(&table, seq, kv_seq, past, &config).unwrap();
         prop_assert_eq!(got, want.into_dyn()); // copies: the same bits
 
-        let dbias = Array3::from_shape_fn((heads, query_len, key_len), |(h, i, j)| wave(h + 3 * i + 7 * j));
+        let dbias = Array3::from_shape_fn((heads, seq, kv_seq), |(h, i, j)| wave(h + 3 * i + 7 * j));
         let device = gpu.upload(&dbias).unwrap();
         let got = run(&gpu, |r| gpu_t5::backward(r, &device, past, &config));
         let want = t5::backward(&dbias.mapv(f64::from), past, &config).unwrap();

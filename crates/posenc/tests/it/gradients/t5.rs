@@ -10,12 +10,12 @@ fn gradients_equal_finite_differences() {
     for direction in [T5Direction::Bidirectional, T5Direction::Causal] {
         let config = T5Config::new(8, 12, direction).unwrap();
         let table = Array2::from_shape_fn((8, 2), |(b, h)| ((3 * b + h) as f64).sin());
-        for (query_len, key_len, past) in [(9, 9, 0), (2, 20, 18), (1, 7, 6), (4, 3, 1)] {
-            let shape = (2, query_len, key_len);
+        for (seq, kv_seq, past) in [(9, 9, 0), (2, 20, 18), (1, 7, 6), (4, 3, 1)] {
+            let shape = (2, seq, kv_seq);
             let dbias =
                 Array3::from_shape_fn(shape, |(h, i, j)| ((5 * h + 3 * i + j) as f64).cos());
             let loss = |table: &Array2<f64>| {
-                (reference::t5::bias(table, query_len, key_len, past, &config) * &dbias).sum()
+                (reference::t5::bias(table, seq, kv_seq, past, &config) * &dbias).sum()
             };
             for got in [
                 t5::backward(&dbias, past, &config).unwrap(),

@@ -14,7 +14,7 @@ const TABLE: Tolerance = Tolerance::new(6e-8, 0.0);
 fn paired() -> impl Strategy<Value = SinusoidalConfig> {
     configs().prop_map(|mut config| {
         if config.exponent == SinusoidalExponent::TwoIOverDim {
-            config.dim += config.dim % 2;
+            config.d_model += config.d_model % 2;
         }
         config
     })
@@ -23,8 +23,8 @@ fn paired() -> impl Strategy<Value = SinusoidalConfig> {
 /// Sines in the order of their frequencies, and the cosines.
 fn split(row: &Array1<f32>, config: &SinusoidalConfig) -> (Vec<f32>, Vec<f32>) {
     let used = match config.exponent {
-        SinusoidalExponent::TwoIOverDim => config.dim,
-        _ => 2 * (config.dim / 2),
+        SinusoidalExponent::TwoIOverDim => config.d_model,
+        _ => 2 * (config.d_model / 2),
     };
     let row = row.slice(s![..used]);
     match config.layout {
@@ -84,7 +84,7 @@ proptest! {
         let inv_freq = sinusoidal::inv_freq(&config).unwrap().to_vec();
         prop_assert_eq!(inv_freq[0], 1.0);
         let steps = match config.exponent {
-            SinusoidalExponent::TwoIOverDim => config.dim as f64 / 2.0,
+            SinusoidalExponent::TwoIOverDim => config.d_model as f64 / 2.0,
             _ => (inv_freq.len() - 1) as f64, // so that the last is 1 / base
         };
         let ratio = config.base.powf(-1.0 / steps);
@@ -129,9 +129,9 @@ proptest! {
         for (s, c) in sin.iter().zip(&cos) {
             prop_assert!((s * s + c * c - 1.0).abs() < 3e-7);
         }
-        if config.exponent == SinusoidalExponent::IOverHalfDimMinusOne && config.dim % 2 == 1 {
-            prop_assert_eq!(row[config.dim - 1], 0.0);
-            prop_assert_eq!(sin.len() + cos.len() + 1, config.dim);
+        if config.exponent == SinusoidalExponent::IOverHalfDimMinusOne && config.d_model % 2 == 1 {
+            prop_assert_eq!(row[config.d_model - 1], 0.0);
+            prop_assert_eq!(sin.len() + cos.len() + 1, config.d_model);
         }
     }
 
@@ -158,13 +158,13 @@ proptest! {
         let want = sinusoidal::decay(&config, &array![d, -d]).unwrap();
         prop_assert_eq!(want[0], want[1]);
         // Each of dim products of numbers of at most 1 has two factors that were rounded to f32.
-        let bound = config.dim as f64 * 1.5e-7;
+        let bound = config.d_model as f64 * 1.5e-7;
         for start in [p, p + shift] {
             let got = product(start, start + distance, &config);
             prop_assert!((got - want[0]).abs() < bound, "{got} {}", want[0]);
         }
         let at_zero = sinusoidal::decay(&config, &array![0.0]).unwrap();
-        prop_assert_eq!(at_zero[0], (config.dim / 2) as f64);
+        prop_assert_eq!(at_zero[0], (config.d_model / 2) as f64);
         prop_assert!(want[0] <= at_zero[0]);
     }
     // ANCHOR_END: law
@@ -209,7 +209,7 @@ proptest! {
         padding in 0_usize..6,
     ) {
         let config = config.with_padding_idx(first + padding);
-        let shape = (batch, seq, config.dim);
+        let shape = (batch, seq, config.d_model);
         let x = Array3::from_shape_fn(shape, |(b, t, j)| (b * 7 + t * 3 + j) as f64 - 5.5);
         let rows = sinusoidal::encode(&Array1::from_iter(first..first + seq), &config).unwrap();
         let want = &x + &rows.mapv(f64::from);

@@ -10,11 +10,11 @@ use proptest::prelude::*;
 /// Settings, a table, `past` and a gradient that fit each other.
 fn cases() -> impl Strategy<Value = (T5Config, Array2<f64>, usize, Array3<f64>)> {
     let sizes = (configs(), 1_usize..4, 0_usize..9, 0_usize..12, 0_usize..60);
-    sizes.prop_flat_map(|(config, heads, query_len, key_len, past)| {
+    sizes.prop_flat_map(|(config, heads, seq, kv_seq, past)| {
         let array = |n| prop::collection::vec(-3.0_f64..3.0, n);
         let table = (config.n_buckets(), heads);
-        let dbias = (heads, query_len, key_len);
-        (array(table.0 * heads), array(heads * query_len * key_len)).prop_map(move |(x, y)| {
+        let dbias = (heads, seq, kv_seq);
+        (array(table.0 * heads), array(heads * seq * kv_seq)).prop_map(move |(x, y)| {
             let table = Array2::from_shape_vec(table, x).unwrap();
             (
                 config,
@@ -106,14 +106,14 @@ proptest! {
     /// The gather is the product with a one-hot matrix, and backward its transpose.
     #[test]
     fn equals_the_reference((config, table, past, dbias) in cases()) {
-        let (_, query_len, key_len) = dbias.dim();
-        for distance in 0..(query_len + key_len + past) as i64 {
+        let (_, seq, kv_seq) = dbias.dim();
+        for distance in 0..(seq + kv_seq + past) as i64 {
             prop_assume!(!near_a_border(distance, &config) || (
                 t5::bucket(-distance, &config) == reference::t5::bucket(-distance, &config)
             ));
         }
-        let got = t5::bias(&table, query_len, key_len, past, &config).unwrap();
-        let want = reference::t5::bias(&table, query_len, key_len, past, &config);
+        let got = t5::bias(&table, seq, kv_seq, past, &config).unwrap();
+        let want = reference::t5::bias(&table, seq, kv_seq, past, &config);
         prop_assert_eq!(got, want);
         let got = t5::backward(&dbias, past, &config).unwrap();
         let want = reference::t5::backward(&dbias, past, &config);
@@ -124,8 +124,8 @@ proptest! {
     /// Each entry is the row of its bucket.
     #[test]
     fn entries_are_read_from_the_table((config, table, past, dbias) in cases()) {
-        let (_, query_len, key_len) = dbias.dim();
-        let bias = t5::bias(&table, query_len, key_len, past, &config).unwrap();
+        let (_, seq, kv_seq) = dbias.dim();
+        let bias = t5::bias(&table, seq, kv_seq, past, &config).unwrap();
         for ((head, query, key), &x) in bias.indexed_iter() {
             let relative = key as i64 - (query + past) as i64;
             prop_assert_eq!(x, table[[t5::bucket(relative, &config), head]]);
@@ -135,19 +135,19 @@ proptest! {
     /// Only `key - query` matters: cached tokens are as tokens of the same call.
     #[test]
     fn past_queries_are_leading_rows((config, table, past, dbias) in cases()) {
-        let (_, query_len, key_len) = dbias.dim();
-        let chunk = t5::bias(&table, query_len, key_len, past, &config).unwrap();
-        let whole = t5::bias(&table, past + query_len, key_len, 0, &config).unwrap();
+        let (_, seq, kv_seq) = dbias.dim();
+        let chunk = t5::bias(&table, seq, kv_seq, past, &config).unwrap();
+        let whole = t5::bias(&table, past + seq, kv_seq, 0, &config).unwrap();
         prop_assert_eq!(whole.slice(s![.., past.., ..]), chunk.view());
-        let moved = t5::bias(&table, query_len, key_len + 3, past + 3, &config).unwrap();
+        let moved = t5::bias(&table, seq, kv_seq + 3, past + 3, &config).unwrap();
         prop_assert_eq!(moved.slice(s![.., .., 3..]), chunk.view());
     }
 
     /// ⟨dbias, bias(table)⟩ = ⟨backward(dbias), table⟩.
     #[test]
     fn backward_is_the_adjoint((config, table, past, dbias) in cases()) {
-        let (_, query_len, key_len) = dbias.dim();
-        let bias = t5::bias(&table, query_len, key_len, past, &config).unwrap();
+        let (_, seq, kv_seq) = dbias.dim();
+        let bias = t5::bias(&table, seq, kv_seq, past, &config).unwrap();
         let dtable = t5::backward(&dbias, past, &config).unwrap();
         let difference = (&dbias * &bias).sum() - (&dtable * &table).sum();
         prop_assert!(difference.abs() <= 1e-10, "{difference}");
@@ -156,11 +156,11 @@ proptest! {
     /// Any strides give the same bits, and f32 is near.
     #[test]
     fn every_form_agrees((config, table, past, dbias) in cases()) {
-        let (_, query_len, key_len) = dbias.dim();
-        let want = t5::bias(&table, query_len, key_len, past, &config).unwrap();
+        let (_, seq, kv_seq) = dbias.dim();
+        let want = t5::bias(&table, seq, kv_seq, past, &config).unwrap();
         let mut fortran = Array2::zeros(table.dim().f());
         fortran.assign(&table);
-        prop_assert_eq!(&t5::bias(&fortran, query_len, key_len, past, &config).unwrap(), &want);
+        prop_assert_eq!(&t5::bias(&fortran, seq, kv_seq, past, &config).unwrap(), &want);
         let want = t5::backward(&dbias, past, &config).unwrap();
         let mut fortran = Array3::zeros(dbias.dim().f());
         fortran.assign(&dbias);

@@ -27,14 +27,14 @@ fn bucket(case: &Case, tier: Tier) -> Result<(), VectorError> {
 
 fn bias(case: &Case, tier: Tier) -> Result<(), VectorError> {
     let config = config(case)?;
-    let query_len = case.param_usize("query_len")?;
-    let key_len = case.param_usize("key_len")?;
+    let seq = case.param_usize("query_len")?;
+    let kv_seq = case.param_usize("key_len")?;
     let past = case.param_opt_usize("past")?.unwrap_or(0);
     // Files have a batch of 1 in front.
     match tier {
         Tier::Reference => {
             let table = case.input_f64::<Ix2>("table")?;
-            let bias = reference::t5::bias(&table, query_len, key_len, past, &config);
+            let bias = reference::t5::bias(&table, seq, kv_seq, past, &config);
             case.expect("bias", &bias.insert_axis(Axis(0)))?;
             if case.has_input("dout") {
                 let dout = case.input_f64::<Ix4>("dout")?.sum_axis(Axis(0));
@@ -43,7 +43,7 @@ fn bias(case: &Case, tier: Tier) -> Result<(), VectorError> {
         }
         Tier::Cpu => {
             let table = case.input_f32::<Ix2>("table")?;
-            let bias = t5::bias(&table, query_len, key_len, past, &config);
+            let bias = t5::bias(&table, seq, kv_seq, past, &config);
             case.expect("bias", &bias.map_err(VectorError::op)?.insert_axis(Axis(0)))?;
             if case.has_input("dout") {
                 let dout = case.input_f32::<Ix4>("dout")?.sum_axis(Axis(0));
@@ -57,7 +57,7 @@ fn bias(case: &Case, tier: Tier) -> Result<(), VectorError> {
             let table = case.input_f32::<Ix2>("table")?;
             let bias = super::device::run(|gpu, recorder| {
                 let table = gpu.upload(&table)?;
-                gpu_t5::bias(recorder, &table, query_len, key_len, past, &config)
+                gpu_t5::bias(recorder, &table, seq, kv_seq, past, &config)
             })?;
             case.expect("bias", &bias.insert_axis(Axis(0)))?;
             if case.has_input("dout") {
