@@ -79,6 +79,23 @@ impl Recorder {
     /// # Errors
     ///
     /// As [`Gpu::zeros`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use llm_gpu::{Gpu, GpuError, GpuOptions};
+    /// # let gpu = match Gpu::new_blocking(&GpuOptions::default()) {
+    /// #     Err(GpuError::NoAdapter { .. }) => return Ok(()), // this machine has no driver
+    /// #     gpu => gpu?,
+    /// # };
+    /// let mut recorder = gpu.recorder();
+    /// let scores = recorder.scratch::<f32>(&[4, 1000])?; // filled by one kernel, read by the next
+    /// assert_eq!(scores.shape(), [4, 1000]);
+    /// drop(scores); // the next scratch tensor of about this size may have its buffer
+    /// let weights = recorder.scratch::<f32>(&[4, 1000])?;
+    /// # let _ = weights;
+    /// # Ok::<(), GpuError>(())
+    /// ```
     pub fn scratch<T: GpuElement>(&mut self, shape: &[usize]) -> Result<GpuTensor<T>, GpuError> {
         let bytes = self.gpu.buffer_bytes::<T>(shape)?;
         let class = size_class(bytes, self.gpu.capabilities().limits.buffer_bytes);
@@ -104,6 +121,39 @@ impl Recorder {
     /// [`GpuError::UnsupportedFeature`], [`GpuError::TooManyBindings`], [`GpuError::WorkgroupSize`], [`GpuError::WorkgroupMemory`], [`GpuError::Grid`],
     /// [`GpuError::OtherDevice`]; [`GpuError::Kernel`] if it does not compile; and when the ring of parameters is full, the errors of
     /// [`Recorder::submit`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_gpu::{Access, Grid, Kernel, Needs};
+    /// # use llm_gpu::{Gpu, GpuError, GpuOptions};
+    ///
+    /// static DOUBLE: Kernel = Kernel {
+    ///     name: "double", // the entry point
+    ///     source: "
+    ///         @group(0) @binding(1) var<storage, read_write> x: array<f32>;
+    ///         @compute @workgroup_size(64)
+    ///         fn double(@builtin(global_invocation_id) id: vec3<u32>) {
+    ///             if id.x < arrayLength(&x) { x[id.x] = 2.0 * x[id.x]; }
+    ///         }",
+    ///     snippets: &[],
+    ///     bindings: &[Access::Write],
+    ///     params_size: 0, // no parameters
+    ///     constants: &[],
+    ///     needs: Needs::CORE,
+    /// };
+    ///
+    /// # let gpu = match Gpu::new_blocking(&GpuOptions::default()) {
+    /// #     Err(GpuError::NoAdapter { .. }) => return Ok(()), // this machine has no driver
+    /// #     gpu => gpu?,
+    /// # };
+    /// let x = gpu.upload(&ndarray::array![1.0_f32, 2.0, 3.0])?;
+    /// let mut recorder = gpu.recorder();
+    /// recorder.dispatch(&DOUBLE, &[], &(), &[x.write()], Grid::linear(3, 64)?)?;
+    /// recorder.submit()?;
+    /// assert_eq!(x.download_blocking()?, ndarray::array![2.0, 4.0, 6.0].into_dyn());
+    /// # Ok::<(), GpuError>(())
+    /// ```
     pub fn dispatch<P: Pod>(
         &mut self,
         kernel: &'static Kernel,
@@ -156,6 +206,23 @@ impl Recorder {
     /// # Errors
     ///
     /// [`GpuError::CopyShape`] if the shapes differ, [`GpuError::Aliasing`] if both share a buffer, [`GpuError::OtherDevice`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use llm_gpu::{Gpu, GpuError, GpuOptions};
+    /// # let gpu = match Gpu::new_blocking(&GpuOptions::default()) {
+    /// #     Err(GpuError::NoAdapter { .. }) => return Ok(()), // this machine has no driver
+    /// #     gpu => gpu?,
+    /// # };
+    /// let x = gpu.upload(&ndarray::array![1_u32, 2])?;
+    /// let kept = gpu.zeros::<u32>(&[2])?;
+    /// let mut recorder = gpu.recorder();
+    /// recorder.copy(&x, &kept)?; // before later kernels of this recording write to x
+    /// recorder.submit()?;
+    /// assert_eq!(kept.download_blocking()?, ndarray::array![1, 2].into_dyn());
+    /// # Ok::<(), GpuError>(())
+    /// ```
     pub fn copy<T: GpuElement>(
         &mut self,
         source: &GpuTensor<T>,

@@ -16,6 +16,16 @@ pub const LINEAR: Snippet = Snippet {
     source: include_str!("snippets/linear.wgsl"),
 };
 
+/// The sum over the 64 invocations of a workgroup, in a fixed order: `tree_sum`, and `TREE_LANES` for `@workgroup_size`. It takes
+/// [`TREE_BYTES`] of workgroup memory, however often it is called.
+pub const TREE_SUM: Snippet = Snippet {
+    name: "tree_sum",
+    source: include_str!("snippets/tree_sum.wgsl"),
+};
+
+/// The workgroup memory of [`TREE_SUM`], for [`Needs::with_workgroup_bytes`](crate::Needs::with_workgroup_bytes).
+pub const TREE_BYTES: u32 = 256;
+
 /// Two f16 in a word, without the optional f16 feature: `f16_unpack`, `f16_pack`.
 pub const F16: Snippet = Snippet {
     name: "f16",

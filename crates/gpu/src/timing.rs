@@ -62,6 +62,39 @@ impl Submission {
     /// # Errors
     ///
     /// [`GpuError::NotTimed`] unless [`Gpu::timed_recorder`] made the recording, else as [`GpuTensor::download`](crate::GpuTensor::download).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use llm_gpu::{Access, Grid, Kernel, Needs};
+    /// # use llm_gpu::{Gpu, GpuError, GpuOptions};
+    /// # static DOUBLE: Kernel = Kernel {
+    /// #     name: "double", // the entry point
+    /// #     source: "
+    /// #         @group(0) @binding(1) var<storage, read_write> x: array<f32>;
+    /// #         @compute @workgroup_size(64)
+    /// #         fn double(@builtin(global_invocation_id) id: vec3<u32>) {
+    /// #             if id.x < arrayLength(&x) { x[id.x] = 2.0 * x[id.x]; }
+    /// #         }",
+    /// #     snippets: &[],
+    /// #     bindings: &[Access::Write],
+    /// #     params_size: 0, // no parameters
+    /// #     constants: &[],
+    /// #     needs: Needs::CORE,
+    /// # };
+    /// # let gpu = match Gpu::new_blocking(&GpuOptions::default()) {
+    /// #     Err(GpuError::NoAdapter { .. }) => return Ok(()), // this machine has no driver
+    /// #     gpu => gpu?,
+    /// # };
+    /// if gpu.capabilities().timestamps {
+    ///     let x = gpu.zeros::<f32>(&[1 << 16])?;
+    ///     let mut recorder = gpu.timed_recorder()?;
+    ///     recorder.dispatch(&DOUBLE, &[], &(), &[x.write()], Grid::linear(1 << 16, 64)?)?;
+    ///     let times = recorder.submit()?.timings_blocking()?; // or `timings().await?`
+    ///     assert_eq!((times.len(), times[0].kernel), (1, "double"));
+    /// }
+    /// # Ok::<(), GpuError>(())
+    /// ```
     pub async fn timings(self) -> Result<Vec<KernelTime>, GpuError> {
         let laps = self.laps.ok_or(GpuError::NotTimed)?;
         let period = f64::from(self.gpu.queue().get_timestamp_period());

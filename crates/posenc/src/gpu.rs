@@ -7,6 +7,7 @@ use llm_gpu::params::Layout;
 use llm_gpu::{Gpu, GpuElement, GpuTensor, Kernel, Snippet};
 
 use crate::PosencError;
+use crate::diagonals::check_heads;
 
 pub mod alibi;
 pub mod chatglm;
@@ -32,7 +33,7 @@ pub const KERNELS: &[&Kernel] = &[
     &learned::LEARNED_BACKWARD,
     &rope::ROPE,
     &rope::ROPE_INPLACE,
-    &rope::ROPE_TABLE,
+    &rope::table::ROPE_TABLE,
     &sinusoidal::SINUSOIDAL,
     &t5::T5,
     &t5::T5_BACKWARD,
@@ -51,7 +52,7 @@ pub const LAYOUTS: &[Layout] = &[
     learned::LearnedParams::LAYOUT,
     rope::RopeInplaceParams::LAYOUT,
     rope::RopeParams::LAYOUT,
-    rope::RopeTableParams::LAYOUT,
+    rope::table::RopeTableParams::LAYOUT,
     sinusoidal::SinusoidalParams::LAYOUT,
     t5::T5BackwardParams::LAYOUT,
     t5::T5Params::LAYOUT,
@@ -74,6 +75,18 @@ fn word(n: usize) -> Result<u32, PosencError> {
     })
 }
 
+/// The lengths of an array's axes as the shaders have them: all 0 if it has no elements. Then the others may be of any
+/// length, and a shader must not loop over them.
+fn words<const N: usize>(axes: [usize; N]) -> Result<[u32; N], PosencError> {
+    let mut words = [0; N];
+    if !axes.contains(&0) {
+        for (word, axis) in words.iter_mut().zip(axes) {
+            *word = self::word(axis)?;
+        }
+    }
+    Ok(words)
+}
+
 /// The lengths of the axes, if there are `N`.
 fn axes<T: GpuElement, const N: usize>(tensor: &GpuTensor<T>) -> Result<[usize; N], PosencError> {
     let got = tensor.shape();
@@ -92,6 +105,16 @@ fn expect_shape<T: GpuElement>(
             expected: expected.to_vec(),
             got: tensor.shape().to_vec(),
         });
+    }
+    Ok(())
+}
+
+/// Refuses no heads, more heads than anything has, and lengths whose distances the shaders cannot form in signed words.
+fn check_bias(heads: usize, seq: usize, kv_seq: usize) -> Result<(), PosencError> {
+    check_heads(heads)?;
+    if seq.max(kv_seq) >= 1 << 30 {
+        let shape = [heads, seq, kv_seq];
+        return Err(PosencError::BiasTooLarge { shape });
     }
     Ok(())
 }

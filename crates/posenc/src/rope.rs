@@ -11,7 +11,7 @@ pub mod chatglm;
 mod decay;
 pub mod permute;
 pub(crate) mod reposition;
-mod rotate;
+pub(crate) mod rotate;
 mod scaling;
 mod storage;
 mod table;

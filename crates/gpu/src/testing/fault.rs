@@ -19,6 +19,8 @@ pub struct Fault {
 pub enum Rule {
     /// The file begins with comment lines that a reader can check: name, twin, math, shapes, grid, races, needs, precision.
     Header,
+    /// The header names its twin in Rust by a file and a name that are there.
+    Twin,
     /// The file has no `enable` or `requires` line; `Kernel::compose` writes them.
     Enable,
     /// The composed text parses.

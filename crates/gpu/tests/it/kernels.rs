@@ -1,7 +1,7 @@
 //! Small kernels for the tests of this crate.
 
 use llm_gpu::params::Layout;
-use llm_gpu::{Access, Kernel, Needs, snippet};
+use llm_gpu::{Access, Kernel, Needs, Snippet, snippet};
 
 llm_gpu::params! {
     /// Parameters of `scale.wgsl`.
@@ -38,16 +38,8 @@ llm_gpu::params! {
 }
 
 llm_gpu::params! {
-    /// Parameters of `round_bf16.wgsl`.
-    pub struct RoundBf16Params {
-        /// Number of pairs.
-        n_words: u32,
-    }
-}
-
-llm_gpu::params! {
-    /// Parameters of `round_f16.wgsl`.
-    pub struct RoundF16Params {
+    /// Parameters of `round_trip.wgsl`.
+    pub struct RoundTripParams {
         /// Number of pairs.
         n_words: u32,
     }
@@ -67,8 +59,7 @@ pub const LAYOUTS: &[Layout] = &[
     AddParams::LAYOUT,
     IndexParams::LAYOUT,
     LinearProbeParams::LAYOUT,
-    RoundBf16Params::LAYOUT,
-    RoundF16Params::LAYOUT,
+    RoundTripParams::LAYOUT,
     SumParams::LAYOUT,
 ];
 
@@ -82,6 +73,8 @@ pub const KERNELS: &[&Kernel] = &[
     &ROUND_F16,
     &SUM_1_TREE,
     &SUM_2_SUBGROUP,
+    &TREE_SUM_PROBE,
+    &WORDS,
 ];
 
 /// Each element multiplied by a factor, in place.
@@ -130,35 +123,67 @@ pub static LINEAR_PROBE: Kernel = Kernel {
 
 /// f32 to packed bf16 and back.
 pub static ROUND_BF16: Kernel = Kernel {
-    name: "round_bf16",
-    source: include_str!("kernels/round_bf16.wgsl"),
-    snippets: &[snippet::LINEAR, snippet::BF16],
+    name: "round_trip",
+    source: include_str!("kernels/round_trip.wgsl"),
+    snippets: &[snippet::LINEAR, snippet::BF16, HALF_IS_BF16],
     bindings: &[Access::Read, Access::Write, Access::Write],
-    params_size: size_of::<RoundBf16Params>(),
+    params_size: size_of::<RoundTripParams>(),
     constants: &[],
     needs: Needs::CORE,
 };
 
 /// f32 to packed f16 and back.
 pub static ROUND_F16: Kernel = Kernel {
-    name: "round_f16",
-    source: include_str!("kernels/round_f16.wgsl"),
-    snippets: &[snippet::LINEAR, snippet::F16],
-    bindings: &[Access::Read, Access::Write, Access::Write],
-    params_size: size_of::<RoundF16Params>(),
+    snippets: &[snippet::LINEAR, snippet::F16, HALF_IS_F16],
+    ..ROUND_BF16
+};
+
+/// The words of a tensor as they are.
+pub static WORDS: Kernel = Kernel {
+    name: "words",
+    source: include_str!("kernels/words.wgsl"),
+    snippets: &[],
+    bindings: &[Access::Read, Access::Write],
+    params_size: 0,
     constants: &[],
     needs: Needs::CORE,
+};
+
+/// Which kind of half `round_trip.wgsl` has.
+const HALF_IS_BF16: Snippet = Snippet {
+    name: "half_is_bf16",
+    source: "
+        fn half_pack(pair: vec2<f32>) -> u32 { return bf16_pack(pair); }
+        fn half_unpack(word: u32) -> vec2<f32> { return bf16_unpack(word); }",
+};
+
+const HALF_IS_F16: Snippet = Snippet {
+    name: "half_is_f16",
+    source: "
+        fn half_pack(pair: vec2<f32>) -> u32 { return f16_pack(pair); }
+        fn half_unpack(word: u32) -> vec2<f32> { return f16_unpack(word); }",
+};
+
+/// The snippet `tree_sum`, as each invocation sees it.
+pub static TREE_SUM_PROBE: Kernel = Kernel {
+    name: "tree_sum_probe",
+    source: include_str!("kernels/tree_sum_probe.wgsl"),
+    snippets: &[snippet::TREE_SUM],
+    bindings: &[Access::Read, Access::Write],
+    params_size: 0,
+    constants: &[],
+    needs: Needs::CORE.with_workgroup_bytes(snippet::TREE_BYTES),
 };
 
 /// The sum of an array, by a tree in workgroup memory.
 pub static SUM_1_TREE: Kernel = Kernel {
     name: "sum_1_tree",
     source: include_str!("kernels/sum_1_tree.wgsl"),
-    snippets: &[],
+    snippets: &[snippet::TREE_SUM],
     bindings: &[Access::Read, Access::Write],
     params_size: size_of::<SumParams>(),
     constants: &[],
-    needs: Needs::CORE.with_workgroup_bytes(256),
+    needs: Needs::CORE.with_workgroup_bytes(snippet::TREE_BYTES),
 };
 
 /// The sum of an array, by subgroups.

@@ -1,14 +1,15 @@
 //! The checks that need no driver: our own kernels pass, and each kind of mistake is found.
 
 use llm_gpu::params::{Field, Layout};
-use llm_gpu::testing::{Fault, Profile, Rule, build_on_noop, check_kernels, noop};
-use llm_gpu::{Access, Kernel, Needs, Target, snippet};
+use llm_gpu::testing::{Fault, Profile, Rule, build_on_noop, check_kernels, check_twins, noop};
+use llm_gpu::{Access, Kernel, Needs, Snippet, Target, snippet};
 
 use crate::kernels::{KERNELS, LAYOUTS, SCALE, SUM_1_TREE, SUM_2_SUBGROUP};
 
 #[test]
 fn our_own_kernels_are_as_stated() {
     assert_eq!(check_kernels(KERNELS, LAYOUTS), []);
+    assert_eq!(check_twins(KERNELS, env!("CARGO_MANIFEST_DIR")), []);
 }
 
 #[test]
@@ -223,30 +224,36 @@ fn workgroup_memory_that_is_not_as_stated_is_found() {
         assert_eq!(broken(&kernel, LAYOUTS), [Rule::WorkgroupMemory], "{bytes}");
     }
     // More than every device has, stated as it is.
-    let source = SUM_1_TREE
-        .source
-        .replace("array<f32, 64>", "array<f32, 4100>");
     let kernel = Kernel {
-        source: source.leak(),
         needs: Needs::CORE.with_workgroup_bytes(16_400),
-        ..SUM_1_TREE
+        ..sum_with_array_of("4100")
     };
     assert_eq!(broken(&kernel, LAYOUTS), [Rule::WorkgroupMemory]);
     // A constant sets the size: the default is the least that must be stated.
-    let source = format!(
-        "{}\noverride SIZE: u32 = 64u;\n",
-        SUM_1_TREE
-            .source
-            .replace("array<f32, 64>", "array<f32, SIZE>")
-    );
+    let source = format!("{}\noverride SIZE: u32 = 64u;\n", SUM_1_TREE.source);
     let kernel = |bytes| Kernel {
         source: source.clone().leak(),
         constants: &["SIZE"],
         needs: Needs::CORE.with_workgroup_bytes(bytes),
-        ..SUM_1_TREE
+        ..sum_with_array_of("SIZE")
     };
     assert_eq!(broken(&kernel(1024), LAYOUTS), []);
     assert_eq!(broken(&kernel(128), LAYOUTS), [Rule::WorkgroupMemory]);
+}
+
+/// `sum_1_tree` with so many elements in workgroup memory.
+fn sum_with_array_of(size: &str) -> Kernel {
+    let (from, to) = ("array<f32, TREE_LANES>", format!("array<f32, {size}>"));
+    assert!(snippet::TREE_SUM.source.contains(from));
+    let source = snippet::TREE_SUM.source.replace(from, &to).leak();
+    let snippet = Snippet {
+        source,
+        ..snippet::TREE_SUM
+    };
+    Kernel {
+        snippets: vec![snippet].leak(),
+        ..SUM_1_TREE
+    }
 }
 
 #[test]

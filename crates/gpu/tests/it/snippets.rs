@@ -6,7 +6,7 @@ use llm_gpu::{GpuTensor, Grid, Kernel};
 use proptest::prelude::*;
 
 use crate::kernels::{
-    LINEAR_PROBE, LinearProbeParams, ROUND_BF16, ROUND_F16, RoundBf16Params, RoundF16Params,
+    LINEAR_PROBE, LinearProbeParams, ROUND_BF16, ROUND_F16, RoundTripParams, TREE_SUM_PROBE,
 };
 
 /// Packed words, and the numbers that are in them, as the shader sees them.
@@ -19,12 +19,9 @@ fn round(kernel: &'static Kernel, x: &[f32]) -> Option<(Vec<u32>, Vec<f32>)> {
     let back: GpuTensor<f32> = recorder.output(&[x.len()]).unwrap();
     let bindings = [input.read(), packed.write(), back.write()];
     let grid = Grid::linear(x.len() / 2, 64).unwrap();
-    let recorded = if kernel.name == "round_f16" {
-        recorder.dispatch(kernel, &[], &RoundF16Params { n_words }, &bindings, grid)
-    } else {
-        recorder.dispatch(kernel, &[], &RoundBf16Params { n_words }, &bindings, grid)
-    };
-    recorded.unwrap();
+    recorder
+        .dispatch(kernel, &[], &RoundTripParams { n_words }, &bindings, grid)
+        .unwrap();
     recorder.submit().unwrap();
     let packed = packed.download_blocking().unwrap();
     let back = back.download_blocking().unwrap();
@@ -78,6 +75,28 @@ fn f16_is_rounded_as_in_rust_with_nan_and_infinity_kept() {
         assert_eq!(got, want.to_bits(), "{:08x}", x.to_bits());
         let same = back.to_bits() == want.to_f32().to_bits();
         assert!(same || x.is_nan() && back.is_nan(), "{x} {back}");
+    }
+}
+
+#[test]
+fn every_invocation_gets_the_sum_of_each_call() {
+    let Some(gpu) = gpu() else { return };
+    let x: Vec<f32> = (0..64).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
+    let input = gpu.upload_slice(&[64], &x).unwrap();
+    let mut recorder = gpu.recorder();
+    let out = recorder.output::<f32>(&[64, 2]).unwrap();
+    let (bindings, grid) = ([input.read(), out.write()], Grid::xyz(1, 1, 1).unwrap());
+    recorder
+        .dispatch(&TREE_SUM_PROBE, &[], &(), &bindings, grid)
+        .unwrap();
+    recorder.submit().unwrap();
+    let out = out.download_blocking().unwrap();
+    let (first, second): (f32, f32) = (
+        x.iter().sum(), // whole numbers: exact
+        x.iter().zip(0_u8..).map(|(x, i)| f32::from(i) * x).sum(),
+    );
+    for row in out.outer_iter() {
+        assert_eq!((row[0], row[1]), (first, second));
     }
 }
 

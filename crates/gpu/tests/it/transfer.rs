@@ -3,11 +3,13 @@
 use std::fmt::Debug;
 use std::future::Future as _;
 
-use llm_gpu::GpuElement;
 use llm_gpu::half::{bf16, f16};
 use llm_gpu::testing::{Profile, gpu, noop};
+use llm_gpu::{GpuElement, Grid};
 use ndarray::{Array, Array1, Array3, ArrayD, Axis, IxDyn, Slice};
 use proptest::prelude::*;
+
+use crate::kernels::WORDS;
 
 /// An array whose elements come from a counter, so that no two neighbors are equal.
 fn counted<T: GpuElement>(shape: [usize; 3], from: impl Fn(u32) -> T) -> Array3<T> {
@@ -82,14 +84,28 @@ fn bits_are_kept() {
 #[test]
 fn an_odd_half_precision_array_has_a_zero_beside_its_last_element() {
     let Some(gpu) = gpu() else { return };
-    let x: Array1<bf16> = Array1::from_elem(3, bf16::from_f32(1.0));
-    let tensor = gpu.upload(&x).unwrap();
-    // Seen through a tensor of words, by a copy that takes whole words.
-    let four = gpu.zeros::<bf16>(&[3]).unwrap();
+    let x: Array1<bf16> = Array1::from_elem(3, bf16::from_f32(-1.5));
+    let uploaded = gpu.upload(&x).unwrap();
+    let copied = gpu.zeros::<bf16>(&[3]).unwrap();
     let mut recorder = gpu.recorder();
-    recorder.copy(&tensor, &four).unwrap();
+    recorder.copy(&uploaded, &copied).unwrap();
+    // Seen by a kernel that binds words.
+    let seen = [&uploaded, &copied].map(|tensor| {
+        let words = recorder.output::<u32>(&[2]).unwrap();
+        let bindings = [tensor.read(), words.write()];
+        let grid = Grid::xyz(1, 1, 1).unwrap();
+        recorder
+            .dispatch(&WORDS, &[], &(), &bindings, grid)
+            .unwrap();
+        words
+    });
     recorder.submit().unwrap();
-    assert_eq!(four.download_blocking().unwrap(), x.into_dyn());
+    let bits = u32::from(x[0].to_bits());
+    let want = ndarray::array![bits | bits << 16, bits].into_dyn();
+    for words in seen {
+        assert_eq!(words.download_blocking().unwrap(), want);
+    }
+    assert_eq!(copied.download_blocking().unwrap(), x.into_dyn());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // alibi_at.wgsl: the bias of ALiBi where each batch row has key positions of its own, as with padding.
 //
-// Twin      src/alibi.rs `bias_at`; compared in tests/it/gpu/alibi.rs
+// Twin      src/alibi/at.rs `bias_at`; compared in tests/it/gpu/alibi.rs
 // Math      y[b, h, 0, j] = slopes[h] * positions[b, j], as Bloom in transformers 5.23
 // Shapes    slopes     [heads] f32
 //           positions  [batch, kv_seq] u32

@@ -1,12 +1,12 @@
 // alibi_at_backward.wgsl: the gradient of ALiBi's slopes where each batch row has key positions of its own.
 //
-// Twin      src/alibi.rs `backward_at`; compared in tests/it/gpu/alibi.rs
+// Twin      src/alibi/at.rs `backward_at`; compared in tests/it/gpu/alibi.rs
 // Math      dslopes[h] = sum over batch, queries and keys of dbias[b, h, i, j] * positions[b, j]
 // Shapes    dbias      [batch, heads, seq, kv_seq] f32
 //           positions  [batch, kv_seq] u32
 //           dslopes    [heads] f32
 // Grid      linear, one workgroup per head
-// Races     none: partial sums meet in workgroup memory between barriers, in a fixed tree
+// Races     none: partial sums meet in tree_sum.wgsl; invocation 0 writes the result
 // Needs     core WebGPU only
 // Precision f32 sums: over keys, then rows, then invocations
 
@@ -22,11 +22,7 @@ struct AlibiAtBackwardParams {
 @group(0) @binding(2) var<storage, read> positions: array<u32>;      // [batch, kv_seq]
 @group(0) @binding(3) var<storage, read_write> dslopes: array<f32>;  // [heads]
 
-const LANES: u32 = 64u;
-
-var<workgroup> partial: array<f32, LANES>;
-
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(TREE_LANES)
 fn alibi_at_backward(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(local_invocation_index) local_index: u32,
@@ -42,19 +38,13 @@ fn alibi_at_backward(
         let query = batch_query % params.seq;
         let row = ((batch * params.heads + head) * params.seq + query) * params.kv_seq;
         var row_sum = 0.0;
-        for (var key = local_index; key < params.kv_seq; key += LANES) {
+        for (var key = local_index; key < params.kv_seq; key += TREE_LANES) {
             row_sum += dbias[row + key] * f32(positions[batch * params.kv_seq + key]);
         }
         sum += row_sum;
     }
-    partial[local_index] = sum;
-    for (var width = LANES / 2u; width > 0u; width /= 2u) {
-        workgroupBarrier();
-        if (local_index < width) {
-            partial[local_index] += partial[local_index + width];
-        }
-    }
+    let total = tree_sum(local_index, sum);
     if (local_index == 0u) {
-        dslopes[head] = partial[0];
+        dslopes[head] = total;
     }
 }

@@ -5,7 +5,7 @@
 // Shapes    dbias    [heads, seq, kv_seq] f32
 //           dslopes  [heads] f32
 // Grid      linear, one workgroup per head
-// Races     none: partial sums meet in workgroup memory between barriers, in a fixed tree
+// Races     none: partial sums meet in tree_sum.wgsl; invocation 0 writes the result
 // Needs     core WebGPU only
 // Precision f32 sums: over keys, then rows, then invocations
 
@@ -20,11 +20,7 @@ struct AlibiBackwardParams {
 @group(0) @binding(1) var<storage, read> dbias: array<f32>;          // [heads, seq, kv_seq]
 @group(0) @binding(2) var<storage, read_write> dslopes: array<f32>;  // [heads]
 
-const LANES: u32 = 64u;
-
-var<workgroup> partial: array<f32, LANES>;
-
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(TREE_LANES)
 fn alibi_backward(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(local_invocation_index) local_index: u32,
@@ -38,19 +34,13 @@ fn alibi_backward(
     for (var query = 0u; query < params.seq; query++) {
         let row = (head * params.seq + query) * params.kv_seq;
         var row_sum = 0.0;
-        for (var key = local_index; key < params.kv_seq; key += LANES) {
+        for (var key = local_index; key < params.kv_seq; key += TREE_LANES) {
             row_sum += dbias[row + key] * alibi_distance(query, key, params.seq, params.kv_seq, params.origin);
         }
         sum += row_sum;
     }
-    partial[local_index] = sum;
-    for (var width = LANES / 2u; width > 0u; width /= 2u) {
-        workgroupBarrier();
-        if (local_index < width) {
-            partial[local_index] += partial[local_index + width];
-        }
-    }
+    let total = tree_sum(local_index, sum);
     if (local_index == 0u) {
-        dslopes[head] = partial[0];
+        dslopes[head] = total;
     }
 }

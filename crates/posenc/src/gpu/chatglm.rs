@@ -22,6 +22,20 @@ impl GpuChatGlmTable {
     /// # Errors
     ///
     /// [`PosencError::Gpu`] if the device has no room for them.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::gpu::chatglm::GpuChatGlmTable;
+    /// use llm_posenc::rope::chatglm::{self, ChatGlmTable};
+    ///
+    /// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+    /// let (positions, blocks) = chatglm::positions_v1(4, 2, 6)?; // 4 tokens of context, the mask at 2
+    /// let table = ChatGlmTable::new(128, &positions, &blocks)?;
+    /// let table = GpuChatGlmTable::upload(&gpu, &table)?;
+    /// # let _ = table;
+    /// # Ok::<(), llm_posenc::PosencError>(())
+    /// ```
     pub fn upload(gpu: &Gpu, table: &ChatGlmTable) -> Result<Self, PosencError> {
         let (first, second) = (table.positions(), table.block_positions());
         let cos = alternate(first.cos(), second.cos());
@@ -43,11 +57,31 @@ impl GpuChatGlmTable {
 /// # Errors
 ///
 /// - [`PosencError::ChatGlmHeadDim`] if the tables were made for another `head_dim`.
+/// - [`PosencError::TooLarge`] if `2 * seq` rows cannot be counted.
 /// - As [`rope::apply`].
 ///
 /// # Precision
 ///
 /// As [`rope::apply`].
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::chatglm::{self as gpu_chatglm, GpuChatGlmTable};
+/// use llm_posenc::rope::chatglm::ChatGlmTable;
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let table = ChatGlmTable::new(4, &ndarray::array![[1]], &ndarray::array![[0]])?;
+/// let table = GpuChatGlmTable::upload(&gpu, &table)?;
+/// let x = gpu.upload(&ndarray::array![[[[1.0_f32, 0.0, 3.0, 4.0]]]])?; // [1, 1, 1, 4]
+/// let mut recorder = gpu.recorder();
+/// let y = gpu_chatglm::apply_v1(&mut recorder, &x, &table)?;
+/// recorder.submit()?;
+/// let y = y.download_blocking()?;
+/// assert!((y[[0, 0, 0, 0]] - 1_f32.cos()).abs() < 1e-6); // the first half at position 1
+/// assert_eq!(y[[0, 0, 0, 2]], 3.0); // the second at block position 0
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn apply_v1(
     recorder: &mut Recorder,
     x: &GpuTensor<f32>,
@@ -62,6 +96,23 @@ pub fn apply_v1(
 /// # Errors
 ///
 /// As [`apply_v1`]; nothing is recorded then.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::chatglm::{self as gpu_chatglm, GpuChatGlmTable};
+/// use llm_posenc::rope::chatglm::ChatGlmTable;
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let table = ChatGlmTable::new(4, &ndarray::array![[1]], &ndarray::array![[0]])?;
+/// let table = GpuChatGlmTable::upload(&gpu, &table)?;
+/// let x = gpu.upload(&ndarray::array![[[[1.0_f32, 0.0, 3.0, 4.0]]]])?; // [1, 1, 1, 4]
+/// let mut recorder = gpu.recorder();
+/// gpu_chatglm::apply_v1_inplace(&mut recorder, &x, &table)?;
+/// recorder.submit()?;
+/// assert!((x.download_blocking()?[[0, 0, 0, 1]] - 1_f32.sin()).abs() < 1e-6);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn apply_v1_inplace(
     recorder: &mut Recorder,
     x: &GpuTensor<f32>,
@@ -84,6 +135,23 @@ pub fn apply_v1_inplace(
 /// # Precision
 ///
 /// As [`rope::apply`].
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::chatglm::{self as gpu_chatglm, GpuChatGlmTable};
+/// use llm_posenc::rope::chatglm::ChatGlmTable;
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let table = ChatGlmTable::new(4, &ndarray::array![[1]], &ndarray::array![[0]])?;
+/// let table = GpuChatGlmTable::upload(&gpu, &table)?;
+/// let dout = gpu.upload(&ndarray::array![[[[1.0_f32, 0.0, 3.0, 4.0]]]])?; // [1, 1, 1, 4]
+/// let mut recorder = gpu.recorder();
+/// let dx = gpu_chatglm::backward_v1(&mut recorder, &dout, &table)?;
+/// recorder.submit()?;
+/// assert!((dx.download_blocking()?[[0, 0, 0, 1]] + 1_f32.sin()).abs() < 1e-6);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn backward_v1(
     recorder: &mut Recorder,
     dout: &GpuTensor<f32>,
@@ -98,6 +166,24 @@ pub fn backward_v1(
 /// # Errors
 ///
 /// As [`apply_v1`]; nothing is recorded then.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::chatglm::{self as gpu_chatglm, GpuChatGlmTable};
+/// use llm_posenc::rope::chatglm::ChatGlmTable;
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let table = ChatGlmTable::new(4, &ndarray::array![[1]], &ndarray::array![[0]])?;
+/// let table = GpuChatGlmTable::upload(&gpu, &table)?;
+/// let x = gpu.upload(&ndarray::array![[[[1.0_f32, 0.0, 3.0, 4.0]]]])?; // [1, 1, 1, 4]
+/// let mut recorder = gpu.recorder();
+/// gpu_chatglm::apply_v1_inplace(&mut recorder, &x, &table)?;
+/// gpu_chatglm::backward_v1_inplace(&mut recorder, &x, &table)?;
+/// recorder.submit()?;
+/// assert!((x.download_blocking()?[[0, 0, 0, 0]] - 1.0).abs() < 1e-6);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn backward_v1_inplace(
     recorder: &mut Recorder,
     dout: &GpuTensor<f32>,
@@ -119,7 +205,12 @@ fn halves(x: &GpuTensor<f32>, table: &GpuChatGlmTable) -> Result<GpuTensor<f32>,
         let expected = 2 * half;
         return Err(PosencError::ChatGlmHeadDim { expected, got });
     }
-    Ok(x.reshape(&[batch, heads, 2 * seq, half])?)
+    // A tensor without elements may have an axis of any length.
+    let rows = seq.checked_mul(2).ok_or(PosencError::TooLarge {
+        rows: seq,
+        columns: got,
+    })?;
+    Ok(x.reshape(&[batch, heads, rows, half])?)
 }
 
 /// The rows of both, one of each in turn.

@@ -1,6 +1,6 @@
 // diagonal_sums.wgsl: the sum of each diagonal of a bias gradient: all that a bias of the distance alone can feel.
 //
-// Twin      src/t5.rs and src/kerple.rs `backward`; compared in tests/it/gpu/t5.rs and kerple.rs
+// Twin      src/t5.rs and src/kerple.rs `backward`; compared in tests/it/gpu/t5.rs and tests/it/gpu/kerple.rs
 // Math      y[h, d] = sum over queries i of dbias[h, i, i + d - (seq - 1)]
 // Shapes    dbias  [heads, seq, kv_seq] f32
 //           y      [heads, seq + kv_seq - 1] f32

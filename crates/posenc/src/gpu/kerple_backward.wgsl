@@ -6,7 +6,7 @@
 //           sums      [heads, n_diagonals] f32, from diagonal_sums.wgsl; n_diagonals = seq + kv_seq - 1
 //           dr1, dr2  [heads] f32
 // Grid      linear, one workgroup per head
-// Races     none: partial sums meet in workgroup memory between barriers, in a fixed tree
+// Races     none: partial sums meet in tree_sum.wgsl; invocation 0 writes the results
 // Needs     core WebGPU only
 // Precision f32 sums over diagonals, then invocations; log, exp2 and log2 of the device
 
@@ -24,11 +24,7 @@ struct KerpleBackwardParams {
 @group(0) @binding(4) var<storage, read_write> dr1: array<f32>;   // [heads]
 @group(0) @binding(5) var<storage, read_write> dr2: array<f32>;   // [heads]
 
-const LANES: u32 = 64u;
-
-var<workgroup> partial: array<vec2<f32>, LANES>;
-
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(TREE_LANES)
 fn kerple_backward(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(local_invocation_index) local_index: u32,
@@ -39,20 +35,15 @@ fn kerple_backward(
         return;
     }
     var sum = vec2<f32>(0.0, 0.0);
-    for (var diagonal = local_index; diagonal < params.n_diagonals; diagonal += LANES) {
+    for (var diagonal = local_index; diagonal < params.n_diagonals; diagonal += TREE_LANES) {
         let distance = f32(abs(i32(diagonal) - i32(params.zero_diagonal)));
         sum += sums[head * params.n_diagonals + diagonal]
             * kerple_gradient(r1[head], r2[head], distance, params.kernel);
     }
-    partial[local_index] = sum;
-    for (var width = LANES / 2u; width > 0u; width /= 2u) {
-        workgroupBarrier();
-        if (local_index < width) {
-            partial[local_index] += partial[local_index + width];
-        }
-    }
+    let total1 = tree_sum(local_index, sum.x);
+    let total2 = tree_sum(local_index, sum.y);
     if (local_index == 0u) {
-        dr1[head] = partial[0].x;
-        dr2[head] = partial[0].y;
+        dr1[head] = total1;
+        dr2[head] = total2;
     }
 }

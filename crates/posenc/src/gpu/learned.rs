@@ -2,7 +2,7 @@
 
 use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 
-use super::{WORKGROUP_SIZE, axes, expect_shape, word};
+use super::{WORKGROUP_SIZE, axes, expect_shape, word, words};
 use crate::PosencError;
 
 llm_gpu::params! {
@@ -65,6 +65,22 @@ pub(super) static LEARNED_BACKWARD: Kernel = Kernel {
 /// # Precision
 ///
 /// Exact. The device cannot return an error: a position outside the table gives a row of NaN.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::learned as gpu_learned;
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let table = gpu.upload(&ndarray::array![[0.0_f32, 0.5], [1.0, 1.5]])?; // [2, 2]
+/// let positions = gpu.upload(&ndarray::array![[1_u32, 0, 1]])?; // [1, 3]
+/// let mut recorder = gpu.recorder();
+/// let y = gpu_learned::embed(&mut recorder, &table, &positions)?;
+/// recorder.submit()?;
+/// let want = ndarray::array![[[1.0, 1.5], [0.0, 0.5], [1.0, 1.5]]]; // [1, 3, 2]
+/// assert_eq!(y.download_blocking()?, want.into_dyn());
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn embed(
     recorder: &mut Recorder,
     table: &GpuTensor<f32>,
@@ -73,10 +89,12 @@ pub fn embed(
     let [n_positions, d_model] = axes(table)?;
     let [batch, seq] = axes(positions)?;
     let y = recorder.output::<f32>(&[batch, seq, d_model])?;
+    let [_, _, d_model] = words([batch, seq, d_model])?;
     let params = LearnedParams {
         n_elements: word(y.len())?,
-        n_positions: word(n_positions)?,
-        d_model: word(d_model)?,
+        // A table without elements may have any number of rows.
+        n_positions: word(if table.is_empty() { 0 } else { n_positions })?,
+        d_model,
         pad0: 0,
     };
     recorder.dispatch(
@@ -110,6 +128,21 @@ pub fn embed(
 /// # Precision
 ///
 /// f32 sums in the order of the tokens: the same bits each time. Positions outside the table count nowhere.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::learned as gpu_learned;
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let dout = gpu.upload(&ndarray::array![[[1.0_f32], [2.0], [4.0]]])?; // [1, 3, 1]
+/// let positions = gpu.upload(&ndarray::array![[1_u32, 0, 1]])?; // [1, 3]
+/// let mut recorder = gpu.recorder();
+/// let dtable = gpu_learned::backward(&mut recorder, &dout, &positions, 3)?;
+/// recorder.submit()?;
+/// assert_eq!(dtable.download_blocking()?, ndarray::array![[2.0], [5.0], [0.0]].into_dyn());
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn backward(
     recorder: &mut Recorder,
     dout: &GpuTensor<f32>,
@@ -119,10 +152,11 @@ pub fn backward(
     let [batch, seq, d_model] = axes(dout)?;
     expect_shape(positions, &[batch, seq])?;
     let dtable = recorder.output::<f32>(&[n_positions, d_model])?;
+    let [_, d_model] = words([n_positions, d_model])?;
     let params = LearnedBackwardParams {
         n_elements: word(dtable.len())?,
         n_tokens: word(positions.len())?,
-        d_model: word(d_model)?,
+        d_model,
         pad0: 0,
     };
     recorder.dispatch(

@@ -1,11 +1,16 @@
-//! Rotary embedding on the GPU: the table from positions, the rotation, and its backward.
+//! Rotary embedding on the GPU: the rotation and its backward, in place or not.
 
-use llm_gpu::{Access, Gpu, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
+use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 use ndarray::ArrayRef1;
 
-use super::{TURNS, WORKGROUP_SIZE, axes, turns_per_token, word};
+use super::{WORKGROUP_SIZE, axes, word, words};
 use crate::PosencError;
-use crate::rope::{RopePairing, RopeTable, reposition};
+use crate::rope::rotate::{Direction, Layout};
+use crate::rope::{RopePairing, reposition};
+
+pub(super) mod table;
+
+pub use table::GpuRopeTable;
 
 llm_gpu::params! {
     /// The parameter block of `rope.wgsl`.
@@ -39,16 +44,6 @@ llm_gpu::params! {
     }
 }
 
-llm_gpu::params! {
-    /// The parameter block of `rope_table.wgsl`.
-    pub(super) struct RopeTableParams {
-        n_elements: u32,
-        n_planes: u32,
-        factor: f32,
-        pad0: u32,
-    }
-}
-
 pub(super) static ROPE: Kernel = Kernel {
     name: "rope",
     source: include_str!("rope.wgsl"),
@@ -68,121 +63,6 @@ pub(super) static ROPE_INPLACE: Kernel = Kernel {
     constants: &["WORKGROUP_SIZE"],
     needs: Needs::CORE,
 };
-
-pub(super) static ROPE_TABLE: Kernel = Kernel {
-    name: "rope_table",
-    source: include_str!("rope_table.wgsl"),
-    snippets: &[snippet::LINEAR, TURNS],
-    bindings: &[Access::Read, Access::Read, Access::Write, Access::Write],
-    params_size: size_of::<RopeTableParams>(),
-    constants: &["WORKGROUP_SIZE"],
-    needs: Needs::CORE,
-};
-
-/// Cosines and sines on the device: what the rotation multiplies with.
-///
-/// Invariant: both have the shape `[rows, rotary_dim / 2]`. Rows are one per sequence element where the whole
-/// batch has the same positions, else one per batch row and sequence element.
-#[derive(Clone, Debug)]
-pub struct GpuRopeTable {
-    cos: GpuTensor<f32>,
-    sin: GpuTensor<f32>,
-}
-
-impl GpuRopeTable {
-    /// Copies a table to the device.
-    ///
-    /// # Errors
-    ///
-    /// [`PosencError::Gpu`] if the device has no room for it.
-    pub fn upload(gpu: &Gpu, table: &RopeTable) -> Result<Self, PosencError> {
-        Ok(Self {
-            cos: gpu.upload(&table.cos())?,
-            sin: gpu.upload(&table.sin())?,
-        })
-    }
-
-    /// Records the table of positions that are on the device already.
-    ///
-    /// ```text
-    /// cos = attention_factor cos(position inv_freq),  sin = attention_factor sin(position inv_freq)
-    /// ```
-    ///
-    /// # Shapes
-    ///
-    /// - `positions`: `[seq]` or `[batch, seq]`
-    /// - `inv_freq`: `[rotary_dim / 2]`
-    ///
-    /// # Errors
-    ///
-    /// - [`PosencError::InvFreq`] if a frequency is not finite.
-    /// - [`PosencError::AttentionFactor`] if the factor is not finite.
-    /// - [`PosencError::Gpu`] if the device has no room for the table.
-    ///
-    /// # Precision
-    ///
-    /// 3e-7 times the factor for angles up to 2^30 radians: they are formed in 64-bit integers, as fractions of a turn.
-    pub fn record(
-        recorder: &mut Recorder,
-        positions: &GpuTensor<u32>,
-        inv_freq: &ArrayRef1<f64>,
-        attention_factor: f64,
-    ) -> Result<Self, PosencError> {
-        for (index, &got) in inv_freq.iter().enumerate() {
-            if !got.is_finite() {
-                return Err(PosencError::InvFreq { index, got });
-            }
-        }
-        if !attention_factor.is_finite() {
-            return Err(PosencError::AttentionFactor {
-                got: attention_factor,
-            });
-        }
-        let shape = [positions.len(), inv_freq.len()];
-        let cos = recorder.output::<f32>(&shape)?;
-        let sin = recorder.output::<f32>(&shape)?;
-        let frequencies = turns_per_token(recorder.gpu(), inv_freq.iter().copied())?;
-        let params = RopeTableParams {
-            n_elements: word(cos.len())?,
-            n_planes: word(inv_freq.len())?,
-            factor: attention_factor as f32,
-            pad0: 0,
-        };
-        recorder.dispatch(
-            &ROPE_TABLE,
-            &[],
-            &params,
-            &[
-                positions.read(),
-                frequencies.read(),
-                cos.write(),
-                sin.write(),
-            ],
-            Grid::linear(cos.len(), WORKGROUP_SIZE)?,
-        )?;
-        Ok(Self { cos, sin })
-    }
-
-    /// The cosines, times the attention factor: `[rows, rotary_dim / 2]`.
-    #[must_use]
-    pub fn cos(&self) -> &GpuTensor<f32> {
-        &self.cos
-    }
-
-    /// The sines, times the attention factor: `[rows, rotary_dim / 2]`.
-    #[must_use]
-    pub fn sin(&self) -> &GpuTensor<f32> {
-        &self.sin
-    }
-
-    /// Rows and planes.
-    fn dim(&self) -> (usize, usize) {
-        match *self.cos.shape() {
-            [rows, n_planes] => (rows, n_planes),
-            _ => (0, 0),
-        }
-    }
-}
 
 /// Records the rotation of `x` by the positions of the table.
 ///
@@ -204,15 +84,35 @@ impl GpuRopeTable {
 ///
 /// # Precision
 ///
-/// f32; the table is exact to one rounding. NaN stays in its plane.
+/// Two products and a sum in f32, on cosines and sines that are right to one rounding in a table that was uploaded, and to 3e-7 in one that was
+/// [recorded](GpuRopeTable::record). NaN and infinities do not leave their plane; shader compilers may make something else of them there.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
+/// use llm_posenc::rope::{RopeConfig, RopePairing, RopeTable};
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let config = RopeConfig::new(2, RopePairing::Interleaved);
+/// let table = RopeTable::from_config(&config, &ndarray::array![0, 1])?;
+/// let table = GpuRopeTable::upload(&gpu, &table)?; // once for all layers
+/// let q = gpu.upload(&ndarray::array![[[[1.0_f32, 0.0], [1.0, 0.0]]]])?; // [1, 1, 2, 2]
+/// let mut recorder = gpu.recorder();
+/// let y = gpu_rope::apply(&mut recorder, &q, &table, config.pairing)?;
+/// recorder.submit()?;
+/// let y = y.download_blocking()?;
+/// assert_eq!(y[[0, 0, 0, 0]], 1.0); // position 0: unchanged
+/// assert!((y[[0, 0, 1, 0]] - 1_f32.cos()).abs() < 1e-6);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn apply(
     recorder: &mut Recorder,
     x: &GpuTensor<f32>,
     table: &GpuRopeTable,
     pairing: RopePairing,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    let (read, write) = layouts(pairing);
-    rotate(recorder, x, table, read, write, 1.0)
+    rotate(recorder, x, table, Turn::new(pairing, Direction::Forward))
 }
 
 /// Records [`apply`] in place.
@@ -220,14 +120,31 @@ pub fn apply(
 /// # Errors
 ///
 /// As [`apply`]; nothing is recorded then.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
+/// use llm_posenc::rope::{RopeConfig, RopePairing, RopeTable};
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let config = RopeConfig::new(2, RopePairing::Interleaved);
+/// let table = RopeTable::from_config(&config, &ndarray::array![1])?;
+/// let table = GpuRopeTable::upload(&gpu, &table)?;
+/// let k = gpu.upload(&ndarray::array![[[[1.0_f32, 0.0]]]])?; // [1, 1, 1, 2]
+/// let mut recorder = gpu.recorder();
+/// gpu_rope::apply_inplace(&mut recorder, &k, &table, config.pairing)?;
+/// recorder.submit()?;
+/// assert!((k.download_blocking()?[[0, 0, 0, 1]] - 1_f32.sin()).abs() < 1e-6);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn apply_inplace(
     recorder: &mut Recorder,
     x: &GpuTensor<f32>,
     table: &GpuRopeTable,
     pairing: RopePairing,
 ) -> Result<(), PosencError> {
-    let (read, write) = layouts(pairing);
-    rotate_inplace(recorder, x, table, read, write, 1.0)
+    rotate_inplace(recorder, x, table, Turn::new(pairing, Direction::Forward))
 }
 
 /// Records the gradient for `x` of [`apply`]: a rotation of `dout` by the negative angles.
@@ -244,14 +161,37 @@ pub fn apply_inplace(
 /// # Precision
 ///
 /// As [`apply`].
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
+/// use llm_posenc::rope::{RopeConfig, RopePairing, RopeTable};
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let config = RopeConfig::new(2, RopePairing::HalfSplit);
+/// let table = RopeTable::from_config(&config, &ndarray::array![7])?;
+/// let table = GpuRopeTable::upload(&gpu, &table)?;
+/// let x = gpu.upload(&ndarray::array![[[[3.0_f32, 4.0]]]])?; // [1, 1, 1, 2]
+/// let mut recorder = gpu.recorder();
+/// let y = gpu_rope::apply(&mut recorder, &x, &table, config.pairing)?;
+/// let back = gpu_rope::backward(&mut recorder, &y, &table, config.pairing)?;
+/// recorder.submit()?; // both kernels, one after the other
+/// assert!((back.download_blocking()?[[0, 0, 0, 1]] - 4.0).abs() < 1e-5);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn backward(
     recorder: &mut Recorder,
     dout: &GpuTensor<f32>,
     table: &GpuRopeTable,
     pairing: RopePairing,
 ) -> Result<GpuTensor<f32>, PosencError> {
-    let (read, write) = layouts(pairing);
-    rotate(recorder, dout, table, write, read, -1.0)
+    rotate(
+        recorder,
+        dout,
+        table,
+        Turn::new(pairing, Direction::Backward),
+    )
 }
 
 /// Records [`backward`] in place.
@@ -259,14 +199,37 @@ pub fn backward(
 /// # Errors
 ///
 /// As [`apply`]; nothing is recorded then.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
+/// use llm_posenc::rope::{RopeConfig, RopePairing, RopeTable};
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let config = RopeConfig::new(2, RopePairing::HalfSplit);
+/// let table = RopeTable::from_config(&config, &ndarray::array![7])?;
+/// let table = GpuRopeTable::upload(&gpu, &table)?;
+/// let x = gpu.upload(&ndarray::array![[[[3.0_f32, 4.0]]]])?; // [1, 1, 1, 2]
+/// let mut recorder = gpu.recorder();
+/// gpu_rope::apply_inplace(&mut recorder, &x, &table, config.pairing)?;
+/// gpu_rope::backward_inplace(&mut recorder, &x, &table, config.pairing)?;
+/// recorder.submit()?;
+/// assert!((x.download_blocking()?[[0, 0, 0, 0]] - 3.0).abs() < 1e-5);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn backward_inplace(
     recorder: &mut Recorder,
     dout: &GpuTensor<f32>,
     table: &GpuRopeTable,
     pairing: RopePairing,
 ) -> Result<(), PosencError> {
-    let (read, write) = layouts(pairing);
-    rotate_inplace(recorder, dout, table, write, read, -1.0)
+    rotate_inplace(
+        recorder,
+        dout,
+        table,
+        Turn::new(pairing, Direction::Backward),
+    )
 }
 
 /// Records new positions for keys that have been rotated already, in place: [`rope::reposition`](crate::rope::reposition).
@@ -284,6 +247,24 @@ pub fn backward_inplace(
 /// # Precision
 ///
 /// As [`apply`]; each move adds its rounding.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::rope as gpu_rope;
+/// use llm_posenc::rope::{self, RopeConfig, RopePairing};
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let config = RopeConfig::new(2, RopePairing::HalfSplit);
+/// let inv_freq = rope::inv_freq(&config)?;
+/// let k = gpu.upload(&ndarray::array![[[[1.0_f32, 0.0]]]])?; // rotated at position 0
+/// let mut recorder = gpu.recorder();
+/// let distances = ndarray::array![3];
+/// gpu_rope::reposition_inplace(&mut recorder, &k, &distances, &inv_freq, config.pairing)?;
+/// recorder.submit()?;
+/// assert!((k.download_blocking()?[[0, 0, 0, 0]] - 3_f32.cos()).abs() < 1e-6); // now at position 3
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn reposition_inplace(
     recorder: &mut Recorder,
     k: &GpuTensor<f32>,
@@ -297,25 +278,36 @@ pub fn reposition_inplace(
     apply_inplace(recorder, k, &table, reposition::written(pairing))
 }
 
-/// Where a plane's features stand, as the shaders number it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
-    Interleaved = 0,
-    HalfSplit = 1,
+/// The number of a layout, as the shaders have it.
+const fn layout_code(layout: Layout) -> u32 {
+    match layout {
+        Layout::Pairs => 0,
+        Layout::Halves => 1,
+    }
 }
 
-/// The layout that is read and the one that is written.
-fn layouts(pairing: RopePairing) -> (Layout, Layout) {
-    match pairing {
-        RopePairing::Interleaved => (Layout::Interleaved, Layout::Interleaved),
-        RopePairing::HalfSplit => (Layout::HalfSplit, Layout::HalfSplit),
-        RopePairing::ReadInterleavedWriteHalfSplit => (Layout::Interleaved, Layout::HalfSplit),
+/// Where a rotation reads and writes, and by which sign of the angle it turns.
+#[derive(Clone, Copy)]
+struct Turn {
+    read: Layout,
+    write: Layout,
+    direction: f32,
+}
+
+impl Turn {
+    fn new(pairing: RopePairing, direction: Direction) -> Self {
+        let (read, write) = direction.layouts(pairing);
+        Self {
+            read,
+            write,
+            direction: direction.sign(),
+        }
     }
 }
 
 /// The numbers that both kernels need, checked.
 struct Sizes {
-    rows: usize,
+    n_pairs: u32,
     heads_seq: u32,
     seq: u32,
     head_dim: u32,
@@ -339,16 +331,17 @@ fn check(x: &GpuTensor<f32>, table: &GpuRopeTable) -> Result<Sizes, PosencError>
             head_dim,
         });
     }
-    // The number of elements fits, so the product of axes that are not zero does.
-    let rows_of_x = if x.is_empty() { 0 } else { batch * heads * seq };
     let is_shared = rows == seq;
+    let n_planes = word(n_planes)?;
+    // The number of elements fits, so all products of axes do.
+    let [batch, heads, seq, head_dim] = words([batch, heads, seq, head_dim])?;
     Ok(Sizes {
-        rows: rows_of_x,
-        heads_seq: word(if x.is_empty() { 0 } else { heads * seq })?,
-        seq: word(seq)?,
-        head_dim: word(head_dim)?,
-        n_planes: word(n_planes)?,
-        table_stride: if is_shared { 0 } else { word(seq)? },
+        n_pairs: batch * heads * seq * n_planes,
+        heads_seq: heads * seq,
+        seq,
+        head_dim,
+        n_planes,
+        table_stride: if is_shared { 0 } else { seq },
     })
 }
 
@@ -356,29 +349,21 @@ fn rotate(
     recorder: &mut Recorder,
     x: &GpuTensor<f32>,
     table: &GpuRopeTable,
-    read: Layout,
-    write: Layout,
-    direction: f32,
+    turn: Turn,
 ) -> Result<GpuTensor<f32>, PosencError> {
     let sizes = check(x, table)?;
     let y = recorder.output::<f32>(x.shape())?;
-    record(recorder, x, &y, table, &sizes, read, write, direction)?;
+    record(recorder, x, &y, table, &sizes, turn)?;
     Ok(y)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parameter block, spelled out"
-)]
 fn record(
     recorder: &mut Recorder,
     x: &GpuTensor<f32>,
     y: &GpuTensor<f32>,
     table: &GpuRopeTable,
     sizes: &Sizes,
-    read: Layout,
-    write: Layout,
-    direction: f32,
+    turn: Turn,
 ) -> Result<(), PosencError> {
     let params = RopeParams {
         n_elements: word(x.len())?,
@@ -387,9 +372,9 @@ fn record(
         head_dim: sizes.head_dim,
         n_planes: sizes.n_planes,
         table_stride: sizes.table_stride,
-        read_layout: read as u32,
-        write_layout: write as u32,
-        direction,
+        read_layout: layout_code(turn.read),
+        write_layout: layout_code(turn.write),
+        direction: turn.direction,
         pad0: 0,
         pad1: 0,
         pad2: 0,
@@ -398,7 +383,7 @@ fn record(
         &ROPE,
         &[],
         &params,
-        &[table.cos.read(), table.sin.read(), x.read(), y.write()],
+        &[table.cos().read(), table.sin().read(), x.read(), y.write()],
         Grid::linear(x.len(), WORKGROUP_SIZE)?,
     )?;
     Ok(())
@@ -408,35 +393,32 @@ fn rotate_inplace(
     recorder: &mut Recorder,
     x: &GpuTensor<f32>,
     table: &GpuRopeTable,
-    read: Layout,
-    write: Layout,
-    direction: f32,
+    turn: Turn,
 ) -> Result<(), PosencError> {
     let sizes = check(x, table)?;
-    if read != write {
+    if turn.read != turn.write {
         // Features change their places, so they need a second one.
         let y = recorder.scratch::<f32>(x.shape())?;
-        record(recorder, x, &y, table, &sizes, read, write, direction)?;
+        record(recorder, x, &y, table, &sizes, turn)?;
         recorder.copy(&y, x)?;
         return Ok(());
     }
-    let n_pairs = sizes.rows * sizes.n_planes as usize;
     let params = RopeInplaceParams {
-        n_pairs: word(n_pairs)?,
+        n_pairs: sizes.n_pairs,
         heads_seq: sizes.heads_seq,
         seq: sizes.seq,
         head_dim: sizes.head_dim,
         n_planes: sizes.n_planes,
         table_stride: sizes.table_stride,
-        pairing: read as u32,
-        direction,
+        pairing: layout_code(turn.read),
+        direction: turn.direction,
     };
     recorder.dispatch(
         &ROPE_INPLACE,
         &[],
         &params,
-        &[table.cos.read(), table.sin.read(), x.write()],
-        Grid::linear(n_pairs, WORKGROUP_SIZE)?,
+        &[table.cos().read(), table.sin().read(), x.write()],
+        Grid::linear(sizes.n_pairs as usize, WORKGROUP_SIZE)?,
     )?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 // rope_table.wgsl: cosines and sines of positions, for the rotary embedding.
 //
-// Twin      src/rope.rs `RopeTable::new`; compared in tests/it/gpu/rope.rs
+// Twin      src/rope/table.rs `RopeTable::new`; compared in tests/it/gpu/rope.rs
 // Math      cos = factor cos(m w_i), sin = factor sin(m w_i); m w_i in turns, formed in 64-bit integers
 // Shapes    positions    [table_rows] u32
 //           frequencies  [n_planes] vec2<u32>, turns per token times 2^64, upper word first

@@ -45,6 +45,25 @@ pub(super) static SINUSOIDAL: Kernel = Kernel {
 /// # Precision
 ///
 /// 3e-7 for angles up to 2^30 radians: they are formed in 64-bit integers, as fractions of a turn.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::sinusoidal as gpu_sinusoidal;
+/// use llm_posenc::sinusoidal::{SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let (layout, exponent) = (SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim);
+/// let config = SinusoidalConfig::new(4, layout, exponent);
+/// let positions = gpu.upload(&ndarray::array![0_u32, 1])?;
+/// let mut recorder = gpu.recorder();
+/// let y = gpu_sinusoidal::encode(&mut recorder, &positions, &config)?;
+/// recorder.submit()?;
+/// let y = y.download_blocking()?; // [2, 4]
+/// assert_eq!((y[[0, 0]], y[[0, 1]]), (0.0, 1.0));
+/// assert!((y[[1, 0]] - 1_f32.sin()).abs() < 3e-7);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn encode(
     recorder: &mut Recorder,
     positions: &GpuTensor<u32>,

@@ -2,8 +2,7 @@
 
 use llm_gpu::{Access, Gpu, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 
-use super::alibi::check_lengths;
-use super::{WORKGROUP_SIZE, axes, word};
+use super::{WORKGROUP_SIZE, axes, check_bias, word};
 use crate::PosencError;
 use crate::t5::{self, T5Config};
 
@@ -58,12 +57,29 @@ pub(super) static T5_BACKWARD: Kernel = Kernel {
 ///
 /// - [`PosencError::Rank`] if `table` has not two axes.
 /// - [`PosencError::T5Table`] if it has not one row per bucket.
+/// - [`PosencError::Heads`] if there is no head, or more than [`MAX_HEADS`](crate::alibi::MAX_HEADS).
 /// - [`PosencError::BiasTooLarge`] if a length is 2^30 or more.
 /// - [`PosencError::Gpu`] if the device has no room for the result, or the tensor is of another device.
 ///
 /// # Precision
 ///
 /// Exact: buckets are found on the CPU, one for each diagonal, and values are copied.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::t5 as gpu_t5;
+/// use llm_posenc::t5::{T5Config, T5Direction};
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let config = T5Config::new(2, 8, T5Direction::Causal)?;
+/// let table = gpu.upload(&ndarray::array![[0.5_f32], [-0.5]])?; // [2, 1]
+/// let mut recorder = gpu.recorder();
+/// let bias = gpu_t5::bias(&mut recorder, &table, 1, 3, 2, &config)?; // a query behind 2 cached keys
+/// recorder.submit()?;
+/// assert_eq!(bias.download_blocking()?, ndarray::array![[[-0.5, -0.5, 0.5]]].into_dyn());
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn bias(
     recorder: &mut Recorder,
     table: &GpuTensor<f32>,
@@ -79,7 +95,7 @@ pub fn bias(
             got: n_buckets,
         });
     }
-    check_lengths(heads, seq, kv_seq)?;
+    check_bias(heads, seq, kv_seq)?;
     let y = recorder.output::<f32>(&[heads, seq, kv_seq])?;
     let params = T5Params {
         n_elements: word(y.len())?,
@@ -108,12 +124,29 @@ pub fn bias(
 /// # Errors
 ///
 /// - [`PosencError::Rank`] if `dbias` has not three axes.
+/// - [`PosencError::Heads`] if there is no head, or more than [`MAX_HEADS`](crate::alibi::MAX_HEADS).
 /// - [`PosencError::BiasTooLarge`] if a length is 2^30 or more.
 /// - [`PosencError::Gpu`] if the device has no room for the result, or the tensor is of another device.
 ///
 /// # Precision
 ///
 /// f32 sums in a fixed order: along each diagonal, then over the diagonals of a bucket.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::gpu::t5 as gpu_t5;
+/// use llm_posenc::t5::{T5Config, T5Direction};
+///
+/// # let Some(gpu) = llm_posenc::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let config = T5Config::new(2, 8, T5Direction::Causal)?;
+/// let dbias = gpu.upload(&ndarray::array![[[1.0_f32, 2.0, 4.0]]])?; // [1, 1, 3]
+/// let mut recorder = gpu.recorder();
+/// let dtable = gpu_t5::backward(&mut recorder, &dbias, 2, &config)?;
+/// recorder.submit()?;
+/// assert_eq!(dtable.download_blocking()?, ndarray::array![[4.0], [3.0]].into_dyn()); // [2, 1]
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn backward(
     recorder: &mut Recorder,
     dbias: &GpuTensor<f32>,
@@ -121,7 +154,7 @@ pub fn backward(
     config: &T5Config,
 ) -> Result<GpuTensor<f32>, PosencError> {
     let [heads, seq, kv_seq] = axes(dbias)?;
-    check_lengths(heads, seq, kv_seq)?;
+    check_bias(heads, seq, kv_seq)?;
     let sums = super::diagonals::sums(recorder, dbias)?;
     let dtable = recorder.output::<f32>(&[config.n_buckets(), heads])?;
     let buckets = buckets(recorder.gpu(), seq, kv_seq, past, config)?;

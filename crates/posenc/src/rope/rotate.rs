@@ -24,7 +24,7 @@ const HEADS: usize = 8;
 
 /// Where the two features of plane `i` lie among `2 n` features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     /// At `2 i` and `2 i + 1`.
     Pairs,
     /// At `i` and `i + n`.
@@ -44,14 +44,23 @@ impl RopePairing {
 
 /// By which sign of the angle to turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     Forward,
     Backward,
 }
 
 impl Direction {
+    /// Where a rotation by this sign reads and where it writes.
+    pub(crate) const fn layouts(self, pairing: RopePairing) -> (Layout, Layout) {
+        let (read, write) = pairing.layouts();
+        match self {
+            Self::Forward => (read, write),
+            Self::Backward => (write, read),
+        }
+    }
+
     /// What the sines are multiplied with.
-    pub(super) const fn sign(self) -> f32 {
+    pub(crate) const fn sign(self) -> f32 {
         match self {
             Self::Forward => 1.0,
             Self::Backward => -1.0,
@@ -105,10 +114,7 @@ impl<'a, T> Rotation<'a, T> {
                 head_dim,
             });
         }
-        let (mut read, mut write) = pairing.layouts();
-        if direction == Direction::Backward {
-            (read, write) = (write, read);
-        }
+        let (read, write) = direction.layouts(pairing);
         Ok(Self {
             table,
             rows_per_batch,

@@ -5,7 +5,7 @@
 // Shapes    x    [n] f32
 //           sum  [1] f32
 // Grid      one workgroup of 64 invocations
-// Races     none: a barrier between any two steps of the tree; invocation 0 writes the result
+// Races     none: barriers stand in tree_sum.wgsl; invocation 0 writes the result
 // Needs     core WebGPU only (no f16, no subgroups)
 // Precision f32; each invocation adds every 64th element, then six steps of a tree
 
@@ -17,22 +17,14 @@ struct SumParams {
 @group(0) @binding(1) var<storage, read> x: array<f32>;         // [n]
 @group(0) @binding(2) var<storage, read_write> sum: array<f32>; // [1]
 
-var<workgroup> partial: array<f32, 64>;
-
-@compute @workgroup_size(64)
+@compute @workgroup_size(TREE_LANES)
 fn sum_1_tree(@builtin(local_invocation_index) local_index: u32) {
     var mine = 0.0;
-    for (var i = local_index; i < params.n; i += 64u) {
+    for (var i = local_index; i < params.n; i += TREE_LANES) {
         mine += x[i];
     }
-    partial[local_index] = mine;
-    for (var half = 32u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if local_index < half {
-            partial[local_index] += partial[local_index + half];
-        }
-    }
+    let all = tree_sum(local_index, mine);
     if local_index == 0u {
-        sum[0] = partial[0];
+        sum[0] = all;
     }
 }

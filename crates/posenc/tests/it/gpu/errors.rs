@@ -1,7 +1,7 @@
 //! What the recording functions refuse: nothing is recorded, nothing panics.
 
 use llm_posenc::PosencError;
-use llm_posenc::alibi::AlibiOrigin;
+use llm_posenc::alibi::{self as alibi_cpu, AlibiOrigin, AlibiRounding};
 use llm_posenc::gpu::chatglm::GpuChatGlmTable;
 use llm_posenc::gpu::llm_gpu::{Gpu, GpuError, GpuOptions};
 use llm_posenc::gpu::rope::GpuRopeTable;
@@ -10,9 +10,9 @@ use llm_posenc::kerple::KerpleKernel;
 use llm_posenc::rope::chatglm::ChatGlmTable;
 use llm_posenc::rope::{RopeConfig, RopePairing, RopeTable};
 use llm_posenc::t5::{T5Config, T5Direction};
-use ndarray::array;
+use ndarray::{Array1, ArrayD, array};
 
-use super::gpu;
+use super::{gpu, run};
 
 const PAIRING: RopePairing = RopePairing::HalfSplit;
 
@@ -47,9 +47,11 @@ fn rope_refuses_what_does_not_fit() {
         matches!(error, PosencError::InvFreq { index: 1, .. }),
         "{error}"
     );
-    let got = f64::INFINITY;
-    let error = GpuRopeTable::record(&mut recorder, &positions, &array![1.0], got).unwrap_err();
-    assert_eq!(error, PosencError::AttentionFactor { got });
+    // The shader has it in f32.
+    for got in [f64::INFINITY, 1e39] {
+        let error = GpuRopeTable::record(&mut recorder, &positions, &array![1.0], got).unwrap_err();
+        assert_eq!(error, PosencError::AttentionFactor { got });
+    }
 }
 
 #[test]
@@ -88,6 +90,107 @@ fn tensors_must_fit_each_other() {
     let error = t5::bias(&mut recorder, &table, 1, 1, 0, &config).unwrap_err();
     let (expected, got) = (8, 7);
     assert_eq!(error, PosencError::T5Table { expected, got });
+}
+
+/// As on the CPU: no heads are a mistake, and so are more than anything has.
+#[test]
+fn each_bias_needs_heads() {
+    let Some(gpu) = gpu() else { return };
+    let config = T5Config::new(8, 20, T5Direction::Causal).unwrap();
+    let (origin, kernel) = (AlibiOrigin::KeyIndex, KerpleKernel::Power);
+    let rounding = AlibiRounding::Product;
+    for got in [0, alibi_cpu::MAX_HEADS + 1] {
+        let mut r = gpu.recorder();
+        let per_head = gpu.zeros::<f32>(&[got]).unwrap();
+        let dbias = gpu.zeros::<f32>(&[got, 1, 1]).unwrap();
+        let rows = gpu.zeros::<f32>(&[1, got, 1, 1]).unwrap();
+        let table = gpu.zeros::<f32>(&[8, got]).unwrap();
+        let positions = gpu.zeros::<u32>(&[1, 1]).unwrap();
+        let errors = [
+            alibi::bias(&mut r, &per_head, 1, 1, origin).map(drop),
+            alibi::backward(&mut r, &dbias, origin).map(drop),
+            alibi::bias_at(&mut r, &per_head, &positions, rounding).map(drop),
+            alibi::backward_at(&mut r, &rows, &positions).map(drop),
+            kerple::bias(&mut r, &per_head, &per_head, 1, 1, kernel).map(drop),
+            kerple::backward(&mut r, &dbias, &per_head, &per_head, kernel).map(drop),
+            t5::bias(&mut r, &table, 1, 1, 0, &config).map(drop),
+            t5::backward(&mut r, &dbias, 0, &config).map(drop),
+        ];
+        for (op, error) in errors.into_iter().enumerate() {
+            assert_eq!(error, Err(PosencError::Heads { got }), "op {op}");
+        }
+    }
+}
+
+/// Axes beside a zero may have any length: nothing may be looped over or counted for them.
+#[test]
+fn long_axes_of_empty_tensors_cost_nothing() {
+    let Some(gpu) = gpu() else { return };
+    let long = (1 << 30) - 1;
+    let config = T5Config::new(8, 20, T5Direction::Causal).unwrap();
+    let ones = gpu.upload(&Array1::<f32>::ones(64)).unwrap();
+    for shape in [[64, long, 0], [64, 0, long]] {
+        let dbias = gpu.zeros::<f32>(&shape).unwrap();
+        let zeros = ArrayD::<f32>::zeros(vec![64]);
+        let got = run(&gpu, |r| alibi::backward(r, &dbias, AlibiOrigin::KeyIndex));
+        assert_eq!(got, zeros);
+        let kernel = KerpleKernel::Logarithmic;
+        let got = run(&gpu, |r| {
+            Ok(kerple::backward(r, &dbias, &ones, &ones, kernel)?.1)
+        });
+        assert_eq!(got, zeros);
+        let got = run(&gpu, |r| t5::backward(r, &dbias, 0, &config));
+        assert_eq!(got, ArrayD::<f32>::zeros(vec![8, 64]));
+        let got = run(&gpu, |r| {
+            alibi::bias(r, &ones, shape[1], shape[2], AlibiOrigin::KeyIndex)
+        });
+        assert_eq!(got.shape(), shape);
+        let got = run(&gpu, |r| {
+            kerple::bias(r, &ones, &ones, shape[1], shape[2], kernel)
+        });
+        assert_eq!(got.shape(), shape);
+        let table = gpu.zeros::<f32>(&[8, 64]).unwrap();
+        let got = run(&gpu, |r| {
+            t5::bias(r, &table, shape[1], shape[2], 0, &config)
+        });
+        assert_eq!(got.shape(), shape);
+    }
+    for (batch, seq, kv_seq) in [(usize::MAX, 1, 0), (1, usize::MAX, 0), (0, usize::MAX, 7)] {
+        let dbias = gpu.zeros::<f32>(&[batch, 64, seq, kv_seq]).unwrap();
+        let positions = gpu.zeros::<u32>(&[batch, kv_seq]).unwrap();
+        let got = run(&gpu, |r| alibi::backward_at(r, &dbias, &positions));
+        assert_eq!(got, ArrayD::<f32>::zeros(vec![64]));
+    }
+    let (table, positions) = (
+        gpu.zeros::<f32>(&[usize::MAX, 0]).unwrap(),
+        gpu.zeros::<u32>(&[2, 3]).unwrap(),
+    );
+    let y = run(&gpu, |r| learned::embed(r, &table, &positions));
+    assert_eq!(y.shape(), [2, 3, 0]);
+    let dout = gpu.zeros::<f32>(&[2, 3, 0]).unwrap();
+    let dtable = run(&gpu, |r| learned::backward(r, &dout, &positions, 7));
+    assert_eq!(dtable.shape(), [7, 0]);
+}
+
+#[test]
+fn empty_rotations_of_any_length_are_answered() {
+    let Some(gpu) = gpu() else { return };
+    let mut recorder = gpu.recorder();
+    // No row to fill, so no frequency has to go to the device.
+    let one = array![0.5];
+    let many = one.broadcast(1 << 28).unwrap();
+    let positions = gpu.zeros::<u32>(&[0]).unwrap();
+    let table = GpuRopeTable::record(&mut recorder, &positions, &many, 1.0).unwrap();
+    assert_eq!(table.cos().shape(), [0, 1 << 28]);
+    let table = ChatGlmTable::new(8, &array![[0, 1]], &array![[0, 0]]).unwrap();
+    let table = GpuChatGlmTable::upload(&gpu, &table).unwrap();
+    let rows = usize::MAX;
+    let x = gpu.zeros::<f32>(&[0, 1, rows, 8]).unwrap();
+    let want = PosencError::TooLarge { rows, columns: 8 };
+    let got = chatglm::apply_v1(&mut recorder, &x, &table).unwrap_err();
+    assert_eq!(got, want);
+    let got = chatglm::backward_v1_inplace(&mut recorder, &x, &table).unwrap_err();
+    assert_eq!(got, want);
 }
 
 #[test]

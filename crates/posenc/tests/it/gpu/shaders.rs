@@ -10,6 +10,12 @@ fn every_kernel_is_portable_and_bound_as_declared() {
 }
 
 #[test]
+fn every_header_names_the_code_that_it_is_compared_with() {
+    let faults = testing::check_twins(KERNELS, env!("CARGO_MANIFEST_DIR"));
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
 fn every_kernel_builds_on_every_profile() {
     let faults = testing::build_on_noop(KERNELS);
     assert!(faults.is_empty(), "{faults:#?}");
