@@ -2,6 +2,38 @@
 //!
 //! Each function records its kernels into an [`llm_gpu::Recorder`]; nothing runs before it is submitted, and nothing
 //! comes back before a tensor is downloaded. All kernels need core WebGPU only, so they run in browsers.
+//!
+//! # Example
+//!
+//! Learned positions and a rotation in one submission:
+//!
+//! ```
+//! use llm_posenc::gpu::llm_gpu::{Gpu, GpuError, GpuOptions};
+//! use llm_posenc::gpu::{learned, rope};
+//! use llm_posenc::rope::{self as on_the_cpu, RopeConfig, RopePairing};
+//! use ndarray::array;
+//!
+//! let gpu = match Gpu::new_blocking(&GpuOptions::default()) {
+//!     Err(GpuError::NoAdapter { .. }) => return Ok(()), // this machine has no driver
+//!     gpu => gpu?,
+//! };
+//! let table = gpu.upload(&array![[0.0_f32, 1.0], [1.0, 0.0]])?; // [n_positions, d_model] = [2, 2]
+//! let positions = gpu.upload(&array![[0_u32, 1]])?; // [batch, seq] = [1, 2]
+//! let config = RopeConfig::new(2, RopePairing::HalfSplit);
+//!
+//! let mut recorder = gpu.recorder();
+//! let x = learned::embed(&mut recorder, &table, &positions)?; // [1, 2, 2]
+//! let inv_freq = on_the_cpu::inv_freq(&config)?;
+//! let angles = rope::GpuRopeTable::record(&mut recorder, &positions, &inv_freq, 1.0)?;
+//! let heads = x.reshape(&[1, 1, 2, 2])?; // [batch, heads, seq, head_dim]
+//! rope::apply_inplace(&mut recorder, &heads, &angles, config.pairing)?;
+//! recorder.submit()?; // three kernels, in order
+//!
+//! let y = heads.download_blocking()?;
+//! assert_eq!(y[[0, 0, 0, 1]], 1.0); // position 0: unchanged
+//! assert!((y[[0, 0, 1, 1]] - 1_f32.sin()).abs() < 1e-6);
+//! # Ok::<(), llm_posenc::PosencError>(())
+//! ```
 
 use llm_gpu::params::Layout;
 use llm_gpu::{Gpu, GpuElement, GpuTensor, Kernel, Snippet};
