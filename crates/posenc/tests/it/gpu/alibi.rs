@@ -23,16 +23,21 @@ const PRODUCT: Tolerance = Tolerance::new(0.0, 1.0 / 16_777_216.0);
 /// A product, then at most 3 + 20 + 6 additions on the way to the sum: 30 roundings of 2^-24.
 const SUM: f64 = 30.0 / 16_777_216.0;
 
+/// Any numbers: those of a model with up to eight heads are powers of two, which hide a rounding.
+fn slopes() -> impl Strategy<Value = Array1<f32>> {
+    prop::collection::vec(0.0_f32..2.0, 1..9).prop_map(Array1::from)
+}
+
 #[test]
 fn equals_the_reference() {
     let Some(gpu) = gpu() else { return };
     proptest!(config(), |(
-        heads in 1_usize..9,
+        slopes in slopes(),
         seq in 0_usize..20,
         kv_seq in 0_usize..150,
         origin in prop::sample::select(&ORIGINS[..]),
     )| {
-        let slopes = alibi::slopes(heads, alibi::MAX_BIAS).unwrap();
+        let heads = slopes.len();
         let device = gpu.upload(&slopes).unwrap();
         let got = run(&gpu, |r| gpu_alibi::bias(r, &device, seq, kv_seq, origin));
         close(&got, &reference::bias(&slopes.mapv(f64::from), seq, kv_seq, origin), PRODUCT)?;
@@ -56,14 +61,15 @@ fn equals_the_reference() {
 fn padded_batches_equal_the_reference() {
     let Some(gpu) = gpu() else { return };
     proptest!(config(), |(
-        (heads, mask) in (1_usize..9, 0_usize..4, 0_usize..100).prop_flat_map(|(heads, batch, kv_seq)| {
+        slopes in slopes(),
+        mask in (0_usize..4, 0_usize..100).prop_flat_map(|(batch, kv_seq)| {
             let mask = prop::collection::vec(any::<bool>(), batch * kv_seq);
-            (Just(heads), mask.prop_map(move |m| Array2::from_shape_vec((batch, kv_seq), m).unwrap()))
+            mask.prop_map(move |m| Array2::from_shape_vec((batch, kv_seq), m).unwrap())
         }),
         seq in 0_usize..4,
         rounding in prop_oneof![Just(AlibiRounding::Product), Just(AlibiRounding::Bfloat16)],
     )| {
-        let slopes = alibi::slopes(heads, alibi::MAX_BIAS).unwrap();
+        let heads = slopes.len();
         let positions = alibi::key_positions(&mask).unwrap();
         let device_slopes = gpu.upload(&slopes).unwrap();
         let device_positions = gpu.upload(&positions.mapv(|p| p as u32)).unwrap();
