@@ -4,11 +4,11 @@ use llm_numerics::half::{bf16, f16};
 use llm_posenc::positions::{collisions, first_collision, positions_in};
 use ndarray::array;
 
-fn main() {
+fn main() -> Result<(), llm_posenc::PosencError> {
     let positions = array![255, 256, 257, 258, 259];
     println!(
         "{positions} in bfloat16: {}",
-        positions_in::<bf16>(&positions)
+        positions_in::<bf16>(&positions)?
     );
     println!(
         "first collision: bfloat16 {:?}, float16 {:?}",
@@ -25,4 +25,5 @@ fn main() {
         println!("{context:7} {bf16:10} {f16:10}");
         assert!(bf16 <= context && (context > 2048 || f16 == context));
     }
+    Ok(())
 }

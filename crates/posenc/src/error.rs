@@ -40,8 +40,8 @@ pub enum PosencError {
         /// Its value.
         got: f64,
     },
-    /// The factor on cosine and sine is infinite or NaN.
-    #[error("attention_factor must be finite, got {got}")]
+    /// The factor on cosine and sine is infinite or NaN, or becomes so as the `f32` that tables have.
+    #[error("attention_factor must be finite in f32, got {got}")]
     AttentionFactor {
         /// What was passed.
         got: f64,
@@ -66,10 +66,18 @@ pub enum PosencError {
         /// Rows of the table.
         got: usize,
     },
-    /// The result does not fit into the address space.
-    #[error("the result must fit into the address space, got {rows} rows of {columns} elements")]
+    /// There is not one position for each sequence element.
+    #[error("positions must have length {seq} (seq), got {got}")]
+    PositionsLen {
+        /// `seq` of the array to rotate.
+        seq: usize,
+        /// Length of the positions.
+        got: usize,
+    },
+    /// A result does not fit into memory, or a list of positions does not that repeats one element.
+    #[error("arrays must fit into memory, got {rows} rows of {columns} elements")]
     TooLarge {
-        /// Rows of the result.
+        /// Rows of the array.
         rows: usize,
         /// Elements in each row.
         columns: usize,

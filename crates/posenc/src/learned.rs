@@ -64,7 +64,7 @@ pub enum PositionConvention {
 ///
 /// - [`PosencError::Past`] if `past` is more than `kv_seq`.
 /// - [`PosencError::PositionOffset`] if an offset or `padding_idx` is above `isize::MAX`, or the one of `Opt` is 0.
-/// - [`PosencError::TooLarge`] if there is no memory for the result.
+/// - [`PosencError::TooLarge`] if there is no memory for the result, or a mask is longer than memory because it repeats.
 ///
 /// # Example
 ///
@@ -104,6 +104,10 @@ pub fn positions(
         return Err(PosencError::PositionOffset { min, got: start });
     }
     let mut out = memory::zeros(batch, seq)?;
+    if out.is_empty() {
+        return Ok(out);
+    }
+    memory::check_size::<bool>(batch, kv_seq)?;
     for (mask, mut out) in mask.outer_iter().zip(out.outer_iter_mut()) {
         let count = |mask: ndarray::ArrayView1<'_, bool>| mask.iter().filter(|&&m| m).count();
         let mut count = match convention {
@@ -135,7 +139,7 @@ pub fn positions(
 /// # Errors
 ///
 /// - [`PosencError::PositionOutsideTable`] if a position is not below `n_positions`.
-/// - [`PosencError::TooLarge`] if there is no memory for the result.
+/// - [`PosencError::TooLarge`] if there is no memory for the result, or for as many positions.
 ///
 /// # Precision
 ///
@@ -184,6 +188,7 @@ pub fn embed<F: Float>(
 /// - [`PosencError::PositionsShape`] if there is not one position for each token.
 /// - [`PosencError::DModel`] if the table does not have `d_model` columns.
 /// - [`PosencError::PositionOutsideTable`] if a position is not below `n_positions`.
+/// - [`PosencError::TooLarge`] if there is no memory for as many positions.
 ///
 /// # Precision
 ///
@@ -234,7 +239,7 @@ pub fn add_inplace<F: Float>(
 ///
 /// - [`PosencError::PositionsShape`] if there is not one position for each token.
 /// - [`PosencError::PositionOutsideTable`] if a position is not below `n_positions`.
-/// - [`PosencError::TooLarge`] if there is no memory for the result.
+/// - [`PosencError::TooLarge`] if there is no memory for the result, or for as many positions.
 ///
 /// # Precision
 ///
@@ -324,6 +329,7 @@ fn check_shape(expected: [usize; 2], positions: &ArrayRef2<usize>) -> Result<(),
 }
 
 fn check_positions(positions: &ArrayRef2<usize>, n_positions: usize) -> Result<(), PosencError> {
+    memory::check_size::<usize>(positions.len(), 1)?;
     let mut all = positions.indexed_iter();
     match all.find(|&(_, &position)| position >= n_positions) {
         None => Ok(()),

@@ -1,13 +1,21 @@
 //! Arrays whose size a caller names: refused where there is no room, instead of an abort.
+//!
+//! So are arguments that only repeat one element that often: to walk through them would take years.
 
 use ndarray::{Array2, LinalgScalar};
 
 use crate::PosencError;
 
 /// Refuses arrays that memory cannot hold: asked for and given back, since the constructors of arrays would abort.
+///
+/// Elements without a size count as one byte each, since they are copied one by one too.
 pub(crate) fn check_size<T>(rows: usize, columns: usize) -> Result<(), PosencError> {
+    let has_room = |len: usize| match size_of::<T>() {
+        0 => Vec::<u8>::new().try_reserve_exact(len).ok(),
+        _ => Vec::<T>::new().try_reserve_exact(len).ok(),
+    };
     rows.checked_mul(columns)
-        .and_then(|len| Vec::<T>::new().try_reserve_exact(len).ok())
+        .and_then(has_room)
         .ok_or(PosencError::TooLarge { rows, columns })
 }
 

@@ -36,6 +36,8 @@ use std::ops::Range;
 
 use ndarray::{Array1, ArrayRef1};
 
+use crate::PosencError;
+use crate::memory::check_size;
 use llm_numerics::Storage;
 
 /// What positions become when they are kept in `T`: rounded to `f32` and then to `T`, as torch casts integers.
@@ -44,6 +46,10 @@ use llm_numerics::Storage;
 ///
 /// - `positions`: `[seq]`
 /// - returns: `[seq]`
+///
+/// # Errors
+///
+/// - [`PosencError::TooLarge`] if there is no memory for the result.
 ///
 /// # Precision
 ///
@@ -60,12 +66,13 @@ use llm_numerics::Storage;
 /// use llm_posenc::positions;
 /// use ndarray::array;
 ///
-/// let kept = positions::positions_in::<bf16>(&array![255, 256, 257, 258, 259]);
+/// let kept = positions::positions_in::<bf16>(&array![255, 256, 257, 258, 259])?;
 /// assert_eq!(kept, array![255.0, 256.0, 256.0, 258.0, 260.0]);
+/// # Ok::<(), llm_posenc::PosencError>(())
 /// ```
-#[must_use]
-pub fn positions_in<T: Storage>(positions: &ArrayRef1<usize>) -> Array1<f32> {
-    positions.mapv(kept_in::<T>)
+pub fn positions_in<T: Storage>(positions: &ArrayRef1<usize>) -> Result<Array1<f32>, PosencError> {
+    check_size::<f32>(1, positions.len())?;
+    Ok(positions.mapv(kept_in::<T>))
 }
 
 /// The first position that is the same as the next one when both are kept in `T`.

@@ -32,8 +32,8 @@ pub const MAX_ROTARY_DIM: usize = 1 << 16;
 
 /// Which two features form a rotation plane.
 ///
-/// Both are in wide use and are *not* interchangeable: weights trained with one
-/// give wrong results with the other, without any error.
+/// They are *not* interchangeable: weights trained with one give wrong results with another,
+/// without any error. The first two are in wide use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RopePairing {
@@ -162,7 +162,7 @@ pub fn inv_freq(config: &RopeConfig) -> Result<Array1<f64>, PosencError> {
 ///
 /// - [`PosencError::TableRows`] if the table has another number of rows.
 /// - [`PosencError::RotaryDimAboveHeadDim`] if the table rotates more features than there are.
-/// - [`PosencError::TooLarge`] if the result does not fit into the address space.
+/// - [`PosencError::TooLarge`] if the result does not fit into memory.
 ///
 /// # Precision
 ///
@@ -272,7 +272,8 @@ pub fn backward_inplace<F: Float>(
 ///
 /// # Errors
 ///
-/// As [`RopeTable::from_config`] and [`apply`].
+/// - [`PosencError::PositionsLen`] if there is not one position for each sequence element.
+/// - As [`RopeTable::from_config`] and [`apply`].
 ///
 /// # Example
 ///
@@ -291,9 +292,10 @@ pub fn apply_at<F: Float>(
     positions: &ArrayRef1<usize>,
     config: &RopeConfig,
 ) -> Result<Array4<F>, PosencError> {
-    apply(
-        x,
-        &RopeTable::from_config(config, positions)?,
-        config.pairing,
-    )
+    let (seq, got) = (x.dim().2, positions.len());
+    if got != seq {
+        return Err(PosencError::PositionsLen { seq, got });
+    }
+    let table = RopeTable::from_config(config, positions)?;
+    apply(x, &table, config.pairing)
 }

@@ -229,6 +229,7 @@ pub fn encode(
     positions: &ArrayRef1<usize>,
     config: &SinusoidalConfig,
 ) -> Result<Array2<f32>, PosencError> {
+    memory::check_size::<usize>(positions.len(), 1)?;
     if let Some((index, &got)) = positions.indexed_iter().find(|&(_, &p)| is_too_far(p)) {
         return Err(PosencError::Position { index, got });
     }
@@ -441,10 +442,10 @@ pub fn decay(
             got: config.d_model,
         });
     }
+    let mut out = memory::zeros(1, distances.len())?.remove_axis(Axis(0));
     if let Some((index, &got)) = distances.indexed_iter().find(|(_, x)| !x.is_finite()) {
         return Err(PosencError::DecayDistance { index, got });
     }
-    let mut out = memory::zeros(1, distances.len())?.remove_axis(Axis(0));
     for (out, &distance) in out.iter_mut().zip(distances) {
         *out = inv_freq.iter().map(|w| (distance * w).cos()).sum();
     }

@@ -99,7 +99,7 @@ fn steps(first: usize, end: usize) -> Result<Vec<Step>, PlotError> {
 /// The positions from `first` to before `end` as bfloat16 has them.
 fn in_bf16(first: usize, end: usize) -> Result<Vec<f64>, PlotError> {
     let positions: Array1<usize> = (first..end).collect();
-    positions::positions_in::<bf16>(&positions)
+    positions::positions_in::<bf16>(&positions)?
         .iter()
         .map(|&kept| finite(f64::from(kept), "a position"))
         .collect()

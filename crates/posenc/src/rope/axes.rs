@@ -154,13 +154,9 @@ pub fn mrope_table(
         return Err(PosencError::PositionAxes { expected: 3, got });
     }
     let axes = mrope_planes(inv_freq.len(), sections, variant)?;
-    let (_, batch, seq) = positions.dim();
-    let columns: Vec<Vec<usize>> = positions
-        .outer_iter()
-        .map(|positions| positions.iter().copied().collect())
-        .collect();
-    let rows = if seq == 0 { 0 } else { batch * seq };
-    table(inv_freq, rows, &axes, &columns, attention_factor)
+    let positions: Vec<_> = positions.outer_iter().collect();
+    let columns: Vec<_> = positions.iter().map(|axis| axis.iter()).collect();
+    table(inv_freq, &axes, &columns, attention_factor)
 }
 
 /// The table of an image encoder: half of the planes turn by the row, half by the column.
@@ -207,7 +203,7 @@ pub fn vision_table(
     positions: &ArrayRef2<usize>,
     axes: VisionAxes,
 ) -> Result<RopeTable, PosencError> {
-    let (seq, got) = positions.dim();
+    let got = positions.ncols();
     if got != 2 {
         return Err(PosencError::PositionAxes { expected: 2, got });
     }
@@ -216,12 +212,9 @@ pub fn vision_table(
     let plane_axes: Vec<usize> = (0..inv_freq.len())
         .map(|plane| usize::from(plane >= half))
         .collect();
-    let columns: Vec<Vec<usize>> = positions
-        .columns()
-        .into_iter()
-        .map(|c| c.to_vec())
-        .collect();
-    table(&inv_freq, seq, &plane_axes, &columns, 1.0)
+    let columns = [positions.column(0), positions.column(1)];
+    let columns = columns.each_ref().map(|column| column.iter());
+    table(&inv_freq, &plane_axes, &columns, 1.0)
 }
 
 /// The frequencies of [`vision_table`], those of the rows first.
@@ -258,7 +251,7 @@ pub fn vision_inv_freq(config: &RopeConfig, axes: VisionAxes) -> Result<Array1<f
 ///
 /// # Errors
 ///
-/// - [`PosencError::TooLarge`] if the result does not fit into the address space.
+/// - [`PosencError::TooLarge`] if the result does not fit into memory.
 pub fn grid(height: usize, width: usize) -> Result<Array2<usize>, PosencError> {
     let too_large = PosencError::TooLarge {
         rows: height,
@@ -275,19 +268,25 @@ pub fn grid(height: usize, width: usize) -> Result<Array2<usize>, PosencError> {
     }))
 }
 
-/// The table whose plane `j` turns by `columns[axes[j]]`.
-fn table(
+/// The table whose plane `j` turns by `columns[axes[j]]`; all columns have one length.
+fn table<'a>(
     inv_freq: &ArrayRef1<f64>,
-    rows: usize,
     axes: &[usize],
-    columns: &[Vec<usize>],
+    columns: &[impl ExactSizeIterator<Item = &'a usize> + Clone],
     attention_factor: f64,
 ) -> Result<RopeTable, PosencError> {
     check_inv_freq(inv_freq)?;
     for positions in columns {
-        check_positions(inv_freq, positions)?;
+        check_positions(inv_freq, positions.clone())?;
     }
+    let rows = columns.first().map_or(0, |positions| positions.len());
+    check_size::<usize>(rows, columns.len())?;
     check_size::<f64>(rows, inv_freq.len())?;
+    // Element by element, a view of any strides would be slow to find one in.
+    let columns: Vec<Vec<usize>> = columns
+        .iter()
+        .map(|c| c.clone().copied().collect())
+        .collect();
     let angles = Array2::from_shape_fn((rows, inv_freq.len()), |(row, plane)| {
         columns[axes[plane]][row] as f64 * inv_freq[plane]
     });

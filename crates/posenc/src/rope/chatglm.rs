@@ -45,7 +45,7 @@ pub const fn config_v2(head_dim: usize) -> RopeConfig {
 /// # Errors
 ///
 /// - [`PosencError::MaskPosition`] if the mask is not inside the context.
-/// - [`PosencError::TooLarge`] if the result does not fit into the address space.
+/// - [`PosencError::TooLarge`] if the result does not fit into memory.
 ///
 /// # Example
 ///
@@ -69,7 +69,7 @@ pub fn positions_v1(
     if mask >= context {
         return Err(PosencError::MaskPosition { context, got: mask });
     }
-    check_size::<usize>(1, seq)?;
+    check_size::<[usize; 2]>(1, seq)?;
     let positions = Array2::from_shape_fn((1, seq), |(_, t)| if t < context { t } else { mask });
     let blocks = Array2::from_shape_fn((1, seq), |(_, t)| (t + 1).saturating_sub(context));
     Ok((positions, blocks))

@@ -1,9 +1,9 @@
 //! How scores fade with distance.
 
-use ndarray::{Array1, ArrayRef1};
+use ndarray::{Array1, ArrayRef1, Axis};
 
 use super::table::{check_inv_freq, check_positions};
-use crate::PosencError;
+use crate::{PosencError, memory};
 
 /// The bound on the score of a rotated query and key that fades with their distance.
 ///
@@ -27,6 +27,7 @@ use crate::PosencError;
 ///
 /// - [`PosencError::InvFreq`] if a frequency is not finite.
 /// - [`PosencError::Position`] if a distance is above 2^53 or its angle overflows.
+/// - [`PosencError::TooLarge`] if there is no memory for the result.
 ///
 /// # Precision
 ///
@@ -53,7 +54,8 @@ pub fn decay(
     check_inv_freq(inv_freq)?;
     check_positions(inv_freq, distances)?;
     let n_planes = inv_freq.len();
-    Ok(distances.mapv(|distance| {
+    let mut curve = memory::zeros(1, distances.len())?.remove_axis(Axis(0));
+    for (out, &distance) in curve.iter_mut().zip(distances) {
         // Running sums: the length before plane j is added is the term of j.
         let (mut real, mut imaginary, mut total) = (0.0_f64, 0.0_f64, 0.0);
         for w in inv_freq {
@@ -62,6 +64,7 @@ pub fn decay(
             real += cos;
             imaginary += sin;
         }
-        total / n_planes.max(1) as f64
-    }))
+        *out = total / n_planes.max(1) as f64;
+    }
+    Ok(curve)
 }

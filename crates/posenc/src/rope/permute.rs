@@ -35,7 +35,7 @@ impl RopePermutation {
     ///
     /// - [`PosencError::RotaryDim`] if `rotary_dim` is odd, zero or above [`MAX_ROTARY_DIM`].
     /// - [`PosencError::RotaryDimAboveHeadDim`] if it is above `head_dim`.
-    /// - [`PosencError::TooLarge`] if a list of features does not fit into the address space.
+    /// - [`PosencError::TooLarge`] if the lists of features do not fit into memory.
     ///
     /// # Example
     ///
@@ -62,7 +62,7 @@ impl RopePermutation {
                 head_dim,
             });
         }
-        check_size::<usize>(1, head_dim)?;
+        check_size::<[usize; 2]>(1, head_dim)?;
         let ((from_read, from_write), (to_read, to_write)) = (from.layouts(), to.layouts());
         Ok(Self {
             unrotated: order(head_dim, rotary_dim, from_read, to_read),
@@ -101,7 +101,7 @@ impl RopePermutation {
 /// # Errors
 ///
 /// - [`PosencError::PermuteRows`] if the rows are not a multiple of `head_dim`.
-/// - [`PosencError::TooLarge`] if the result does not fit into the address space.
+/// - [`PosencError::TooLarge`] if the result does not fit into memory.
 ///
 /// # Example
 ///
@@ -125,8 +125,16 @@ pub fn weight<T: Clone>(
     let (rows, columns) = weight.dim();
     check_rows(rows, permutation)?;
     check_size::<T>(rows, columns)?;
-    let rows: Vec<usize> = (0..rows).map(|row| source_row(row, permutation)).collect();
-    Ok(weight.select(Axis(0), &rows))
+    let mut out = Vec::with_capacity(weight.len());
+    if !weight.is_empty() {
+        for head in weight.axis_chunks_iter(Axis(0), permutation.head_dim()) {
+            for &row in permutation.unrotated() {
+                out.extend(head.row(row).iter().cloned());
+            }
+        }
+    }
+    Array2::from_shape_vec((rows, columns), out)
+        .map_err(|_| PosencError::TooLarge { rows, columns })
 }
 
 /// Reorders the bias of a query or key projection.
@@ -145,10 +153,12 @@ pub fn bias<T: Clone>(
 ) -> Result<Array1<T>, PosencError> {
     check_rows(bias.len(), permutation)?;
     check_size::<T>(bias.len(), 1)?;
-    let rows: Vec<usize> = (0..bias.len())
-        .map(|row| source_row(row, permutation))
-        .collect();
-    Ok(bias.select(Axis(0), &rows))
+    let mut out = Vec::with_capacity(bias.len());
+    for head in bias.axis_chunks_iter(Axis(0), permutation.head_dim()) {
+        let order = permutation.unrotated().iter();
+        out.extend(order.map(|&feature| head[feature].clone()));
+    }
+    Ok(out.into())
 }
 
 /// Reorders queries or keys that have not been rotated, or gradients of such.
@@ -161,7 +171,7 @@ pub fn bias<T: Clone>(
 /// # Errors
 ///
 /// - [`PosencError::PermuteHeadDim`] if the permutation was made for another `head_dim`.
-/// - [`PosencError::TooLarge`] if the result does not fit into the address space.
+/// - [`PosencError::TooLarge`] if the result does not fit into memory.
 pub fn unrotated<T: Clone>(
     x: &ArrayRef4<T>,
     permutation: &RopePermutation,
@@ -193,8 +203,13 @@ fn features<T: Clone>(x: &ArrayRef4<T>, order: &[usize]) -> Result<Array4<T>, Po
         return Err(PosencError::PermuteHeadDim { expected, got });
     }
     // The product of the non-zero axes of an array fits into `isize`, and `head_dim` is not zero.
-    check_size::<T>(batch * heads * seq, got)?;
-    Ok(x.select(Axis(3), order))
+    let (rows, columns) = (batch * heads * seq, got);
+    check_size::<T>(rows, columns)?;
+    let mut out = Vec::with_capacity(x.len());
+    for token in x.lanes(Axis(3)) {
+        out.extend(order.iter().map(|&feature| token[feature].clone()));
+    }
+    Array4::from_shape_vec(x.dim(), out).map_err(|_| PosencError::TooLarge { rows, columns })
 }
 
 fn check_rows(rows: usize, permutation: &RopePermutation) -> Result<(), PosencError> {
@@ -204,11 +219,6 @@ fn check_rows(rows: usize, permutation: &RopePermutation) -> Result<(), PosencEr
     } else {
         Err(PosencError::PermuteRows { rows, head_dim })
     }
-}
-
-fn source_row(row: usize, permutation: &RopePermutation) -> usize {
-    let head_dim = permutation.head_dim();
-    row / head_dim * head_dim + permutation.unrotated[row % head_dim]
 }
 
 /// For each feature of the layout `to`, its index in the layout `from`.

@@ -108,6 +108,7 @@ pub(crate) fn table(
     if got != 1 && got != seq {
         return Err(PosencError::Distances { seq, got });
     }
+    check_size::<i64>(got, 1)?;
     let largest = inv_freq.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
     for (index, &got) in distances.iter().enumerate() {
         if got.unsigned_abs() > 1 << 53 || !(got as f64 * largest).is_finite() {

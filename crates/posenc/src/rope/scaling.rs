@@ -174,7 +174,8 @@ impl RopeFrequencies {
 /// - [`PosencError::ScalingLen`] if LongRoPE does not have one factor for each plane.
 /// - [`PosencError::NtkRotaryDim`] if `rotary_dim` is 2 where its exponent is `d / (d - 2)`.
 /// - [`PosencError::ScaledBase`] if the new base is not finite and above one.
-/// - [`PosencError::InvFreq`], [`PosencError::AttentionFactor`] if a result is not finite.
+/// - [`PosencError::InvFreq`] if a result is not finite.
+/// - [`PosencError::AttentionFactor`] if the factor is not finite as an `f32`.
 /// - [`PosencError::RotaryDimAboveHeadDim`] if `Proportional` turns more features than there are.
 ///
 /// # Precision
@@ -246,7 +247,7 @@ pub fn frequencies(
         let got = inv_freq[index];
         return Err(PosencError::InvFreq { index, got });
     }
-    if !attention_factor.is_finite() {
+    if !(attention_factor as f32).is_finite() {
         let got = attention_factor;
         return Err(PosencError::AttentionFactor { got });
     }

@@ -33,9 +33,9 @@ impl RopeTable {
     /// # Errors
     ///
     /// - [`PosencError::InvFreq`] if a frequency is not finite.
-    /// - [`PosencError::AttentionFactor`] if the factor is not finite.
+    /// - [`PosencError::AttentionFactor`] if the factor is not finite as an `f32`.
     /// - [`PosencError::Position`] if a position is above 2^53 or its angle overflows.
-    /// - [`PosencError::TooLarge`] if the table does not fit into the address space.
+    /// - [`PosencError::TooLarge`] if the table does not fit into memory.
     ///
     /// # Precision
     ///
@@ -84,16 +84,12 @@ impl RopeTable {
         positions: &ArrayRef2<usize>,
         attention_factor: f64,
     ) -> Result<Self, PosencError> {
-        let (batch, seq) = positions.dim();
-        // An array without elements may have any number of rows.
-        let rows = if seq == 0 { 0 } else { batch * seq };
-        check_size::<f32>(rows, inv_freq.len())?;
-        let positions = positions.iter().copied().collect();
-        Self::new(
-            inv_freq,
-            &ndarray::Array1::from_vec(positions),
-            attention_factor,
-        )
+        check_inv_freq(inv_freq)?;
+        check_positions(inv_freq, positions)?;
+        let positions: Vec<usize> = positions.iter().copied().collect();
+        Self::tabulate(positions.len(), inv_freq.len(), attention_factor, |t, i| {
+            positions[t] as f64 * inv_freq[i]
+        })
     }
 
     /// Tabulates angles that the caller made, in radians.
@@ -109,19 +105,20 @@ impl RopeTable {
     /// # Errors
     ///
     /// - [`PosencError::Angle`] if an angle is not finite.
-    /// - [`PosencError::AttentionFactor`] if the factor is not finite.
-    /// - [`PosencError::TooLarge`] if the table does not fit into the address space.
+    /// - [`PosencError::AttentionFactor`] if the factor is not finite as an `f32`.
+    /// - [`PosencError::TooLarge`] if the table does not fit into memory.
     pub fn from_angles(
         angles: &ArrayRef2<f64>,
         attention_factor: f64,
     ) -> Result<Self, PosencError> {
+        let (rows, n_planes) = angles.dim();
+        check_table_size(rows, n_planes)?;
         for ((row, column), &got) in angles.indexed_iter() {
             if !got.is_finite() {
                 let index = [row, column];
                 return Err(PosencError::Angle { index, got });
             }
         }
-        let (rows, n_planes) = angles.dim();
         Self::tabulate(rows, n_planes, attention_factor, |t, i| angles[[t, i]])
     }
 
@@ -135,7 +132,7 @@ impl RopeTable {
     ///
     /// - [`PosencError::TableShapes`] if the shapes differ.
     /// - [`PosencError::TableValue`] if a value is not finite.
-    /// - [`PosencError::TooLarge`] if the table does not fit into the address space.
+    /// - [`PosencError::TooLarge`] if the table does not fit into memory.
     pub fn from_cos_sin(cos: &ArrayRef2<f32>, sin: &ArrayRef2<f32>) -> Result<Self, PosencError> {
         if cos.dim() != sin.dim() {
             return Err(PosencError::TableShapes {
@@ -144,7 +141,7 @@ impl RopeTable {
             });
         }
         let (rows, n_planes) = cos.dim();
-        check_size::<f32>(rows, n_planes)?;
+        check_table_size(rows, n_planes)?;
         for ((row, column), &got) in cos.indexed_iter().chain(sin.indexed_iter()) {
             if !got.is_finite() {
                 let index = [row, column];
@@ -231,12 +228,12 @@ impl RopeTable {
         attention_factor: f64,
         angle: impl Fn(usize, usize) -> f64,
     ) -> Result<Self, PosencError> {
-        if !attention_factor.is_finite() {
+        if !(attention_factor as f32).is_finite() {
             return Err(PosencError::AttentionFactor {
                 got: attention_factor,
             });
         }
-        check_size::<f32>(rows, n_planes)?;
+        check_table_size(rows, n_planes)?;
         let mut cos = Array2::zeros((rows, n_planes));
         let mut sin = Array2::zeros((rows, n_planes));
         for ((t, i), cos) in cos.indexed_iter_mut() {
@@ -249,8 +246,14 @@ impl RopeTable {
     // ANCHOR_END: tabulate
 }
 
-/// Refuses frequencies that are not finite.
+/// Refuses tables whose cosines and sines memory cannot hold.
+fn check_table_size(rows: usize, n_planes: usize) -> Result<(), PosencError> {
+    check_size::<[f32; 2]>(rows, n_planes)
+}
+
+/// Refuses frequencies that are not finite, or more than memory can hold.
 pub(super) fn check_inv_freq(inv_freq: &ArrayRef1<f64>) -> Result<(), PosencError> {
+    check_size::<f64>(1, inv_freq.len())?;
     match inv_freq.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
         Some(index) => Err(PosencError::InvFreq {
@@ -260,13 +263,15 @@ pub(super) fn check_inv_freq(inv_freq: &ArrayRef1<f64>) -> Result<(), PosencErro
     }
 }
 
-/// Refuses positions that `f64` does not hold exactly, or whose angles are not finite.
+/// Refuses positions that `f64` does not hold exactly, or whose angles are not finite, or more than memory can hold.
 pub(super) fn check_positions<'a>(
     inv_freq: &ArrayRef1<f64>,
-    positions: impl IntoIterator<Item = &'a usize>,
+    positions: impl IntoIterator<Item = &'a usize, IntoIter: ExactSizeIterator>,
 ) -> Result<(), PosencError> {
+    let positions = positions.into_iter();
+    check_size::<usize>(positions.len(), 1)?;
     let largest = inv_freq.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
-    for (index, &got) in positions.into_iter().enumerate() {
+    for (index, &got) in positions.enumerate() {
         if got as u64 > 1 << 53 || !(got as f64 * largest).is_finite() {
             return Err(PosencError::Position { index, got });
         }

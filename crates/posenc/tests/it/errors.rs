@@ -6,4 +6,5 @@ mod learned;
 mod positions;
 mod rope;
 mod sinusoidal;
+mod sizes;
 mod t5;

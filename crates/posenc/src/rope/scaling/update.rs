@@ -2,6 +2,7 @@
 
 use super::{RopeFrequencies, RopeScaling, frequencies};
 use crate::PosencError;
+use crate::memory::check_size;
 use crate::rope::RopeConfig;
 
 /// The frequencies of one forward pass after the other, as a model of transformers keeps them.
@@ -25,7 +26,8 @@ use crate::rope::RopeConfig;
 ///
 /// # Errors
 ///
-/// As [`frequencies`].
+/// - [`PosencError::TooLarge`] if there is no memory for the frequencies of all passes.
+/// - As [`frequencies`].
 ///
 /// # Precision
 ///
@@ -53,6 +55,7 @@ pub fn update_sequence(
     lengths: &[usize],
 ) -> Result<Vec<RopeFrequencies>, PosencError> {
     let first = frequencies(config, scaling, None)?;
+    check_size::<f64>(lengths.len(), first.inv_freq.len())?;
     let RopeScaling::DynamicNtk {
         max_position_embeddings: original,
         ..

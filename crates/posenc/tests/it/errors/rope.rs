@@ -53,8 +53,14 @@ fn attention_factor_must_be_finite() {
     let got = f64::INFINITY;
     let error = RopeTable::new(&array![1.0], &array![0], got).unwrap_err();
     assert_eq!(error, PosencError::AttentionFactor { got });
-    let error = RopeTable::from_angles(&array![[1.0]], got).unwrap_err();
-    assert_eq!(error, PosencError::AttentionFactor { got });
+    // Also as the number that the table has: the largest `f32` is 3.4e38.
+    for got in [got, f64::NEG_INFINITY, 1e39, -1e39] {
+        let error = RopeTable::from_angles(&array![[1.0]], got).unwrap_err();
+        assert_eq!(error, PosencError::AttentionFactor { got });
+    }
+    let largest = f64::from(f32::MAX);
+    let table = RopeTable::from_angles(&array![[0.0]], largest).unwrap();
+    assert_eq!(table.cos()[[0, 0]], f32::MAX);
 }
 
 #[test]
@@ -90,6 +96,19 @@ fn table_must_fit_the_sequence() {
 }
 
 #[test]
+fn positions_must_fit_the_sequence() {
+    let config = RopeConfig::new(4, PAIRING);
+    let x = Array4::<f32>::ones((2, 1, 5, 4));
+    for got in [0, 4, 6, 10] {
+        let positions: Array1<usize> = (0..got).collect();
+        let error = rope::apply_at(&x, &positions, &config).unwrap_err();
+        assert_eq!(error, PosencError::PositionsLen { seq: 5, got });
+    }
+    let message = PosencError::PositionsLen { seq: 5, got: 4 }.to_string();
+    assert_eq!(message, "positions must have length 5 (seq), got 4");
+}
+
+#[test]
 fn rotary_dim_must_fit_the_head() {
     let config = RopeConfig::new(8, PAIRING);
     let x = Array4::<f64>::ones((1, 1, 1, 7));
@@ -102,7 +121,7 @@ fn rotary_dim_must_fit_the_head() {
 }
 
 #[test]
-fn results_must_fit_the_address_space() {
+fn results_must_fit_into_memory() {
     // Arrays that repeat one element can be longer than memory.
     let (rows, columns) = (1 << 61, 1);
     let one = Array2::<f64>::zeros((1, 1));

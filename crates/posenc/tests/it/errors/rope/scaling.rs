@@ -250,6 +250,10 @@ fn results_must_be_finite() {
         refused(RopeScaling::Yarn(yarn)),
         PosencError::AttentionFactor { got }
     );
+    let got = 1e39; // finite, but not as the `f32` of a table
+    let long_rope = LongRopeConfig::new(vec![1.0; 2], vec![1.0; 2], 8, 1.0);
+    let scaling = RopeScaling::LongRope(long_rope.with_attention_factor(got));
+    assert_eq!(refused(scaling), PosencError::AttentionFactor { got });
 }
 
 #[test]
