@@ -35,7 +35,7 @@ fuzz_target!(
                 assert_eq!(rows.dim(), (positions.len(), dim));
                 assert!(rows.iter().all(|x| x.abs() <= 1.0));
             }
-            if let Ok(decay) = sinusoidal::decay(&config, &Array1::from(distances)) {
+            if let Ok(decay) = sinusoidal::decay(&Array1::from(distances), &config) {
                 assert!(decay.iter().all(|x| x.is_finite()));
             }
         }

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!();
     for dim in [32, 64, 128, 256] {
         print!("dim {dim:4} ");
-        for product in sinusoidal::decay(&paper(dim), &distances)? {
+        for product in sinusoidal::decay(&distances, &paper(dim))? {
             print!("{product:8.2}");
         }
         println!();

@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             SinusoidalLayout::Interleaved,
             SinusoidalExponent::TwoIOverDim,
         );
-        let curve = sinusoidal::decay(&config, &distances)?;
+        let curve = sinusoidal::decay(&distances, &config)?;
         println!("{:>10} {curve:7.2}", format!("dim {dim}"));
 
         // The same from a table: rows 1 and 79 are 78 apart.

@@ -1,12 +1,15 @@
 //! Sinusoidal position encoding: sines and cosines of geometrically spaced wavelengths, added to the embeddings.
 
-use ndarray::{
-    Array1, Array2, ArrayRef1, ArrayRef2, ArrayRef3, ArrayView1, ArrayViewMut2, ArrayViewMut3,
-    Axis, Zip,
-};
+use ndarray::{Array1, Array2, ArrayRef1, ArrayViewMut2, Axis};
 
 use crate::{PosencError, memory};
-use llm_numerics::{Float, gemm, threads};
+use llm_numerics::threads;
+
+mod add;
+mod decay;
+
+pub use add::{add_at_inplace, add_inplace};
+pub use decay::{decay, inner_products};
 
 /// The largest `d_model` that [`SinusoidalConfig`] may ask for.
 pub const MAX_D_MODEL: usize = 1 << 20;
@@ -236,222 +239,6 @@ pub fn encode(
     rows(positions.len(), config, |t| positions[t])
 }
 
-/// Adds to each token the row of its position: `x[b, t] += table[first_position + t]`.
-///
-/// All sequences of the batch have the same positions; `first_position` is the number of tokens before them, in
-/// a cache. Models often scale the embeddings by `sqrt(d_model)` before. The gradient passes through unchanged.
-///
-/// # Shapes
-///
-/// - `x`: `[batch, seq, d_model]`, any strides
-///
-/// # Errors
-///
-/// `x` is then unchanged.
-///
-/// - As [`inv_freq`].
-/// - [`PosencError::DModel`] if `d_model` is not the config's `d_model`.
-/// - [`PosencError::Position`] if a position is above 2^53.
-///
-/// # Precision
-///
-/// One sum in `F` with a row in `f32`: for `f64` arrays the row is right to `3e-8`.
-///
-/// # Example
-///
-/// ```
-/// use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
-/// use ndarray::Array3;
-///
-/// let config = SinusoidalConfig::new(4, SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim);
-/// let mut x = Array3::<f32>::ones((2, 3, 4)); // [batch, seq, d_model]
-/// sinusoidal::add_inplace(&mut x, 5, &config)?;
-/// assert_eq!(x[[1, 2, 1]], 1.0 + 7_f64.cos() as f32);
-/// # Ok::<(), llm_posenc::PosencError>(())
-/// ```
-pub fn add_inplace<F: Float>(
-    x: &mut ArrayRef3<F>,
-    first_position: usize,
-    config: &SinusoidalConfig,
-) -> Result<(), PosencError> {
-    let encoder = Encoder::new(config)?;
-    let (batch, seq, d_model) = x.dim();
-    check_d_model(config.d_model, d_model)?;
-    check_range(first_position, seq)?;
-    if x.is_empty() {
-        return Ok(());
-    }
-    let length = (TASK / d_model).max(1);
-    let tasks = x.axis_chunks_iter_mut(Axis(1), length).enumerate();
-    threads::for_each(
-        tasks.collect(),
-        |(i, mut x): (usize, ArrayViewMut3<'_, F>)| {
-            let mut row = vec![0.0; d_model];
-            for (t, mut x) in x.axis_iter_mut(Axis(1)).enumerate() {
-                encoder.fill(&mut row, first_position + i * length + t);
-                for b in 0..batch {
-                    add(&mut x.row_mut(b), &row);
-                }
-            }
-        },
-    );
-    Ok(())
-}
-
-/// [`add_inplace`] where each token brings its position: `x[b, t] += table[positions[b, t]]`.
-///
-/// For padded batches, with the [positions](crate::learned::positions) of the model's convention.
-///
-/// # Shapes
-///
-/// - `x`: `[batch, seq, d_model]`, any strides
-/// - `positions`: `[batch, seq]`
-///
-/// # Errors
-///
-/// `x` is then unchanged.
-///
-/// - As [`inv_freq`].
-/// - [`PosencError::DModel`] if `d_model` is not the config's `d_model`.
-/// - [`PosencError::PositionsShape`] if there is not one position for each token.
-/// - [`PosencError::Position`] if a position is above 2^53; the index counts tokens through the batch.
-///
-/// # Precision
-///
-/// As [`add_inplace`].
-pub fn add_at_inplace<F: Float>(
-    x: &mut ArrayRef3<F>,
-    positions: &ArrayRef2<usize>,
-    config: &SinusoidalConfig,
-) -> Result<(), PosencError> {
-    let encoder = Encoder::new(config)?;
-    let (batch, seq, d_model) = x.dim();
-    check_d_model(config.d_model, d_model)?;
-    if positions.dim() != (batch, seq) {
-        return Err(PosencError::PositionsShape {
-            expected: [batch, seq],
-            got: positions.dim().into(),
-        });
-    }
-    let mut tokens = positions.iter().enumerate();
-    if let Some((index, &got)) = tokens.find(|&(_, &p)| is_too_far(p)) {
-        return Err(PosencError::Position { index, got });
-    }
-    if x.is_empty() {
-        return Ok(());
-    }
-    let length = (TASK / d_model / batch).max(1);
-    let tasks = x.axis_chunks_iter_mut(Axis(1), length).enumerate();
-    threads::for_each(
-        tasks.collect(),
-        |(i, mut x): (usize, ArrayViewMut3<'_, F>)| {
-            let mut row = vec![0.0; d_model];
-            for (b, mut x) in x.outer_iter_mut().enumerate() {
-                for (t, mut x) in x.outer_iter_mut().enumerate() {
-                    encoder.fill(&mut row, positions[[b, i * length + t]]);
-                    add(&mut x, &row);
-                }
-            }
-        },
-    );
-    Ok(())
-}
-
-/// The inner product of each row of a table with each other row: `table tableᵀ`.
-///
-/// Of a table of [`table`] with an even `d_model`, entry `[p, q]` depends on `p - q` only: see [`decay`].
-///
-/// # Shapes
-///
-/// - `table`: `[n_positions, d_model]`, any strides
-/// - returns: `[n_positions, n_positions]`
-///
-/// # Errors
-///
-/// - [`PosencError::TooLarge`] if there is no memory for the result.
-///
-/// # Precision
-///
-/// Sums of `d_model` products in `f32`. The same bits for any number of threads.
-///
-/// # Example
-///
-/// ```
-/// use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
-///
-/// let config = SinusoidalConfig::new(128, SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim);
-/// let products = sinusoidal::inner_products(&sinusoidal::table(80, &config)?)?;
-/// assert_eq!(products.dim(), (80, 80));
-/// assert!((products[[7, 7]] - 64.0).abs() < 1e-4); // sin² + cos² = 1, for 64 frequencies
-/// assert!((products[[10, 15]] - products[[70, 75]]).abs() < 1e-4);
-/// # Ok::<(), llm_posenc::PosencError>(())
-/// ```
-pub fn inner_products(table: &ArrayRef2<f32>) -> Result<Array2<f32>, PosencError> {
-    let n = table.nrows();
-    gemm::matmul(table, &table.t()).map_err(|_| PosencError::TooLarge {
-        rows: n,
-        columns: n,
-    })
-}
-
-/// The inner product of two rows as a function of the distance between their positions.
-///
-/// ```text
-/// decay(distance) = sum over i of cos(distance inv_freq_i)
-/// ```
-///
-/// because `sin a sin b + cos a cos b = cos(a - b)`. It is `d_model / 2` at distance 0, and falls, swinging, with the
-/// distance. The row of `padding_idx` is not looked at.
-///
-/// # Shapes
-///
-/// - `distances`: `[n]`, in tokens, of any sign, fractions too
-/// - returns: `[n]`
-///
-/// # Errors
-///
-/// - As [`inv_freq`].
-/// - [`PosencError::DecayDModel`] if `d_model` is odd with [`TwoIOverDim`](SinusoidalExponent::TwoIOverDim): a sine without its
-///   cosine makes the inner product depend on both positions.
-/// - [`PosencError::DecayDistance`] if a distance is not finite.
-/// - [`PosencError::TooLarge`] if there is no memory for the result.
-///
-/// # Precision
-///
-/// `f64`.
-///
-/// # Example
-///
-/// ```
-/// use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
-/// use ndarray::array;
-///
-/// let config = SinusoidalConfig::new(128, SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim);
-/// let curve = sinusoidal::decay(&config, &array![0.0, 1.0, 10.0, 50.0])?;
-/// assert_eq!(curve[0], 64.0);
-/// assert!(curve[1] > curve[2] && curve[2] > curve[3]);
-/// # Ok::<(), llm_posenc::PosencError>(())
-/// ```
-pub fn decay(
-    config: &SinusoidalConfig,
-    distances: &ArrayRef1<f64>,
-) -> Result<Array1<f64>, PosencError> {
-    let inv_freq = inv_freq(config)?;
-    if config.exponent == SinusoidalExponent::TwoIOverDim && config.d_model % 2 == 1 {
-        return Err(PosencError::DecayDModel {
-            got: config.d_model,
-        });
-    }
-    let mut out = memory::zeros(1, distances.len())?.remove_axis(Axis(0));
-    if let Some((index, &got)) = distances.indexed_iter().find(|(_, x)| !x.is_finite()) {
-        return Err(PosencError::DecayDistance { index, got });
-    }
-    for (out, &distance) in out.iter_mut().zip(distances) {
-        *out = inv_freq.iter().map(|w| (distance * w).cos()).sum();
-    }
-    Ok(out)
-}
-
 /// The frequencies of a config that has been checked, and where their sines and cosines go.
 struct Encoder {
     inv_freq: Array1<f64>,
@@ -516,13 +303,6 @@ fn rows(
     Ok(out)
 }
 
-fn add<F: Float>(x: &mut ArrayRef1<F>, row: &[f32]) {
-    let row = ArrayView1::from(row);
-    Zip::from(x)
-        .and(row)
-        .for_each(|x, &y| *x += F::from_f64(f64::from(y)));
-}
-
 /// True if `f64` cannot hold each position up to this one.
 fn is_too_far(position: usize) -> bool {
     position as u64 > 1 << 53
@@ -541,12 +321,4 @@ fn check_range(first: usize, n: usize) -> Result<(), PosencError> {
         return Err(PosencError::Position { index, got });
     }
     Ok(())
-}
-
-fn check_d_model(expected: usize, got: usize) -> Result<(), PosencError> {
-    if got == expected {
-        Ok(())
-    } else {
-        Err(PosencError::DModel { expected, got })
-    }
 }

@@ -103,7 +103,7 @@ fn curves(canvas: &mut Canvas) -> Result<(), PlotError> {
     canvas.text((place.x, 24.0), Anchor::Start, title, "");
     let distances: Array1<f64> = (1 - MIDDLE..MIDDLE).map(|k| f64::from(2 * k)).collect();
     for ((dim, dashes), color) in CURVES.into_iter().zip(SERIES) {
-        let products = sinusoidal::decay(&config(dim), &distances)?;
+        let products = sinusoidal::decay(&distances, &config(dim))?;
         let mut points = Vec::with_capacity(products.len());
         for (&distance, &product) in distances.iter().zip(&products) {
             let product = finite(product, "an inner product")?;

@@ -41,7 +41,7 @@ fn base_must_make_wavelengths_grow() {
         let config = paper(4).with_base(got);
         let want = PosencError::Base { got };
         assert_eq!(sinusoidal::inv_freq(&config), Err(want.clone()));
-        assert_eq!(sinusoidal::decay(&config, &array![1.0]), Err(want.clone()));
+        assert_eq!(sinusoidal::decay(&array![1.0], &config), Err(want.clone()));
     }
     let error = sinusoidal::table(1, &paper(4).with_base(f64::NAN)).unwrap_err();
     assert!(matches!(error, PosencError::Base { got } if got.is_nan()));
@@ -110,15 +110,15 @@ fn each_token_must_have_a_position() {
 
 #[test]
 fn decay_must_be_a_function_of_the_distance() {
-    let error = sinusoidal::decay(&paper(7), &array![1.0]).unwrap_err();
+    let error = sinusoidal::decay(&array![1.0], &paper(7)).unwrap_err();
     assert_eq!(error, PosencError::DecayDModel { got: 7 });
-    assert!(sinusoidal::decay(&fairseq(7), &array![1.0]).is_ok()); // the last feature is 0
+    assert!(sinusoidal::decay(&array![1.0], &fairseq(7)).is_ok()); // the last feature is 0
 }
 
 #[test]
 fn distances_must_be_finite() {
     let got = f64::NEG_INFINITY;
-    let error = sinusoidal::decay(&paper(4), &array![1.0, got]).unwrap_err();
+    let error = sinusoidal::decay(&array![1.0, got], &paper(4)).unwrap_err();
     assert_eq!(error, PosencError::DecayDistance { index: 1, got });
 }
 

@@ -146,7 +146,7 @@ fn repeated_distances_are_refused() {
         SinusoidalExponent::TwoIOverDim,
     );
     let config = SinusoidalConfig::new(4, layout, exponent);
-    let error = sinusoidal::decay(&config, &distances).unwrap_err();
+    let error = sinusoidal::decay(&distances, &config).unwrap_err();
     assert_eq!(error, refused(1, LONG));
     let one = array![1];
     let positions = one.broadcast(LONG).unwrap();

@@ -134,7 +134,7 @@ fn the_decay_curves_of_the_article() {
         let want = Array1::from_iter(want);
         let config = SinusoidalConfig::new(dim, Interleaved, TwoIOverDim);
         let distances = Array1::from_iter(k.iter().map(|&k| 2.0 * k as f64));
-        let curve = sinusoidal::decay(&config, &distances).unwrap();
+        let curve = sinusoidal::decay(&distances, &config).unwrap();
         // At most 128 cosines in f64, of angles of at most 78.
         assert_close(&curve, &want, Tolerance::new(1e-11, 0.0));
 
@@ -182,7 +182,7 @@ fn empty_axes_give_empty_results() {
     assert_eq!(sinusoidal::encode(&none, &config).unwrap().dim(), (0, 6));
     assert_eq!(reference::sinusoidal::table(0, &config).dim(), (0, 6));
     let none = Array1::from_vec(vec![]);
-    assert_eq!(sinusoidal::decay(&config, &none).unwrap().len(), 0);
+    assert_eq!(sinusoidal::decay(&none, &config).unwrap().len(), 0);
     let products = sinusoidal::inner_products(&Array2::zeros((3, 0))).unwrap();
     assert_eq!(products, Array2::<f32>::zeros((3, 3)));
     for shape in [(0, 3, 6), (2, 0, 6)] {

@@ -155,7 +155,7 @@ proptest! {
         (p, distance, shift) in (0_usize..1000, 0_usize..1000, 0_usize..1_000_000),
     ) {
         let d = distance as f64;
-        let want = sinusoidal::decay(&config, &array![d, -d]).unwrap();
+        let want = sinusoidal::decay(&array![d, -d], &config).unwrap();
         prop_assert_eq!(want[0], want[1]);
         // Each of dim products of numbers of at most 1 has two factors that were rounded to f32.
         let bound = config.d_model as f64 * 1.5e-7;
@@ -163,7 +163,7 @@ proptest! {
             let got = product(start, start + distance, &config);
             prop_assert!((got - want[0]).abs() < bound, "{got} {}", want[0]);
         }
-        let at_zero = sinusoidal::decay(&config, &array![0.0]).unwrap();
+        let at_zero = sinusoidal::decay(&array![0.0], &config).unwrap();
         prop_assert_eq!(at_zero[0], (config.d_model / 2) as f64);
         prop_assert!(want[0] <= at_zero[0]);
     }
