@@ -6,6 +6,7 @@ use crate::PosencError;
 use crate::rope::{RopeConfig, RopePairing};
 
 pub mod axes;
+pub mod permute;
 pub mod scaling;
 
 /// The frequencies `theta_i = base^(-2 (i - 1) / d)` of RoFormer, with `d = rotary_dim`.
@@ -233,6 +234,46 @@ pub fn apply_rounded(
     Ok(y)
 }
 
+/// Keys that have been rotated, turned on by one rotation matrix of the distance.
+///
+/// ```text
+/// R_distance (R_position k) = R_(position + distance) k
+/// ```
+///
+/// # Shapes
+///
+/// - `k`: `[batch, heads, seq, head_dim]`, as the pairing has written it
+/// - `distances`: `[seq]`, or `[1]` for all, `inv_freq`: `[rotary_dim / 2]`
+/// - returns: `[batch, heads, seq, head_dim]`
+///
+/// # Errors
+///
+/// - [`PosencError::Distances`] if there is another number of distances.
+/// - [`PosencError::RotaryDimAboveHeadDim`] if there are more planes than features for them.
+///
+/// Source: Su et al., RoFormer, arXiv:2104.09864v5, equation 16, whose matrix is of a difference of positions too.
+pub fn reposition(
+    k: &ArrayRef4<f64>,
+    distances: &ArrayRef1<i64>,
+    inv_freq: &ArrayRef1<f64>,
+    pairing: RopePairing,
+) -> Result<Array4<f64>, PosencError> {
+    let (seq, got) = (k.dim().2, distances.len());
+    if got != 1 && got != seq {
+        return Err(PosencError::Distances { seq, got });
+    }
+    let written = match pairing {
+        RopePairing::Interleaved => RopePairing::Interleaved,
+        RopePairing::HalfSplit | RopePairing::ReadInterleavedWriteHalfSplit => {
+            RopePairing::HalfSplit
+        }
+    };
+    multiply(k, (seq, inv_freq.len()), |t| {
+        let distance = distances[if got == 1 { 0 } else { t }] as f64;
+        rotation_matrix(&inv_freq.mapv(|w| distance * w), written)
+    })
+}
+
 /// `ChatGLM-6B`: one matrix a token, of the positions in the first half of the head, of the block
 /// positions in the second; each half has half-split planes and the frequencies of `head_dim / 2`.
 ///
@@ -280,7 +321,7 @@ pub fn apply_chatglm_v1(
 ///
 /// - `inv_freq`: `[rotary_dim / 2]`, not empty
 ///
-/// Source: Su et al., RoFormer, arXiv:2104.09864v5, equation 37.
+/// Source: Su et al., RoFormer, arXiv:2104.09864v5, section 3.4.3, whose sums begin one later and end one later.
 #[must_use]
 pub fn decay(inv_freq: &ArrayRef1<f64>, distance: f64) -> f64 {
     let n_planes = inv_freq.len();

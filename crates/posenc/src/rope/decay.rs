@@ -5,17 +5,24 @@ use ndarray::{Array1, ArrayRef1, Axis};
 use super::table::{check_inv_freq, check_positions};
 use crate::{PosencError, memory};
 
-/// The bound on the score of a rotated query and key that fades with their distance.
+/// How scores fade with the distance of query and key: the mean length of partial sums of their rotations.
 ///
-/// With `n` planes:
+/// With `n` planes and `i'` the imaginary unit:
 ///
 /// ```text
-/// decay(distance) = 1/n Σ_{j < n} | Σ_{i < j} exp(i' distance inv_freq_i) |,   i' the imaginary unit
+/// S_j             = Σ_{i < j} exp(i' distance inv_freq_i)
+/// decay(distance) = 1/n Σ_{j < n} |S_j|
 /// ```
 ///
-/// The score at a distance is at most this, times `n` and the largest difference of neighboring products
-/// of query and key (Abel's summation). The inner sum of `j = 0` is empty, so the last frequency does not count: as
-/// in the introduction to RoPE by its author, whose curve this is for 64 frequencies of base 10 000.
+/// It is the curve of the introduction to RoPE by its author, there for 64 frequencies of base 10 000: its sums are
+/// `S_0 = 0` to `S_{n-1}`, so the last frequency does not count. That makes it a little less than a bound. With `h_i`
+/// the product of query and conjugate key in plane `i`, both as complex numbers, and `h_n = 0`, Abel's summation gives
+///
+/// ```text
+/// |score| <= (n decay(distance) + |S_n|) max_{i < n} |h_{i+1} - h_i|
+/// ```
+///
+/// which is RoFormer's bound, of `S_1` to `S_n`.
 ///
 /// # Shapes
 ///
@@ -46,7 +53,7 @@ use crate::{PosencError, memory};
 /// # Ok::<(), llm_posenc::PosencError>(())
 /// ```
 ///
-/// Source: Su et al., RoFormer, arXiv:2104.09864v5, section 3.4.3, equation 37.
+/// Source: Su et al., RoFormer, arXiv:2104.09864v5, section 3.4.3, and its author's introduction for the sums that count.
 pub fn decay(
     inv_freq: &ArrayRef1<f64>,
     distances: &ArrayRef1<usize>,

@@ -85,11 +85,10 @@ impl RopeTable {
         attention_factor: f64,
     ) -> Result<Self, PosencError> {
         check_inv_freq(inv_freq)?;
-        check_positions(inv_freq, positions)?;
-        let positions: Vec<usize> = positions.iter().copied().collect();
-        Self::tabulate(positions.len(), inv_freq.len(), attention_factor, |t, i| {
-            positions[t] as f64 * inv_freq[i]
-        })
+        check_positions(inv_freq, positions)?; // before they are copied
+        let positions = positions.iter().copied().collect();
+        let positions = ndarray::Array1::from_vec(positions);
+        Self::new(inv_freq, &positions, attention_factor)
     }
 
     /// Tabulates angles that the caller made, in radians.

@@ -5,8 +5,9 @@ mod scaling;
 use llm_numerics::testing::{Tolerance, assert_close};
 use llm_posenc::rope::axes::{self, MropeVariant, VisionAxes};
 use llm_posenc::rope::chatglm::{self, ChatGlmTable};
+use llm_posenc::rope::permute::{self, RopePermutation};
 use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
-use ndarray::{Array1, Array4, array, s};
+use ndarray::{Array1, Array2, Array4, array, s};
 
 /// One rounding of cosine and sine to f32, two products and a sum: 3 units in the last place of 1.
 const F32: Tolerance = Tolerance::new(3e-7, 0.0);
@@ -106,6 +107,51 @@ fn decay_is_the_curve_of_the_article() {
     ];
     assert_close(&got, &want, Tolerance::new(0.0, 1e-12));
     assert_eq!(rope::decay(&array![], &array![3]).unwrap(), array![0.0]);
+    // One plane has the empty sum only: the curve is 0 where the score of (1, 0) and (1, 0) is 1.
+    assert_eq!(rope::decay(&array![1.0], &array![0]).unwrap(), array![0.0]);
+}
+
+// Planes by hand, six features of which four turn: pairs (0, 1), (2, 3), halves (0, 2), (1, 3). Halves take their first
+// features 0 and 2 from the pairs, then 1 and 3; pairs take 0 and 2 as their first plane from the halves, then 1 and 3.
+#[test]
+fn permutations_by_hand() {
+    use RopePairing::{HalfSplit, Interleaved, ReadInterleavedWriteHalfSplit};
+    let orders = |from, to| {
+        let permutation = RopePermutation::new(6, 4, from, to).unwrap();
+        let orders = [permutation.unrotated(), permutation.rotated()];
+        orders.map(<[usize]>::to_vec)
+    };
+    let (same, other) = (vec![0, 1, 2, 3, 4, 5], vec![0, 2, 1, 3, 4, 5]);
+    assert_eq!(
+        orders(Interleaved, HalfSplit),
+        [other.clone(), other.clone()]
+    );
+    assert_eq!(
+        orders(Interleaved, ReadInterleavedWriteHalfSplit),
+        [same.clone(), other.clone()]
+    );
+    assert_eq!(
+        orders(HalfSplit, ReadInterleavedWriteHalfSplit),
+        [other, same]
+    );
+
+    // With three planes the two orders are not each other: (0, 3), (1, 4), (2, 5) against (0, 1), (2, 3), (4, 5).
+    let permutation = RopePermutation::new(6, 6, Interleaved, HalfSplit).unwrap();
+    assert_eq!(permutation.unrotated(), [0, 2, 4, 1, 3, 5]);
+    let permutation = RopePermutation::new(6, 6, HalfSplit, Interleaved).unwrap();
+    assert_eq!(permutation.unrotated(), [0, 3, 1, 4, 2, 5]);
+
+    // Two heads of five features, four of which turn; each head is permuted by itself.
+    let permutation = RopePermutation::new(5, 4, Interleaved, HalfSplit).unwrap();
+    let weight = Array2::from_shape_fn((10, 2), |(i, j)| (10 * i + j) as f32);
+    let got = permute::weight(&weight, &permutation).unwrap();
+    let rows = [0, 2, 1, 3, 4, 5, 7, 6, 8, 9];
+    assert_eq!(
+        got,
+        Array2::from_shape_fn((10, 2), |(i, j)| (10 * rows[i] + j) as f32)
+    );
+    let bias = permute::bias(&Array1::from_iter(0..10), &permutation).unwrap();
+    assert_eq!(bias.to_vec(), rows);
 }
 
 // base 16, rotary_dim 8: 16^(-2 i / 8) = 2^-i.
@@ -151,7 +197,7 @@ fn empty_axes_give_empty_results() {
         let y = rope::apply_at(&x, &positions, &config).unwrap();
         assert_eq!(y.dim(), shape);
     }
-    let table = RopeTable::from_angles(&ndarray::Array2::zeros((3, 0)), 1.0).unwrap();
+    let table = RopeTable::from_angles(&Array2::zeros((3, 0)), 1.0).unwrap();
     let x = Array4::<f32>::zeros((2, 2, 3, 0));
     let y = rope::apply(&x, &table, RopePairing::HalfSplit).unwrap();
     assert_eq!(y.dim(), x.dim());

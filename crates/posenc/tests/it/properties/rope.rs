@@ -176,8 +176,10 @@ proptest! {
         // Two tables rounded to f32, elements up to 4 · 2.
         let tolerance = Tolerance::new(4e-6, 0.0);
         prop_assert!(compare(&moved, &rotate(&to), tolerance).is_ok());
-        rope::reposition_inplace(&mut moved, &-distances, &inv_freq, pairing).unwrap();
+        rope::reposition_inplace(&mut moved, &-&distances, &inv_freq, pairing).unwrap();
         prop_assert!(compare(&moved, &rotate(&from), tolerance).is_ok());
+        let got = rope::reposition(&case.x, &distances, &inv_freq, pairing).unwrap();
+        close(&got, &reference::rope::reposition(&case.x, &distances, &inv_freq, pairing).unwrap())?;
     }
 
     /// A table of all positions of a batch is each row's own table.
@@ -231,6 +233,40 @@ proptest! {
         let most = (inv_freq.len() - 1) as f64 / 2.0;
         prop_assert_eq!(curve[1], most);
         prop_assert!(curve[0] <= most + 1e-10);
+    }
+
+    /// The score is at most the curve and the last sum, times the largest step of the products: Abel's summation.
+    #[test]
+    fn decay_and_the_last_sum_bound_the_score(
+        (config, qk) in configs().prop_flat_map(|c| (Just(c), array4((1, 1, 2, c.rotary_dim)))),
+        distance in 0_usize..10_000,
+    ) {
+        let pairing = RopePairing::Interleaved;
+        let inv_freq = rope::inv_freq(&config).unwrap();
+        let table = RopeTable::new(&inv_freq, &array![distance, 0], 1.0).unwrap();
+        let y = rope::apply(&qk, &table, pairing).unwrap();
+        let score: f64 = (&y.slice(s![0, 0, 0, ..]) * &y.slice(s![0, 0, 1, ..])).sum();
+
+        let n = inv_freq.len();
+        let (q, k) = (qk.slice(s![0, 0, 0, ..]), qk.slice(s![0, 0, 1, ..]));
+        // q conj(k) as (real, imaginary), and 0 behind the last.
+        let mut products: Vec<(f64, f64)> = (0..n)
+            .map(|i| {
+                let ((a, b), (c, d)) = ((q[2 * i], q[2 * i + 1]), (k[2 * i], k[2 * i + 1]));
+                (a * c + b * d, b * c - a * d)
+            })
+            .collect();
+        products.push((0.0, 0.0));
+        let step = products
+            .windows(2)
+            .map(|h| (h[1].0 - h[0].0).hypot(h[1].1 - h[0].1))
+            .fold(0.0, f64::max);
+        let angles = inv_freq.mapv(|w| distance as f64 * w);
+        let last = angles.mapv(f64::cos).sum().hypot(angles.mapv(f64::sin).sum());
+        let curve = rope::decay(&inv_freq, &array![distance]).unwrap()[0];
+        let bound = (n as f64 * curve + last) * step;
+        // 36 planes at most, whose sines are rounded to f32, times 32.
+        prop_assert!(score.abs() <= bound + 1e-4, "{score} {bound}");
     }
 
     /// Features from rotary_dim on keep every bit.

@@ -263,16 +263,13 @@ fn permute(case: &Case, tier: Tier) -> Result<(), VectorError> {
     let weight: Array2<f64> = case.input_f64::<Ix2>("weight")?;
     let bias: Array1<f64> = case.input_f64::<Ix1>("bias")?;
     match tier {
-        // A row of the new weights is the old row of the feature at the same place of the same plane.
         Tier::Reference => {
-            let rows: Vec<usize> = (0..bias.len())
-                .map(|row| {
-                    let (head, feature) = (row / head_dim, row % head_dim);
-                    head * head_dim + reference_feature(feature, rotary_dim, from, to)
-                })
-                .collect();
-            case.expect("weight", &weight.select(Axis(0), &rows))?;
-            case.expect("bias", &bias.select(Axis(0), &rows))
+            let matrix = reference::rope::permute::unrotated(head_dim, rotary_dim, from, to);
+            let got = reference::rope::permute::weight(&weight, &matrix);
+            case.expect("weight", &got)?;
+            let column = bias.insert_axis(Axis(1));
+            let got = reference::rope::permute::weight(&column, &matrix);
+            case.expect("bias", &got.remove_axis(Axis(1)))
         }
         Tier::Cpu => {
             let permutation = RopePermutation::new(head_dim, rotary_dim, from, to);
@@ -284,25 +281,4 @@ fn permute(case: &Case, tier: Tier) -> Result<(), VectorError> {
         }
         Tier::Gpu => Err(case.unsupported("weights are permuted when they are loaded")),
     }
-}
-
-/// Finds the plane and place of a feature in one layout, and looks where the other has it.
-fn reference_feature(
-    feature: usize,
-    rotary_dim: usize,
-    from: RopePairing,
-    to: RopePairing,
-) -> usize {
-    let places = |pairing, plane: usize| match pairing {
-        RopePairing::Interleaved => [2 * plane, 2 * plane + 1],
-        _ => [plane, plane + rotary_dim / 2],
-    };
-    for plane in 0..rotary_dim / 2 {
-        for place in 0..2 {
-            if places(to, plane)[place] == feature {
-                return places(from, plane)[place];
-            }
-        }
-    }
-    feature
 }

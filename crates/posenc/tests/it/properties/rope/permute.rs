@@ -1,5 +1,6 @@
 //! Laws of permutations between layouts.
 
+use llm_posenc::reference::rope::permute as reference;
 use llm_posenc::rope::permute::{self, RopePermutation};
 use llm_posenc::rope::{self, RopePairing};
 use ndarray::{Array1, Array2, Array4, s};
@@ -20,6 +21,29 @@ proptest! {
         let got = rope::backward(&permute::rotated(&case.x, &there).unwrap(), &table, to).unwrap();
         let want = rope::backward(&case.x, &table, from).unwrap();
         prop_assert_eq!(got, permute::unrotated(&want, &there).unwrap());
+    }
+
+    /// The fast path equals permutation matrices, for what a rotation reads and for what it writes.
+    #[test]
+    fn equals_the_reference(case in cases(), to in pairings(), heads in 1_usize..4) {
+        let (head_dim, rotary_dim, from) = (case.x.dim().3, case.config.rotary_dim, case.config.pairing);
+        let permutation = RopePermutation::new(head_dim, rotary_dim, from, to).unwrap();
+        let unrotated = reference::unrotated(head_dim, rotary_dim, from, to);
+        let got = permute::unrotated(&case.x, &permutation).unwrap();
+        prop_assert_eq!(got, reference::features(&case.x, &unrotated));
+        let rotated = reference::rotated(head_dim, rotary_dim, from, to);
+        let got = permute::rotated(&case.x, &permutation).unwrap();
+        prop_assert_eq!(got, reference::features(&case.x, &rotated));
+
+        let weight = Array2::from_shape_fn((heads * head_dim, 2), |(i, j)| (2 * i + j) as f64);
+        let want = reference::weight(&weight, &unrotated);
+        prop_assert_eq!(&permute::weight(&weight, &permutation).unwrap(), &want);
+        // Strides do not matter.
+        let transposed = weight.t().as_standard_layout().into_owned();
+        let fortran = transposed.t();
+        prop_assert_eq!(&permute::weight(&fortran, &permutation).unwrap(), &want);
+        let bias = permute::bias(&weight.column(1), &permutation).unwrap();
+        prop_assert_eq!(bias, want.column(1));
     }
 
     /// There and back is the identity; to itself is too; by a third layout is direct.
