@@ -37,7 +37,7 @@ const SHOWN: [usize; 6] = [0, 6, 12, 18, 24, 31];
 /// The names of the two curves: symbols, which need no translation.
 const SCORE: &str =
     "⟨R<tspan dy=\"3\" font-size=\"9\">m</tspan><tspan dy=\"-3\">q, q⟩ / ⟨q, q⟩</tspan>";
-const BOUND: &str = "B(m) / B(0)";
+const MEAN: &str = "D(m) / D(0)";
 
 /// The most distances at which the curve is computed.
 const MOST_POINTS: usize = 512;
@@ -189,7 +189,7 @@ pub fn planes_svg(settings: &Settings) -> Result<String, WidgetError> {
     Ok(picture.finish())
 }
 
-/// The score at each distance up to a power of two, with the position marked, and the bound [`rope::decay`] over its
+/// The score at each distance up to a power of two, with the position marked, and the curve of [`rope::decay`] over its
 /// value at distance zero.
 ///
 /// # Errors
@@ -200,7 +200,7 @@ pub fn decay_svg(settings: &Settings) -> Result<String, WidgetError> {
     let step = span.div_ceil(MOST_POINTS);
     let distances: Array1<usize> = (0..=span).step_by(step).collect();
     let curve = scores(settings, &distances)?;
-    let bound = rope::decay(&settings.frequencies()?.inv_freq, &distances)?;
+    let mean = rope::decay(&settings.frequencies()?.inv_freq, &distances)?;
     let here = score(settings)?;
     let lowest = curve.fold(here, |least, &x| x.min(least));
     let highest = curve.fold(1.0_f64, |most, &x| x.max(most));
@@ -239,9 +239,9 @@ pub fn decay_svg(settings: &Settings) -> Result<String, WidgetError> {
     };
     let thin = if step == 1 { 1.5 } else { 0.8 };
     let (thick, thin) = (Pen::text(4.0, 0.3), Pen::text(thin, 0.9));
-    picture.line(&path(&bound, bound[0]), thick);
+    picture.line(&path(&mean, mean[0]), thick);
     picture.line(&path(&curve, 1.0), thin);
-    for (column, pen, name) in [(0.0, thin, SCORE), (170.0, thick, BOUND)] {
+    for (column, pen, name) in [(0.0, thin, SCORE), (170.0, thick, MEAN)] {
         let start = left + column;
         picture.line(&[(start, 10.0), (start + 20.0, 10.0)], pen);
         picture.text((start + 26.0, 14.0), Anchor::Start, name);

@@ -2,7 +2,10 @@
 //!
 //! A number type with few digits cannot count far: bfloat16 has no number between 256 and 258, so the tokens 256 and 257
 //! become one position. Models whose positions or angles are cast with the weights have this bug, and no error shows it.
-//! Everywhere in this crate positions are `usize`, and angles are made from them in `f64`:
+//! In this crate positions are whole numbers, `usize` on the CPU and `u32` on the GPU, and angles are made from them in
+//! `f64` (on the GPU in whole numbers too). One option rounds positions, and says so in its name:
+//! [`AlibiRounding::Bfloat16`](crate::alibi::AlibiRounding::Bfloat16) repeats what Falcon does, collisions included.
+//! For all else:
 //!
 //! ```
 //! use llm_posenc::rope::{self, RopeConfig, RopePairing};

@@ -74,14 +74,15 @@ impl RopeConfig {
         }
     }
 
-    /// Sets the [`base`](Self::base).
+    /// Sets the [`base`](Self::base), whatever [`with_rope_ratio`](Self::with_rope_ratio) made of it before.
     #[must_use]
     pub const fn with_base(mut self, base: f64) -> Self {
         self.base = base;
         self
     }
 
-    /// Multiplies the [`base`](Self::base) by `rope_ratio`.
+    /// Multiplies the [`base`](Self::base) by `rope_ratio`. A later [`with_base`](Self::with_base) replaces the product,
+    /// so call this one last.
     ///
     /// So do the later `ChatGLM3` and GLM-4 checkpoints: base 10 000 and `rope_ratio` 50 for
     /// 32 768 tokens, 500 for 131 072, 10 000 for a million.

@@ -17,7 +17,7 @@ pub(super) const ENTRY: FigureEntry = FigureEntry {
     title: "Long-range decay of rotary position embedding",
     alt: "A curve over the relative distance of two tokens, from 0 to 255: the mean size of the partial sums of the rotations, 128 \
           features, base 10 000. It starts at its maximum, 31.5, at distance 0, falls to less than half of it within 20 tokens, and then \
-          goes down slowly, in waves, to between 6 and 10: the bound on the score of two tokens gets lower the farther they are apart.",
+          goes down slowly, in waves, to between 6 and 10: the farther apart two tokens are, the more the rotations cancel out.",
     draw: rope_decay,
 };
 

@@ -206,7 +206,7 @@ impl RopeFrequencies {
 /// ```
 ///
 /// Source: `ROPE_INIT_FUNCTIONS` of transformers 5.23 (`modeling_rope_utils`) for what it names;
-/// YaRN: Peng et al., arXiv:2309.00071v2, with both NTK rules in its appendix A.
+/// YaRN: Peng et al., arXiv:2309.00071v2, whose section 3 has both NTK rules too.
 pub fn frequencies(
     config: &RopeConfig,
     scaling: &RopeScaling,

@@ -129,7 +129,7 @@ fn wavelength(base: f64, d: f64, i: usize) -> f64 {
 
 /// YaRN's mixture of two frequencies, by cases.
 ///
-/// Source: Peng et al., YaRN, arXiv:2309.00071v2, equations 17 to 19 and 23, with a ramp over planes as both libraries have it.
+/// Source: Peng et al., YaRN, arXiv:2309.00071v2, section 3, "NTK-by-parts", with a ramp over planes as both libraries have it.
 fn yarn_frequency(yarn: &YarnConfig, base: f64, d: f64, i: usize) -> f64 {
     // The (fractional) plane whose wave is the original length over beta.
     let plane = |beta: f64| {
@@ -175,7 +175,7 @@ fn falling(x: f64, low: f64, high: f64) -> f64 {
     }
 }
 
-/// Source: YaRN, arXiv:2309.00071v2, equation 22, and the configurations of `DeepSeek`.
+/// Source: YaRN, arXiv:2309.00071v2, section 3, its scaling of the softmax, and the configurations of `DeepSeek`.
 fn yarn_attention(yarn: &YarnConfig) -> f64 {
     let logarithm = yarn.factor.ln();
     let g = |mscale: f64| 1.0 + 0.1 * mscale * logarithm.max(0.0);

@@ -19,7 +19,7 @@ use crate::rope::RopeConfig;
 ///
 /// Two programs, two dialects: see [`YarnDialect`].
 ///
-/// Source: Peng et al., YaRN, arXiv:2309.00071v2, section 3.2 and equation 22.
+/// Source: Peng et al., YaRN, arXiv:2309.00071v2, section 3; `rope_yarn` of ggml for the ramp over planes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct YarnConfig {
