@@ -116,6 +116,27 @@ def alibi_bias(args):
         case(args, op, name, params, MPT, {}, library_first(library, formula))
 
 
+def alibi_distances(args):
+    """The matrix that the article prints for 10 tokens, by the loops that fill it there, and by subtraction.
+
+    Its function `get_alibi_biases` expands one column to the whole lower triangle instead: row i is -i up to the
+    diagonal, a constant that the softmax takes out. That is another matrix than the one it prints, and not here.
+    """
+    op = "posenc.alibi.distances"
+    for name, seq in {"article": 10, "article_one_token": 1, "article_forty_tokens": 40}.items():
+        def loops(x):
+            distances = torch.zeros(seq, seq)
+            for j in range(1, seq):
+                for i in range(j, seq):
+                    distances[i, i - j] = -j
+            positions = torch.arange(seq)
+            assert torch.equal(distances, torch.tril(positions[None, :] - positions[:, None]).float())
+            return {"distances": distances}
+
+        params = {"seq": seq, "kv_seq": seq, "origin": "past_distance"}
+        case(args, op, name, params, f"loops of the article, torch {torch.__version__}", {}, loops, exact=True)
+
+
 def near_borders(bidirectional, n_buckets, max_distance):
     """Relative positions of both signs around each border between buckets, and far beyond the last one."""
     n = n_buckets // 2 if bidirectional else n_buckets
@@ -197,5 +218,6 @@ def run(args):
     """Every case of this file."""
     alibi_slopes(args)
     alibi_bias(args)
+    alibi_distances(args)
     t5_bucket(args)
     t5_bias(args)

@@ -10,7 +10,10 @@ mod rope_scaling;
 mod sinusoidal;
 mod t5;
 
-use llm_numerics::testing::vectors::{VectorRun, run_crate};
+use llm_numerics::Float;
+use llm_numerics::testing::vectors::{Case, VectorError, VectorRun, run_crate};
+use llm_numerics::testing::{Tolerance, compare};
+use ndarray::{ArrayRef, Dimension};
 
 #[test]
 fn vectors_agree() {
@@ -30,4 +33,19 @@ fn vectors_agree() {
             _ => Err(case.unknown_op()),
         }
     });
+}
+
+/// Compares an output whose numbers are copied from an input: equal, whatever the tolerance for the sums of the file.
+fn expect_copy<F: Float, D: Dimension>(
+    case: &Case,
+    name: &str,
+    got: &ArrayRef<F, D>,
+) -> Result<(), VectorError> {
+    let want = case.output_f64(name)?;
+    compare(got, &want, Tolerance::exact())
+        .map(drop)
+        .map_err(|mismatch| VectorError::Mismatch {
+            name: name.to_owned(),
+            mismatch: Box::new(mismatch),
+        })
 }

@@ -9,6 +9,7 @@ use ndarray::{Array2, Axis, Ix2};
 pub(super) fn run(case: &Case, tier: Tier) -> Result<(), VectorError> {
     match case.op() {
         "posenc.alibi.bias" => bias(case, tier),
+        "posenc.alibi.distances" => distances(case, tier),
         "posenc.alibi.slopes" => slopes(case, tier),
         _ => Err(case.unknown_op()),
     }
@@ -27,6 +28,35 @@ fn slopes(case: &Case, tier: Tier) -> Result<(), VectorError> {
             case.expect("slopes", &slopes)
         }
         Tier::Gpu => Err(case.unsupported("slopes are made on the CPU")),
+    }
+}
+
+fn distances(case: &Case, tier: Tier) -> Result<(), VectorError> {
+    if case.param_str("origin")? != "past_distance" {
+        return Err(case.unknown_param("origin", "\"past_distance\""));
+    }
+    let origin = AlibiOrigin::PastDistance;
+    let (seq, kv_seq) = (case.param_usize("seq")?, case.param_usize("kv_seq")?);
+    match tier {
+        Tier::Reference => {
+            let distances = reference::alibi::distances(seq, kv_seq, origin);
+            case.expect("distances", &distances)
+        }
+        Tier::Cpu => {
+            let distances = alibi::distances(seq, kv_seq, origin).map_err(VectorError::op)?;
+            case.expect("distances", &distances)
+        }
+        // There, as the bias of a head of slope 1.
+        #[cfg(feature = "gpu")]
+        Tier::Gpu => {
+            let bias = super::device::run(|gpu, recorder| {
+                let one = gpu.upload_slice(&[1], &[1.0_f32])?;
+                llm_posenc::gpu::alibi::bias(recorder, &one, seq, kv_seq, origin)
+            })?;
+            case.expect("distances", &bias.index_axis(Axis(0), 0))
+        }
+        #[cfg(not(feature = "gpu"))]
+        Tier::Gpu => Err(case.unsupported("built without the feature `gpu`")),
     }
 }
 

@@ -5,6 +5,8 @@ use llm_posenc::learned::{self, PositionConvention};
 use llm_posenc::reference;
 use ndarray::{Array2, Axis, Ix2, Ix3, concatenate};
 
+use super::expect_copy;
+
 /// Runs one case on one tier.
 pub(super) fn run(case: &Case, tier: Tier) -> Result<(), VectorError> {
     match case.op() {
@@ -27,7 +29,7 @@ fn embed(case: &Case, tier: Tier) -> Result<(), VectorError> {
             let table = case.input_f64::<Ix2>("table")?;
             let positions = reference::learned::positions(&mask, past, convention);
             let out = reference::learned::embed(&table, &positions).map_err(VectorError::op)?;
-            case.expect("out", &out)?;
+            expect_copy(case, "out", &out)?;
             if case.has_input("dout") {
                 let dout = case.input_f64::<Ix3>("dout")?;
                 let dtable = reference::learned::backward(&dout, &positions, table.nrows());
@@ -38,7 +40,7 @@ fn embed(case: &Case, tier: Tier) -> Result<(), VectorError> {
             let table = case.input_f32::<Ix2>("table")?;
             let positions = learned::positions(&mask, past, convention).map_err(VectorError::op)?;
             let out = learned::embed(&table, &positions).map_err(VectorError::op)?;
-            case.expect("out", &out)?;
+            expect_copy(case, "out", &out)?;
             if case.has_input("dout") {
                 let dout = case.input_f32::<Ix3>("dout")?;
                 let dtable = learned::backward(&dout, &positions, table.nrows());
@@ -55,7 +57,7 @@ fn embed(case: &Case, tier: Tier) -> Result<(), VectorError> {
                 let (table, positions) = (gpu.upload(&table)?, gpu.upload(&positions)?);
                 gpu_learned::embed(recorder, &table, &positions)
             })?;
-            case.expect("out", &out)?;
+            expect_copy(case, "out", &out)?;
             if case.has_input("dout") {
                 let dout = case.input_f32::<Ix3>("dout")?;
                 let dtable = super::device::run(|gpu, recorder| {

@@ -5,6 +5,8 @@ use llm_posenc::reference;
 use llm_posenc::t5::{self, T5Config, T5Direction};
 use ndarray::{Axis, Ix1, Ix2, Ix4};
 
+use super::expect_copy;
+
 /// Runs one case on one tier.
 pub(super) fn run(case: &Case, tier: Tier) -> Result<(), VectorError> {
     match case.op() {
@@ -35,7 +37,7 @@ fn bias(case: &Case, tier: Tier) -> Result<(), VectorError> {
         Tier::Reference => {
             let table = case.input_f64::<Ix2>("table")?;
             let bias = reference::t5::bias(&table, seq, kv_seq, past, &config);
-            case.expect("bias", &bias.insert_axis(Axis(0)))?;
+            expect_copy(case, "bias", &bias.insert_axis(Axis(0)))?;
             if case.has_input("dout") {
                 let dout = case.input_f64::<Ix4>("dout")?.sum_axis(Axis(0));
                 case.expect("dtable", &reference::t5::backward(&dout, past, &config))?;
@@ -44,7 +46,11 @@ fn bias(case: &Case, tier: Tier) -> Result<(), VectorError> {
         Tier::Cpu => {
             let table = case.input_f32::<Ix2>("table")?;
             let bias = t5::bias(&table, seq, kv_seq, past, &config);
-            case.expect("bias", &bias.map_err(VectorError::op)?.insert_axis(Axis(0)))?;
+            expect_copy(
+                case,
+                "bias",
+                &bias.map_err(VectorError::op)?.insert_axis(Axis(0)),
+            )?;
             if case.has_input("dout") {
                 let dout = case.input_f32::<Ix4>("dout")?.sum_axis(Axis(0));
                 let dtable = t5::backward(&dout, past, &config).map_err(VectorError::op)?;
@@ -59,7 +65,7 @@ fn bias(case: &Case, tier: Tier) -> Result<(), VectorError> {
                 let table = gpu.upload(&table)?;
                 gpu_t5::bias(recorder, &table, seq, kv_seq, past, &config)
             })?;
-            case.expect("bias", &bias.insert_axis(Axis(0)))?;
+            expect_copy(case, "bias", &bias.insert_axis(Axis(0)))?;
             if case.has_input("dout") {
                 let dout = case.input_f32::<Ix4>("dout")?.sum_axis(Axis(0));
                 let dtable = super::device::run(|gpu, recorder| {
