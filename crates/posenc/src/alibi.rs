@@ -98,6 +98,16 @@ pub fn slopes(n_heads: usize, max_bias: f64) -> Result<Array1<f32>, PosencError>
 /// What the slope is multiplied with at one query and key, see [`AlibiOrigin`].
 ///
 /// Never panics; indices beyond the lengths, or lengths beyond 2^62, give numbers without meaning.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::alibi::{self, AlibiOrigin};
+///
+/// // One new query after 9 cached keys stands at position 9.
+/// assert_eq!(alibi::distance(0, 7, 1, 10, AlibiOrigin::SignedDistance), -2);
+/// assert_eq!(alibi::distance(0, 7, 1, 10, AlibiOrigin::KeyIndex), 7);
+/// ```
 #[must_use]
 pub fn distance(query: usize, key: usize, seq: usize, kv_seq: usize, origin: AlibiOrigin) -> i64 {
     let key = key as i64;

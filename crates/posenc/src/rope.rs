@@ -87,6 +87,15 @@ impl RopeConfig {
     /// So do the later `ChatGLM3` and GLM-4 checkpoints: base 10 000 and `rope_ratio` 50 for
     /// 32 768 tokens, 500 for 131 072, 10 000 for a million.
     ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::rope::{RopeConfig, RopePairing};
+    ///
+    /// let config = RopeConfig::new(64, RopePairing::Interleaved).with_rope_ratio(50.0);
+    /// assert_eq!(config.base, 500_000.0);
+    /// ```
+    ///
     /// Source: `RotaryEmbedding` in `modeling_chatglm.py` of `THUDM/glm-4-9b-chat-1m`.
     #[must_use]
     pub const fn with_rope_ratio(mut self, rope_ratio: f64) -> Self {
@@ -201,6 +210,21 @@ pub fn apply<F: Float>(
 /// # Errors
 ///
 /// As [`apply`]; `x` is then unchanged.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
+/// use ndarray::{Array4, array};
+///
+/// let config = RopeConfig::new(4, RopePairing::HalfSplit);
+/// let table = RopeTable::from_config(&config, &array![0, 1, 2])?;
+/// let mut k = Array4::<f32>::ones((1, 2, 3, 4)); // [batch, heads, seq, head_dim]
+/// let want = rope::apply(&k, &table, config.pairing)?;
+/// rope::apply_inplace(&mut k, &table, config.pairing)?;
+/// assert_eq!(k, want);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn apply_inplace<F: Float>(
     x: &mut ArrayRef4<F>,
     table: &RopeTable,
@@ -233,6 +257,19 @@ pub fn apply_inplace<F: Float>(
 /// # Precision
 ///
 /// As [`apply`].
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::{self, RopePairing, RopeTable};
+/// use ndarray::array;
+///
+/// let table = RopeTable::from_angles(&array![[1.0]], 1.0)?;
+/// let dout = array![[[[1.0, 0.0]]]]; // [batch, heads, seq, head_dim]
+/// let dx = rope::backward(&dout, &table, RopePairing::Interleaved)?;
+/// assert_eq!(dx, array![[[[1_f32.cos(), -1_f32.sin()]]]]);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn backward<F: Float>(
     dout: &ArrayRef4<F>,
     table: &RopeTable,

@@ -46,6 +46,16 @@ impl T5Config {
     ///   directions; below 2 with one.
     /// - [`PosencError::T5MaxDistance`] if `max_distance` does not exceed the number of distances
     ///   with a bucket of their own (half of the buckets of a direction).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::t5::{MAX_DISTANCE, N_BUCKETS, T5Config, T5Direction};
+    ///
+    /// let encoder = T5Config::new(N_BUCKETS, MAX_DISTANCE, T5Direction::Bidirectional)?;
+    /// assert_eq!((encoder.n_directed(), encoder.n_exact()), (16, 8));
+    /// # Ok::<(), llm_posenc::PosencError>(())
+    /// ```
     #[doc(alias = "relative_attention_num_buckets")]
     #[doc(alias = "relative_attention_max_distance")]
     pub fn new(

@@ -151,6 +151,18 @@ pub fn bias_at<F: Float>(
 /// # Precision
 ///
 /// Summed in `f64` in a fixed order, rounded once.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::alibi;
+/// use ndarray::array;
+///
+/// let positions = alibi::key_positions(&array![[false, true, true, true]])?; // 0 0 1 2
+/// let dbias = array![[[[8.0, 4.0, 2.0, 1.0]]]]; // [batch, heads, seq, kv_seq]
+/// assert_eq!(alibi::backward_at(&dbias, &positions)?, array![4.0]); // 2 * 1 + 1 * 2
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn backward_at<F: Float>(
     dbias: &ArrayRef4<F>,
     key_positions: &ArrayRef2<usize>,

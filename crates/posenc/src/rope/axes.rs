@@ -227,6 +227,18 @@ pub fn vision_table(
 ///
 /// - [`PosencError::Quarters`] if `rotary_dim` is not a multiple of four.
 /// - As [`inv_freq`].
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::axes::{self, VisionAxes};
+/// use llm_posenc::rope::{RopeConfig, RopePairing};
+///
+/// let config = RopeConfig::new(8, RopePairing::HalfSplit).with_base(16.0); // 1, 1/2, 1/4, 1/8
+/// let inv_freq = axes::vision_inv_freq(&config, VisionAxes::EvenRowOddColumn)?;
+/// assert_eq!(inv_freq, ndarray::array![1.0, 0.25, 0.5, 0.125]);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn vision_inv_freq(config: &RopeConfig, axes: VisionAxes) -> Result<Array1<f64>, PosencError> {
     let got = config.rotary_dim;
     let all = inv_freq(config)?;
@@ -252,6 +264,16 @@ pub fn vision_inv_freq(config: &RopeConfig, axes: VisionAxes) -> Result<Array1<f
 /// # Errors
 ///
 /// - [`PosencError::TooLarge`] if the result does not fit into memory.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::axes;
+///
+/// let patches = axes::grid(2, 3)?; // [height * width, 2]
+/// assert_eq!(patches, ndarray::array![[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn grid(height: usize, width: usize) -> Result<Array2<usize>, PosencError> {
     let too_large = PosencError::TooLarge {
         rows: height,

@@ -97,6 +97,18 @@ impl ChatGlmTable {
     /// - [`PosencError::Quarters`] if `head_dim` is not a multiple of four.
     /// - [`PosencError::PositionShapes`] if the shapes differ.
     /// - As [`inv_freq`] and [`RopeTable::for_batch`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::rope::chatglm::{self, ChatGlmTable};
+    ///
+    /// let (positions, block_positions) = chatglm::positions_v1(3, 2, 6)?;
+    /// let table = ChatGlmTable::new(128, &positions, &block_positions)?;
+    /// assert_eq!(table.positions().rotary_dim(), 64); // half of the head
+    /// assert_eq!(table.block_positions().rows(), 6);
+    /// # Ok::<(), llm_posenc::PosencError>(())
+    /// ```
     pub fn new(
         head_dim: usize,
         positions: &ArrayRef2<usize>,
@@ -202,6 +214,19 @@ pub fn apply_v1_inplace<F: Float>(
 /// # Precision
 ///
 /// As [`apply`](super::apply).
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::chatglm::{self, ChatGlmTable};
+/// use ndarray::{Array4, array};
+///
+/// let table = ChatGlmTable::new(8, &array![[2]], &array![[1]])?;
+/// let q = Array4::<f64>::ones((1, 1, 1, 8));
+/// let back = chatglm::backward_v1(&chatglm::apply_v1(&q, &table)?, &table)?;
+/// assert!((back - q).iter().all(|x| x.abs() < 1e-6)); // the gradient of a rotation undoes it
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn backward_v1<F: Float>(
     dout: &ArrayRef4<F>,
     table: &ChatGlmTable,

@@ -147,6 +147,19 @@ pub fn weight<T: Clone>(
 /// # Errors
 ///
 /// As [`weight`].
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::RopePairing;
+/// use llm_posenc::rope::permute::{self, RopePermutation};
+/// use ndarray::array;
+///
+/// let to_halves = RopePermutation::new(4, 4, RopePairing::Interleaved, RopePairing::HalfSplit)?;
+/// let bias = array![0, 1, 2, 3, 10, 11, 12, 13]; // two heads
+/// assert_eq!(permute::bias(&bias, &to_halves)?, array![0, 2, 1, 3, 10, 12, 11, 13]);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn bias<T: Clone>(
     bias: &ArrayRef1<T>,
     permutation: &RopePermutation,
@@ -172,6 +185,25 @@ pub fn bias<T: Clone>(
 ///
 /// - [`PosencError::PermuteHeadDim`] if the permutation was made for another `head_dim`.
 /// - [`PosencError::TooLarge`] if the result does not fit into memory.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::RopePairing::{HalfSplit, Interleaved};
+/// use llm_posenc::rope::permute::{self, RopePermutation};
+/// use llm_posenc::rope::{self, RopeConfig};
+/// use ndarray::array;
+///
+/// let to_halves = RopePermutation::new(4, 4, Interleaved, HalfSplit)?;
+/// let q = array![[[[0.0, 1.0, 2.0, 3.0]]]]; // [batch, heads, seq, head_dim]
+/// let halves = permute::unrotated(&q, &to_halves)?;
+/// assert_eq!(halves, array![[[[0.0, 2.0, 1.0, 3.0]]]]);
+/// // Rotated by the other pairing, it is the permutation of what the first one gives.
+/// let got = rope::apply_at(&halves, &array![5], &RopeConfig::new(4, HalfSplit))?;
+/// let want = rope::apply_at(&q, &array![5], &RopeConfig::new(4, Interleaved))?;
+/// assert_eq!(got, permute::rotated(&want, &to_halves)?);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn unrotated<T: Clone>(
     x: &ArrayRef4<T>,
     permutation: &RopePermutation,
@@ -189,6 +221,22 @@ pub fn unrotated<T: Clone>(
 /// # Errors
 ///
 /// As [`unrotated`].
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope::RopePairing;
+/// use llm_posenc::rope::permute::{self, RopePermutation};
+/// use ndarray::array;
+///
+/// // Keys that DeepSeek-V3 has cached are half-split already.
+/// let from = RopePairing::ReadInterleavedWriteHalfSplit;
+/// let permutation = RopePermutation::new(4, 4, from, RopePairing::HalfSplit)?;
+/// let k = array![[[[0, 1, 2, 3]]]]; // [batch, heads, seq, head_dim]
+/// assert_eq!(permute::rotated(&k, &permutation)?, k);
+/// assert_eq!(permute::unrotated(&k, &permutation)?, array![[[[0, 2, 1, 3]]]]);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn rotated<T: Clone>(
     x: &ArrayRef4<T>,
     permutation: &RopePermutation,

@@ -87,6 +87,19 @@ pub struct LongRopeConfig {
 
 impl LongRopeConfig {
     /// With the attention factor that follows from `factor`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::rope::{self, LongRopeConfig, RopeConfig, RopePairing, RopeScaling};
+    ///
+    /// let config = RopeConfig::new(4, RopePairing::HalfSplit); // frequencies 1 and 0.01
+    /// let factors = LongRopeConfig::new(vec![1.0, 1.0], vec![2.0, 4.0], 4096, 8.0);
+    /// let scaling = RopeScaling::LongRope(factors);
+    /// let long = rope::frequencies(&config, &scaling, Some(5000))?;
+    /// assert_eq!(long.inv_freq, ndarray::array![0.5, 0.0025]);
+    /// # Ok::<(), llm_posenc::PosencError>(())
+    /// ```
     #[must_use]
     pub const fn new(
         short_factor: Vec<f64>,
@@ -136,6 +149,18 @@ impl RopeFrequencies {
     /// # Errors
     ///
     /// As [`RopeTable::for_batch`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeScaling};
+    ///
+    /// let config = RopeConfig::new(8, RopePairing::HalfSplit);
+    /// let frequencies = rope::frequencies(&config, &RopeScaling::Linear { factor: 4.0 }, None)?;
+    /// let table = frequencies.table_for_batch(&ndarray::array![[0, 4], [0, 8]])?;
+    /// assert_eq!(table.cos()[[1, 0]], 1_f32.cos()); // position 4 at a quarter of the frequency
+    /// # Ok::<(), llm_posenc::PosencError>(())
+    /// ```
     pub fn table_for_batch(&self, positions: &ArrayRef2<usize>) -> Result<RopeTable, PosencError> {
         RopeTable::for_batch(&self.inv_freq, positions, self.attention_factor)
     }
@@ -264,6 +289,15 @@ pub fn frequencies(
 /// # Errors
 ///
 /// - [`PosencError::ScalingLength`] if a length is zero.
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::rope;
+///
+/// assert_eq!(rope::length_factor(131_072, 4096)?, 32.0); // Phi-3
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn length_factor(
     max_position_embeddings: usize,
     original_max_position_embeddings: usize,

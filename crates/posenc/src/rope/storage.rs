@@ -90,6 +90,20 @@ pub fn apply_stored_inplace<S: Storage>(
 /// # Precision
 ///
 /// As [`apply_stored`].
+///
+/// # Example
+///
+/// ```
+/// use llm_numerics::half::f16;
+/// use llm_posenc::rope::{self, RopePairing, RopeTable, StorageRounding};
+/// use ndarray::array;
+///
+/// let table = RopeTable::from_angles(&array![[1.0]], 1.0)?;
+/// let dout = array![[[[f16::ONE, f16::ZERO]]]]; // [batch, heads, seq, head_dim]
+/// let dx = rope::backward_stored(&dout, &table, RopePairing::HalfSplit, StorageRounding::Once)?;
+/// assert_eq!(dx[[0, 0, 0, 1]], f16::from_f32(-1_f32.sin()));
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn backward_stored<S: Storage>(
     dout: &ArrayRef4<S>,
     table: &RopeTable,

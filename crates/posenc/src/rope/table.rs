@@ -41,6 +41,19 @@ impl RopeTable {
     ///
     /// Angles, cosines and sines in `f64`, rounded once to `f32`. The angle itself is
     /// right to `position * inv_freq * 2^-53` radians, so a position of a million costs nothing.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::rope::RopeTable;
+    /// use ndarray::array;
+    ///
+    /// let inv_freq = array![1.0, 0.01];
+    /// let table = RopeTable::new(&inv_freq, &array![0, 300, 7], 2.0)?;
+    /// assert_eq!((table.rows(), table.rotary_dim()), (3, 4));
+    /// assert_eq!(table.cos()[[1, 1]], (2.0 * 3_f64.cos()) as f32);
+    /// # Ok::<(), llm_posenc::PosencError>(())
+    /// ```
     pub fn new(
         inv_freq: &ArrayRef1<f64>,
         positions: &ArrayRef1<usize>,
@@ -106,6 +119,18 @@ impl RopeTable {
     /// - [`PosencError::Angle`] if an angle is not finite.
     /// - [`PosencError::AttentionFactor`] if the factor is not finite as an `f32`.
     /// - [`PosencError::TooLarge`] if the table does not fit into memory.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::rope::RopeTable;
+    /// use ndarray::array;
+    ///
+    /// let table = RopeTable::from_angles(&array![[0.0, 0.5]], 1.0)?; // [rows, rotary_dim / 2]
+    /// assert_eq!(table.cos(), array![[1.0, 0.5_f64.cos() as f32]]);
+    /// assert_eq!(table.sin(), array![[0.0, 0.5_f64.sin() as f32]]);
+    /// # Ok::<(), llm_posenc::PosencError>(())
+    /// ```
     pub fn from_angles(
         angles: &ArrayRef2<f64>,
         attention_factor: f64,
@@ -132,6 +157,19 @@ impl RopeTable {
     /// - [`PosencError::TableShapes`] if the shapes differ.
     /// - [`PosencError::TableValue`] if a value is not finite.
     /// - [`PosencError::TooLarge`] if the table does not fit into memory.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::rope::{self, RopePairing, RopeTable};
+    /// use ndarray::array;
+    ///
+    /// let table = RopeTable::from_cos_sin(&array![[0.6]], &array![[0.8]])?;
+    /// let x = array![[[[1.0_f32, 0.0]]]]; // [batch, heads, seq, head_dim]
+    /// let y = rope::apply(&x, &table, RopePairing::HalfSplit)?;
+    /// assert_eq!(y, array![[[[0.6, 0.8]]]]);
+    /// # Ok::<(), llm_posenc::PosencError>(())
+    /// ```
     pub fn from_cos_sin(cos: &ArrayRef2<f32>, sin: &ArrayRef2<f32>) -> Result<Self, PosencError> {
         if cos.dim() != sin.dim() {
             return Err(PosencError::TableShapes {
@@ -189,6 +227,19 @@ impl RopeTable {
     /// # Errors
     ///
     /// As [`inv_freq`] and [`new`](Self::new).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::rope::{RopeConfig, RopePairing, RopeTable};
+    /// use ndarray::Array1;
+    ///
+    /// let config = RopeConfig::new(64, RopePairing::HalfSplit).with_base(500_000.0);
+    /// let positions: Array1<usize> = (0..10).collect();
+    /// let table = RopeTable::from_config(&config, &positions)?; // for every layer
+    /// assert_eq!((table.rows(), table.rotary_dim()), (10, 64));
+    /// # Ok::<(), llm_posenc::PosencError>(())
+    /// ```
     pub fn from_config(
         config: &RopeConfig,
         positions: &ArrayRef1<usize>,

@@ -89,6 +89,21 @@ pub fn add_inplace<F: Float>(
 /// # Precision
 ///
 /// As [`add_inplace`].
+///
+/// # Example
+///
+/// ```
+/// use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+/// use ndarray::{Array3, array};
+///
+/// let config = SinusoidalConfig::new(4, SinusoidalLayout::Interleaved, SinusoidalExponent::TwoIOverDim);
+/// let mut x = Array3::<f32>::zeros((2, 3, 4)); // [batch, seq, d_model]
+/// let positions = array![[0, 1, 2], [0, 0, 1]]; // the second row is padded on the left
+/// sinusoidal::add_at_inplace(&mut x, &positions, &config)?;
+/// assert_eq!(x[[0, 1, 0]], 1_f64.sin() as f32);
+/// assert_eq!(x[[1, 2, 0]], x[[0, 1, 0]]);
+/// # Ok::<(), llm_posenc::PosencError>(())
+/// ```
 pub fn add_at_inplace<F: Float>(
     x: &mut ArrayRef3<F>,
     positions: &ArrayRef2<usize>,

@@ -84,6 +84,21 @@ pub enum YarnAttention {
 
 impl YarnConfig {
     /// What transformers does where a configuration has just these two numbers: `truncate`, `Recommended`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeScaling, YarnConfig};
+    ///
+    /// let config = RopeConfig::new(128, RopePairing::HalfSplit).with_base(1e6);
+    /// let plain = rope::inv_freq(&config)?;
+    /// let yarn = RopeScaling::Yarn(YarnConfig::hugging_face(4.0, 32_768)); // Qwen 2.5
+    /// let scaled = rope::frequencies(&config, &yarn, None)?;
+    /// assert_eq!(scaled.inv_freq[0], plain[0]); // fast planes are kept
+    /// assert_eq!(scaled.inv_freq[63], plain[63] / 4.0); // slow ones are divided
+    /// assert_eq!(scaled.attention_factor, 0.1 * 4_f64.ln() + 1.0);
+    /// # Ok::<(), llm_posenc::PosencError>(())
+    /// ```
     #[must_use]
     pub const fn hugging_face(factor: f64, original_max_position_embeddings: usize) -> Self {
         Self {
