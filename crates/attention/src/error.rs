@@ -36,6 +36,15 @@ pub enum AttentionError {
         /// The `scale` of the config.
         got: f64,
     },
+    /// The softcap bends nothing.
+    #[error("softcap must be positive and finite in the type of the arrays, got {got}")]
+    Softcap {
+        /// The `softcap` of the config.
+        got: f64,
+    },
+    /// A chunk of a mask holds no position.
+    #[error("chunk must be at least 1, got 0")]
+    Chunk,
     /// A tile has no rows or no columns.
     #[error("query_tile and key_tile must be at least 1, got {query_tile} and {key_tile}")]
     Tile {

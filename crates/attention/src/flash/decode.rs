@@ -5,7 +5,7 @@ use ndarray::{
 };
 
 use super::pieces::runs;
-use super::plan::Plan;
+use super::plan::{Plan, bend};
 use super::tile::{log_sum_exp, online_softmax};
 use llm_numerics::{Float, simd, threads};
 
@@ -82,9 +82,9 @@ fn group<F: Float>(
     let mut max = vec![F::neg_infinity(); n_queries];
     let mut total = vec![F::zero(); n_queries];
     let mut buffer = vec![F::zero(); head_dim.max(value_dim)];
-    let end = plan.limit(0);
-    for start in (0..end).step_by(key_tile) {
-        let keys = start..end.min(start + key_tile);
+    let visible = plan.keys(0);
+    for start in visible.clone().step_by(key_tile) {
+        let keys = start..visible.end.min(start + key_tile);
         for (j, k) in k.slice(s![keys.clone(), ..]).outer_iter().enumerate() {
             let k = contiguous(&k, &mut buffer);
             for query in 0..n_queries {
@@ -94,8 +94,12 @@ fn group<F: Float>(
         }
         for query in 0..n_queries {
             let scores = &mut scores[query * key_tile..][..keys.len()];
-            let rescale = online_softmax(scores, keys.len(), &mut max[query], &mut total[query]);
-            if start > 0 && rescale != F::one() {
+            if let Some(softcap) = plan.softcap {
+                bend(scores, softcap);
+            }
+            let (max, total) = (&mut max[query], &mut total[query]);
+            let rescale = online_softmax(scores, 0..keys.len(), max, total);
+            if start > visible.start && rescale != F::one() {
                 for x in &mut accumulator[query * value_dim..(query + 1) * value_dim] {
                     *x *= rescale;
                 }

@@ -1,4 +1,6 @@
-//! Mutable arrays cut into pieces that different tasks may own.
+//! Mutable arrays cut into pieces that different tasks may own, and ranges cut to a piece.
+
+use std::ops::Range;
 
 use ndarray::{ArrayViewMut, Axis, Dimension};
 
@@ -17,4 +19,11 @@ pub(super) fn runs<F, D: Dimension>(
         runs.push(array);
     }
     runs
+}
+
+/// The part of `range` that lies in `piece`, counted from the start of `piece`.
+#[inline(always)]
+pub(super) fn within(range: Range<usize>, piece: &Range<usize>) -> Range<usize> {
+    let [start, end] = [range.start, range.end].map(|x| x.clamp(piece.start, piece.end));
+    start - piece.start..end - piece.start
 }

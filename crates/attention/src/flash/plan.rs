@@ -1,5 +1,7 @@
 //! The checked sizes of one call, and what the mask lets through.
 
+use std::ops::Range;
+
 use ndarray::{Array4, ArrayRef2, ArrayRef3, ArrayRef4};
 
 use crate::{AttentionConfig, AttentionError, CausalAlignment, Mask};
@@ -19,6 +21,7 @@ pub(super) struct Plan<F> {
     pub(super) head_dim: usize,
     pub(super) value_dim: usize,
     pub(super) scale: F,
+    pub(super) softcap: Option<F>,
     /// At most `seq`, at least 1.
     pub(super) query_tile: usize,
     /// At most `kv_seq`, at least 1.
@@ -50,6 +53,15 @@ impl<F: Float> Plan<F> {
         if !F::from_f64(scale).is_finite() {
             return Err(AttentionError::Scale { got: scale });
         }
+        if let Some(got) = config.softcap {
+            let softcap = F::from_f64(got);
+            if !(softcap.is_finite() && softcap > F::zero()) {
+                return Err(AttentionError::Softcap { got });
+            }
+        }
+        if let Mask::ChunkedCausal { chunk: 0, .. } = config.mask {
+            return Err(AttentionError::Chunk);
+        }
         let AttentionConfig {
             query_tile,
             key_tile,
@@ -71,6 +83,7 @@ impl<F: Float> Plan<F> {
             head_dim,
             value_dim,
             scale: F::from_f64(scale),
+            softcap: config.softcap.map(F::from_f64),
             query_tile: query_tile.min(seq.max(1)),
             key_tile: key_tile.min(kv_seq.max(1)),
             mask: config.mask,
@@ -85,27 +98,64 @@ impl<F: Float> Plan<F> {
         [self.batch, self.n_heads, self.seq]
     }
 
-    /// How many keys query `i` sees: those before this index.
+    /// The keys that query `i` sees. Neither end falls from a query to the next.
     #[inline(always)]
-    pub(super) fn limit(&self, i: usize) -> usize {
-        match self.mask {
-            Mask::Full => self.kv_seq,
-            Mask::Causal(CausalAlignment::TopLeft) => (i + 1).min(self.kv_seq),
-            Mask::Causal(CausalAlignment::BottomRight) => {
-                (i + 1 + self.kv_seq).saturating_sub(self.seq)
+    pub(super) fn keys(&self, i: usize) -> Range<usize> {
+        let (start, end) = match self.mask {
+            Mask::Full => (0, self.kv_seq),
+            Mask::Causal(alignment) => (0, self.end(i, 0, alignment)),
+            Mask::Window {
+                left,
+                right,
+                alignment,
+            } => (
+                left.map_or(0, |left| self.start(i, left, alignment)),
+                right.map_or(self.kv_seq, |right| self.end(i, right, alignment)),
+            ),
+            Mask::ChunkedCausal { chunk, alignment } => {
+                let end = self.end(i, 0, alignment);
+                let position = self.start(i, 0, alignment);
+                (position / chunk * chunk, end)
+            }
+            Mask::PrefixLm { prefix, alignment } => (0, prefix.max(self.end(i, 0, alignment))),
+        };
+        let end = end.min(self.kv_seq);
+        start.min(end)..end
+    }
+
+    /// The first key that is at most `left` before query `i`.
+    #[inline(always)]
+    fn start(&self, i: usize, left: usize, alignment: CausalAlignment) -> usize {
+        match alignment {
+            CausalAlignment::TopLeft => i.saturating_sub(left),
+            CausalAlignment::BottomRight => {
+                (i.saturating_add(self.kv_seq)).saturating_sub(left.saturating_add(self.seq))
             }
         }
     }
 
-    /// The first query that sees key `j`; `seq` or more if none does.
-    pub(super) fn first_query(&self, j: usize) -> usize {
-        match self.mask {
-            Mask::Full => 0,
-            Mask::Causal(CausalAlignment::TopLeft) => j,
-            Mask::Causal(CausalAlignment::BottomRight) => {
-                (j + self.seq).saturating_sub(self.kv_seq)
+    /// The first key that is more than `right` after query `i`; `kv_seq` and more if there is none.
+    #[inline(always)]
+    fn end(&self, i: usize, right: usize, alignment: CausalAlignment) -> usize {
+        let end = (i + 1).saturating_add(right);
+        match alignment {
+            CausalAlignment::TopLeft => end,
+            CausalAlignment::BottomRight => {
+                end.saturating_add(self.kv_seq).saturating_sub(self.seq)
             }
         }
+    }
+
+    /// The queries that see a key of a range.
+    pub(super) fn queries(&self, keys: &Range<usize>) -> Range<usize> {
+        let start = first(self.seq, |i| self.keys(i).end > keys.start);
+        start..first(self.seq, |i| self.keys(i).start >= keys.end).max(start)
+    }
+
+    /// Whether one of the queries does not see one of the keys.
+    pub(super) fn hides_some(&self, queries: &Range<usize>, keys: &Range<usize>) -> bool {
+        let last = queries.end.saturating_sub(1);
+        self.keys(queries.start).end < keys.end || self.keys(last).start > keys.start
     }
 
     /// Whether the call is worth waking threads.
@@ -115,6 +165,28 @@ impl<F: Float> Plan<F> {
             .chain([self.head_dim.saturating_add(self.value_dim)])
             .fold(self.batch, usize::saturating_mul)
             >= PARALLEL
+    }
+}
+
+/// The first of `0..length` for which `is_so` holds; `length` if none. Once it holds it holds on.
+fn first(length: usize, is_so: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, length);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_so(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
+}
+
+/// `cap tanh(s / cap)` of each score.
+#[inline(always)]
+pub(super) fn bend<F: Float>(scores: &mut [F], softcap: F) {
+    for score in scores {
+        *score = softcap * (*score / softcap).tanh();
     }
 }
 

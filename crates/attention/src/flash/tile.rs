@@ -1,12 +1,14 @@
 //! The forward pass, one tile of queries at a time.
 
+use std::ops::Range;
+
 use ndarray::{
     Array2, ArrayRef3, ArrayRef4, ArrayView2, ArrayViewMut1, ArrayViewMut2, ArrayViewMut3,
     ArrayViewMut4, s,
 };
 
-use super::pieces::runs;
-use super::plan::{Plan, is_finite, product};
+use super::pieces::{runs, within};
+use super::plan::{Plan, bend, is_finite, product};
 use llm_numerics::{Float, simd, threads};
 
 /// One tile of queries, and where its results go.
@@ -107,22 +109,29 @@ fn query_tile<F: Float>(
     let total = &mut scratch.total[..rows];
     max.fill(F::neg_infinity());
     total.fill(F::zero());
-    // Keys from here on are hidden from the last query, so from all of the tile.
-    let end = plan.limit(item.first + rows - 1);
-    for start in (0..end).step_by(plan.key_tile) {
-        let keys = start..end.min(start + plan.key_tile);
+    let queries = item.first..item.first + rows;
+    // No query of the tile sees a key before these or after them.
+    let visible = plan.keys(queries.start).start..plan.keys(queries.end - 1).end;
+    let begin = visible.start / plan.key_tile * plan.key_tile;
+    for start in (begin..visible.end).step_by(plan.key_tile) {
+        let keys = start..visible.end.min(start + plan.key_tile);
+        let is_first = start == begin;
         let k = k.slice(s![keys.clone(), ..]);
         let v = v.slice(s![keys.clone(), ..]);
         let mut scores = scratch.scores.slice_mut(s![..rows, ..keys.len()]);
         product(plan.scale, &q, &k.t(), F::zero(), &mut scores);
-        let seen = |row: usize| plan.limit(item.first + row).clamp(start, keys.end) - start;
+        let seen = |row: usize| within(plan.keys(item.first + row), &keys);
         simd::vectorize(
             #[inline(always)]
             || {
                 for (i, mut scores) in scores.outer_iter_mut().enumerate() {
                     let scores = scores.as_slice_mut().unwrap_or_default();
-                    let rescale = online_softmax(scores, seen(i), &mut max[i], &mut total[i]);
-                    if start > 0 && rescale != F::one() {
+                    let seen = seen(i);
+                    if let Some(softcap) = plan.softcap {
+                        bend(&mut scores[seen.clone()], softcap);
+                    }
+                    let rescale = online_softmax(scores, seen, &mut max[i], &mut total[i]);
+                    if !is_first && rescale != F::one() {
                         let mut row = accumulator.row_mut(i);
                         for x in row.as_slice_mut().unwrap_or_default() {
                             *x *= rescale;
@@ -131,16 +140,16 @@ fn query_tile<F: Float>(
                 }
             },
         );
-        let beta = if start == 0 { F::zero() } else { F::one() };
-        if seen(0) < keys.len() && !is_finite(&v) {
+        let beta = if is_first { F::zero() } else { F::one() };
+        if plan.hides_some(&queries, &keys) && !is_finite(&v) {
             // Zero weight times NaN would be NaN: leave the hidden keys out.
             accumulator.mapv_inplace(|x| if beta == F::zero() { beta } else { x });
             for (i, (mut row, scores)) in (accumulator.outer_iter_mut())
                 .zip(scores.outer_iter())
                 .enumerate()
             {
-                for (v, &weight) in v.outer_iter().zip(scores).take(seen(i)) {
-                    row.scaled_add(weight, &v);
+                for j in seen(i) {
+                    row.scaled_add(scores[j], &v.row(j));
                 }
             }
         } else {
@@ -148,7 +157,7 @@ fn query_tile<F: Float>(
         }
     }
     for (i, mut out) in item.out.outer_iter_mut().enumerate() {
-        if end == 0 || total[i] == F::zero() {
+        if visible.is_empty() || total[i] == F::zero() {
             out.fill(F::zero());
             continue;
         }
@@ -165,17 +174,18 @@ fn query_tile<F: Float>(
 
 /// Turns a row of scores into weights relative to the largest score so far.
 ///
-/// The first `seen` keys count, the others get weight 0. Returns the factor that
+/// The keys `seen` count, the others get weight 0. Returns the factor that
 /// brings what was gathered before to the new maximum.
 #[inline(always)]
 pub(super) fn online_softmax<F: Float>(
     scores: &mut [F],
-    seen: usize,
+    seen: Range<usize>,
     max: &mut F,
     total: &mut F,
 ) -> F {
-    let (seen, hidden) = scores.split_at_mut(seen);
-    hidden.fill(F::zero());
+    scores[seen.end..].fill(F::zero());
+    scores[..seen.start].fill(F::zero());
+    let seen = &mut scores[seen];
     let largest = simd::max(seen);
     let new = if largest > *max { largest } else { *max };
     // Without any score above -inf the weights become e^-inf = 0, and NaN stays NaN.

@@ -1,11 +1,13 @@
 //! The backward pass: tiles of keys outside, tiles of queries inside.
 
+use std::ops::Range;
+
 use ndarray::{
     Array2, ArrayRef3, ArrayRef4, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3,
     s,
 };
 
-use super::pieces::runs;
+use super::pieces::{runs, within};
 use super::plan::{Plan, is_finite, product};
 use llm_numerics::{Float, simd, threads};
 
@@ -121,11 +123,11 @@ fn group<F: Float>(
         let v = inputs.v.slice(s![keys.clone(), ..]);
         let mut dk = item.dk.slice_mut(s![keys.clone(), ..]);
         let mut dv = item.dv.slice_mut(s![keys.clone(), ..]);
-        // Queries before the first see no key of the tile.
-        let first_query = plan.first_query(start);
+        // Other queries see no key of the tile.
+        let queries = plan.queries(&keys);
         for head in 0..plan.queries_per_kv {
-            for first in (first_query..plan.seq).step_by(plan.query_tile) {
-                let rows = first..plan.seq.min(first + plan.query_tile);
+            for first in queries.clone().step_by(plan.query_tile) {
+                let rows = first..queries.end.min(first + plan.query_tile);
                 let q = inputs.q.slice(s![head, rows.clone(), ..]);
                 let dout = inputs.dout.slice(s![head, rows.clone(), ..]);
                 let mut dq = item.dq.slice_mut(s![head, rows.clone(), ..]);
@@ -134,19 +136,21 @@ fn group<F: Float>(
                 let mut ds = scratch.grads.slice_mut(tile);
                 product(plan.scale, &q, &k.t(), F::zero(), &mut p);
                 product(F::one(), &dout, &v.t(), F::zero(), &mut ds);
-                let seen = |i: usize| plan.limit(first + i).clamp(start, keys.end) - start;
+                let seen = |i: usize| within(plan.keys(first + i), &keys);
                 simd::vectorize(
                     #[inline(always)]
                     || {
                         let lse = inputs.lse.slice(s![head, rows.clone()]);
                         let inner = scratch.inner.slice(s![head, rows.clone()]);
-                        score_gradients(&mut p, &mut ds, lse, inner, seen);
+                        score_gradients(plan.softcap, [&mut p, &mut ds], lse, inner, seen);
                     },
                 );
-                if seen(0) < keys.len() && !(is_finite(&q) && is_finite(&k) && is_finite(&dout)) {
+                if plan.hides_some(&rows, &keys)
+                    && !(is_finite(&q) && is_finite(&k) && is_finite(&dout))
+                {
                     // Zero times NaN would be NaN: leave the hidden pairs out.
                     for i in 0..rows.len() {
-                        for j in 0..seen(i) {
+                        for j in seen(i) {
                             let ds = plan.scale * ds[[i, j]];
                             dq.row_mut(i).scaled_add(ds, &k.row(j));
                             dk.row_mut(j).scaled_add(ds, &q.row(i));
@@ -183,26 +187,49 @@ fn inner_products<F: Float>(
 }
 
 /// Scores become weights `e^(s - lse)`, and `dp` becomes `ds = p (dp - inner)`; zero where hidden.
+///
+/// With a softcap the scores are bent first, and `ds` gets the slope `1 - (s / softcap)^2`.
 #[inline(always)]
 fn score_gradients<F: Float>(
-    p: &mut ArrayViewMut2<'_, F>,
-    ds: &mut ArrayViewMut2<'_, F>,
+    softcap: Option<F>,
+    [p, ds]: [&mut ArrayViewMut2<'_, F>; 2],
     lse: ArrayView1<'_, F>,
     inner: ArrayView1<'_, F>,
-    seen: impl Fn(usize) -> usize,
+    seen: impl Fn(usize) -> Range<usize>,
 ) {
     let rows = p.outer_iter_mut().zip(ds.outer_iter_mut());
     for (i, ((mut p, mut ds), (&lse, &inner))) in rows.zip(lse.iter().zip(inner.iter())).enumerate()
     {
         // A row of scores that are all -inf has no weights, as if nothing were seen.
-        let seen = if lse == F::neg_infinity() { 0 } else { seen(i) };
-        let (p, hidden) = p.as_slice_mut().unwrap_or_default().split_at_mut(seen);
-        hidden.fill(F::zero());
-        let (ds, hidden) = ds.as_slice_mut().unwrap_or_default().split_at_mut(seen);
-        hidden.fill(F::zero());
-        for (p, ds) in p.iter_mut().zip(ds) {
-            *p = (*p - lse).fast_exp();
-            *ds = *p * (*ds - inner);
+        let seen = if lse == F::neg_infinity() {
+            0..0
+        } else {
+            seen(i)
+        };
+        let p = only(p.as_slice_mut().unwrap_or_default(), seen.clone());
+        let ds = only(ds.as_slice_mut().unwrap_or_default(), seen);
+        match softcap {
+            None => {
+                for (p, ds) in p.iter_mut().zip(ds) {
+                    *p = (*p - lse).fast_exp();
+                    *ds = *p * (*ds - inner);
+                }
+            }
+            Some(softcap) => {
+                for (p, ds) in p.iter_mut().zip(ds) {
+                    let bent = (*p / softcap).tanh();
+                    *p = (softcap * bent - lse).fast_exp();
+                    *ds = *p * (*ds - inner) * (F::one() - bent * bent);
+                }
+            }
         }
     }
+}
+
+/// A part of a row; the rest of it becomes zero.
+#[inline(always)]
+fn only<F: Float>(row: &mut [F], part: Range<usize>) -> &mut [F] {
+    row[part.end..].fill(F::zero());
+    row[..part.start].fill(F::zero());
+    &mut row[part]
 }

@@ -1,26 +1,51 @@
 //! Softmax attention as a textbook writes it: one matrix of scores for each head.
 
-use ndarray::{Array2, Array3, Array4, ArrayRef4, ArrayView2, Axis, s};
+use ndarray::{Array2, Array3, Array4, ArrayRef4, Axis, s};
 
 use crate::{AttentionConfig, AttentionError, CausalAlignment, Gradients, Mask};
 
 /// Which pairs of query and key take part: `[seq, kv_seq]`.
 ///
+/// With `p = i` (top left) or `p = i + kv_seq - seq` (bottom right):
+///
 /// ```text
-/// full          all
-/// top left      j <= i
-/// bottom right  j <= i + kv_seq - seq
+/// full            all
+/// causal          j <= p
+/// window          p - left <= j <= p + right
+/// chunked causal  j <= p, and floor(j / chunk) = floor(p / chunk)
+/// prefix LM       j < prefix or j <= p
 /// ```
 #[must_use]
 pub fn mask_matrix(mask: Mask, seq: usize, kv_seq: usize) -> Array2<bool> {
+    // Wide enough for the sum of any two lengths, and for positions before the first key.
+    let wide = |x: usize| x as i128;
+    let position = |i: usize, alignment| match alignment {
+        CausalAlignment::TopLeft => wide(i),
+        CausalAlignment::BottomRight => wide(i) + wide(kv_seq) - wide(seq),
+    };
     Array2::from_shape_fn((seq, kv_seq), |(i, j)| match mask {
         Mask::Full => true,
-        Mask::Causal(CausalAlignment::TopLeft) => j <= i,
-        Mask::Causal(CausalAlignment::BottomRight) => j + seq <= i + kv_seq,
+        Mask::Causal(alignment) => wide(j) <= position(i, alignment),
+        Mask::Window {
+            left,
+            right,
+            alignment,
+        } => {
+            let distance = wide(j) - position(i, alignment);
+            left.is_none_or(|left| -wide(left) <= distance)
+                && right.is_none_or(|right| distance <= wide(right))
+        }
+        Mask::ChunkedCausal { chunk, alignment } => {
+            let p = position(i, alignment);
+            wide(j) <= p && p.div_euclid(wide(chunk)) == wide(j).div_euclid(wide(chunk))
+        }
+        Mask::PrefixLm { prefix, alignment } => j < prefix || wide(j) <= position(i, alignment),
     })
 }
 
 /// `softmax(scale Q K^T + mask) V` for each head, and the log-sum-exp of its rows.
+///
+/// With a softcap `c` the scores `s = scale Q K^T` are replaced by `c tanh(s / c)` before the mask.
 ///
 /// # Shapes
 ///
@@ -52,7 +77,8 @@ pub fn forward(
             let q = q.slice(s![b, h, .., ..]);
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
-            let (p, row_lse) = probabilities(&q, &k, config.mask, scale);
+            let scores = bent(scale * q.dot(&k.t()), config.softcap);
+            let (p, row_lse) = probabilities(scores, config.mask);
             out.slice_mut(s![b, h, .., ..]).assign(&p.dot(&v));
             lse.slice_mut(s![b, h, ..]).assign(&row_lse.column(0));
         }
@@ -66,6 +92,7 @@ pub fn forward(
 /// dV = P^T dO
 /// dP = dO V^T
 /// dS = P * (dP - rowsum(P * dP))      (the Jacobian of softmax)
+/// dS = dS * (1 - (S / softcap)^2)     (with a softcap; S are the bent scores)
 /// dQ = scale dS K,   dK = scale dS^T Q
 /// ```
 ///
@@ -98,10 +125,12 @@ pub fn backward(
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
             let dout = dout.slice(s![b, h, .., ..]);
-            let (p, _) = probabilities(&q, &k, config.mask, scale);
+            let scores = bent(scale * q.dot(&k.t()), config.softcap);
+            let slope = scores.mapv(|s| config.softcap.map_or(1.0, |cap| 1.0 - (s / cap).powi(2)));
+            let (p, _) = probabilities(scores, config.mask);
             let dp = dout.dot(&v.t());
             let inner = (&p * &dp).sum_axis(Axis(1)).insert_axis(Axis(1));
-            let ds = scale * &p * (&dp - &inner);
+            let ds = scale * &p * (&dp - &inner) * slope;
             let mut dq = dq.slice_mut(s![b, h, .., ..]);
             dq += &ds.dot(&k);
             let mut dk = dk.slice_mut(s![b, h / group, .., ..]);
@@ -113,16 +142,18 @@ pub fn backward(
     Ok(Gradients { dq, dk, dv })
 }
 
+fn bent(scores: Array2<f64>, softcap: Option<f64>) -> Array2<f64> {
+    match softcap {
+        Some(cap) => scores.mapv(|s| cap * (s / cap).tanh()),
+        None => scores,
+    }
+}
+
 /// The softmax of the masked scores `[seq, kv_seq]`, and its log-sum-exp `[seq, 1]`.
-fn probabilities(
-    q: &ArrayView2<'_, f64>,
-    k: &ArrayView2<'_, f64>,
-    mask: Mask,
-    scale: f64,
-) -> (Array2<f64>, Array2<f64>) {
-    let mut p = scale * q.dot(&k.t());
-    let mut lse = Array2::zeros((q.nrows(), 1));
-    for ((i, j), &sees) in mask_matrix(mask, q.nrows(), k.nrows()).indexed_iter() {
+fn probabilities(scores: Array2<f64>, mask: Mask) -> (Array2<f64>, Array2<f64>) {
+    let mut p = scores;
+    let mut lse = Array2::zeros((p.nrows(), 1));
+    for ((i, j), &sees) in mask_matrix(mask, p.nrows(), p.ncols()).indexed_iter() {
         if !sees {
             p[[i, j]] = f64::NEG_INFINITY;
         }
@@ -170,6 +201,15 @@ fn check(
     };
     if !scale.is_finite() {
         return Err(AttentionError::Scale { got: scale });
+    }
+    if let Some(got) = config
+        .softcap
+        .filter(|cap| !(cap.is_finite() && *cap > 0.0))
+    {
+        return Err(AttentionError::Softcap { got });
+    }
+    if let Mask::ChunkedCausal { chunk: 0, .. } = config.mask {
+        return Err(AttentionError::Chunk);
     }
     Ok((n_heads / n_kv_heads.max(1), scale))
 }

@@ -88,27 +88,51 @@ impl Case {
     }
 }
 
-pub(crate) fn masks() -> impl Strategy<Value = Mask> {
+pub(crate) fn alignments() -> impl Strategy<Value = CausalAlignment> {
     prop_oneof![
-        Just(Mask::Full),
-        Just(Mask::Causal(CausalAlignment::TopLeft)),
-        Just(Mask::Causal(CausalAlignment::BottomRight)),
+        Just(CausalAlignment::TopLeft),
+        Just(CausalAlignment::BottomRight)
     ]
 }
 
-/// Any sizes, zero included, any mask, any scale, any tiles.
+/// Every mask, with sizes around those of the arrays, and the largest that there are.
+pub(crate) fn masks() -> impl Strategy<Value = Mask> {
+    let size = || prop_oneof![8 => 0_usize..22, 1 => usize::MAX - 22..=usize::MAX];
+    let window = (
+        alignments(),
+        prop::option::of(size()),
+        prop::option::of(size()),
+    );
+    prop_oneof![
+        Just(Mask::Full),
+        alignments().prop_map(Mask::Causal),
+        window.prop_map(|(alignment, left, right)| Mask::Window {
+            left,
+            right,
+            alignment
+        }),
+        (alignments(), size()).prop_map(|(alignment, chunk)| Mask::ChunkedCausal {
+            chunk: chunk.max(1),
+            alignment
+        }),
+        (alignments(), size()).prop_map(|(alignment, prefix)| Mask::PrefixLm { prefix, alignment }),
+    ]
+}
+
+/// Any sizes, zero included, any mask, any scale and softcap, any tiles.
 pub(crate) fn cases() -> impl Strategy<Value = Case> {
     let heads = (0_usize..3, 0_usize..4);
     let lengths = (prop_oneof![0_usize..3, 0_usize..20], 0_usize..20);
     let features = (0_usize..10, 0_usize..10);
     let scale = prop_oneof![Just(None), (-1.5_f64..1.5).prop_map(Some)];
+    let softcap = prop::option::weighted(0.3, 0.5_f64..50.0);
     let tiles = prop_oneof![Just((64, 64)), (1_usize..9, 1_usize..9)];
     (
         (0_usize..3, heads, lengths, features),
-        (masks(), scale, tiles, any::<u64>()),
+        (masks(), scale, softcap, tiles, any::<u64>()),
     )
         .prop_map(
-            |((batch, heads, lengths, features), (mask, scale, tiles, key))| {
+            |((batch, heads, lengths, features), (mask, scale, softcap, tiles, key))| {
                 let (n_kv_heads, queries_per_kv) = heads;
                 let sizes = Sizes {
                     batch,
@@ -121,6 +145,7 @@ pub(crate) fn cases() -> impl Strategy<Value = Case> {
                 };
                 let mut config = AttentionConfig::new(mask).with_tile(tiles.0, tiles.1);
                 config.scale = scale;
+                config.softcap = softcap;
                 Case::new(sizes, config, key)
             },
         )

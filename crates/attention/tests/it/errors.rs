@@ -1,6 +1,6 @@
 //! One test for each error variant.
 
-use llm_attention::{AttentionConfig, AttentionError, Mask, flash, reference};
+use llm_attention::{AttentionConfig, AttentionError, CausalAlignment, Mask, flash, reference};
 use ndarray::{Array3, Array4};
 
 const FULL: AttentionConfig = AttentionConfig::new(Mask::Full);
@@ -81,6 +81,47 @@ fn outputs_must_have_the_shape_of_the_result() {
             flash::backward_into(&q, &q, &k, &k, &q, &lse, &FULL, &mut dq, &mut dk, &mut dv);
         assert_eq!(error, Err(want));
     }
+}
+
+#[test]
+fn a_softcap_must_be_positive_and_finite() {
+    let q = ones([1, 2, 3, 4]);
+    for got in [0.0, -1.0, f64::INFINITY] {
+        let config = FULL.with_softcap(got);
+        let want = AttentionError::Softcap { got };
+        assert_eq!(flash::forward(&q, &q, &q, &config).unwrap_err(), want);
+        let error = reference::attention::forward(&q, &q, &q, &config).unwrap_err();
+        assert_eq!(error, want);
+    }
+    let config = FULL.with_softcap(f64::NAN);
+    assert!(matches!(
+        flash::forward(&q, &q, &q, &config),
+        Err(AttentionError::Softcap { got }) if got.is_nan()
+    ));
+    // Finite in f64, but not a positive number of f32.
+    let q = Array4::<f32>::ones((1, 2, 3, 4));
+    for got in [1e300, 1e-300] {
+        let error = flash::forward(&q, &q, &q, &FULL.with_softcap(got)).unwrap_err();
+        assert_eq!(error, AttentionError::Softcap { got });
+    }
+    assert_eq!(
+        AttentionError::Softcap { got: -1.0 }.to_string(),
+        "softcap must be positive and finite in the type of the arrays, got -1"
+    );
+}
+
+#[test]
+fn a_chunk_holds_positions() {
+    let q = ones([1, 2, 3, 4]);
+    let config = AttentionConfig::new(Mask::ChunkedCausal {
+        chunk: 0,
+        alignment: CausalAlignment::TopLeft,
+    });
+    let error = flash::forward(&q, &q, &q, &config).unwrap_err();
+    assert_eq!(error, AttentionError::Chunk);
+    let error = reference::attention::forward(&q, &q, &q, &config).unwrap_err();
+    assert_eq!(error, AttentionError::Chunk);
+    assert_eq!(error.to_string(), "chunk must be at least 1, got 0");
 }
 
 #[test]

@@ -19,15 +19,30 @@ fn gradients_equal_finite_differences() {
     };
     let fewer_keys = Sizes { kv_seq: 3, ..sizes };
     let decode = Sizes { seq: 1, ..sizes };
-    let masks = [
-        Mask::Full,
-        Mask::Causal(CausalAlignment::TopLeft),
-        Mask::Causal(CausalAlignment::BottomRight),
-    ];
+    let alignments = [CausalAlignment::TopLeft, CausalAlignment::BottomRight];
+    let masks = alignments.into_iter().flat_map(|alignment| {
+        [
+            Mask::Full,
+            Mask::Causal(alignment),
+            Mask::Window {
+                left: Some(1),
+                right: Some(1),
+                alignment,
+            },
+            Mask::ChunkedCausal {
+                chunk: 2,
+                alignment,
+            },
+            Mask::PrefixLm {
+                prefix: 2,
+                alignment,
+            },
+        ]
+    });
     for sizes in [sizes, fewer_keys, decode] {
-        for mask in masks {
+        for mask in masks.clone() {
             let config = AttentionConfig::new(mask).with_tile(2, 2);
-            for config in [config, config.with_scale(-1.3)] {
+            for config in [config, config.with_scale(-1.3).with_softcap(0.9)] {
                 check(&Case::new(sizes, config, 11));
             }
         }

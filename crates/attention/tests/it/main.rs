@@ -6,5 +6,6 @@ mod cases;
 mod errors;
 mod golden;
 mod gradients;
+mod masks;
 mod properties;
 mod vectors;
