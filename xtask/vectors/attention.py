@@ -1,27 +1,36 @@
-"""Test vectors of attention: scaled dot products with causal alignments, grouped heads, gradients, log-sum-exp.
+"""Test vectors of attention: scaled dot products with causal alignments, windows, grouped heads, a softcap, gradients,
+log-sum-exp; and patterns of masks.
 
-Library versions: torch 2.15.0 (see requirements.txt).
+Library versions: torch 2.15.0, transformers 5.23.0 (see requirements.txt).
 
 Rows that see no key: torch's scaled_dot_product_attention gives output 0 and gradient 0 on the CPU (math and flash
 back ends were both seen to), and logsumexp over no key is -inf. That is what the files hold.
 """
 
+from types import SimpleNamespace
+
 import torch
+import transformers
 from common import arguments, case, generator, gradients
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import masking_utils
+from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 
 TORCH = f"torch {torch.__version__.split('+')[0]}"
+TRANSFORMERS = f"transformers {transformers.__version__}"
 
 
-def visible(causal, seq, kv_seq):
-    """True where query i may attend to key j."""
+def visible(causal, seq, kv_seq, left=None, right=None):
+    """True where query i may attend to key j. A window without a causal mask is at the bottom right."""
     i, j = torch.arange(seq)[:, None], torch.arange(kv_seq)[None, :]
-    if causal == "bottom_right":
-        return j <= i + kv_seq - seq
-    if causal == "top_left":
-        return j <= i
-    return torch.ones(seq, kv_seq, dtype=torch.bool)
+    distance = j - (i if causal == "top_left" else i + kv_seq - seq)
+    mask = torch.ones(seq, kv_seq, dtype=torch.bool) if causal is None else distance <= 0
+    if left is not None:
+        mask &= -left <= distance
+    if right is not None:
+        mask &= distance <= right
+    return mask
 
 
 def sdpa(args):
@@ -50,21 +59,37 @@ def sdpa(args):
         "top_left_decode": (1, 2, 1, 1, 6, 4, "top_left", None, 1.0),
         "tiles": (1, 2, 1, 37, 69, 4, "bottom_right", None, 1.0),
     }
-    for name, (batch, heads, kv_heads, seq, kv_seq, dim, causal, scale, spread) in table.items():
+    table = {name: (*row, None, None) for name, row in table.items()}
+    # The same and a window: left, right
+    table |= {
+        "window_mistral_3": (1, 4, 2, 9, 9, 6, "bottom_right", None, 1.0, 2, 0),
+        "window_itself_only": (1, 2, 1, 5, 5, 3, "bottom_right", None, 1.0, 0, None),
+        "window_cached_prefix": (2, 4, 2, 4, 13, 5, "bottom_right", None, 1.0, 5, None),
+        "window_decode": (2, 4, 1, 1, 12, 8, "bottom_right", None, 1.0, 6, 0),
+        "window_both_sides": (1, 3, 3, 8, 8, 5, None, None, 1.0, 2, 3),
+        "window_both_sides_more_keys": (1, 2, 1, 4, 10, 4, None, 0.4, 1.0, 3, 1),
+        "window_right_only": (1, 2, 2, 6, 7, 4, None, None, 1.0, None, 2),
+        "window_top_left": (1, 2, 1, 6, 10, 4, "top_left", None, 1.0, 2, None),
+        "window_top_left_passes_the_keys": (1, 2, 1, 9, 4, 4, "top_left", None, 1.0, 2, None),
+        "window_fewer_keys": (1, 2, 1, 7, 4, 4, "bottom_right", None, 1.0, 1, None),
+        "window_tiles": (1, 2, 1, 41, 66, 4, "bottom_right", None, 1.0, 17, None),
+    }
+    for name, row in table.items():
+        batch, heads, kv_heads, seq, kv_seq, dim, causal, scale, spread, left, right = row
         rng = generator(args.seed, f"{op}/{name}")
         draw = lambda h, s: torch.randn(batch, h, s, dim, generator=rng)
         inputs = {"q": spread * draw(heads, seq), "k": draw(kv_heads, kv_seq), "v": draw(kv_heads, kv_seq),
                   "dout": draw(heads, seq)}
         scale = dim**-0.5 if scale is None else scale
-        mask = visible(causal, seq, kv_seq)
+        mask = visible(causal, seq, kv_seq, left, right)
         empty = not mask.any(-1).all()
 
         def run(x):
             def forward(y):
                 with sdpa_kernel(SDPBackend.MATH):
                     out = scaled_dot_product_attention(
-                        y["q"], y["k"], y["v"], attn_mask=None if causal is None else mask, scale=scale, enable_gqa=True)
-                    if causal == "top_left":  # is_causal is this alignment
+                        y["q"], y["k"], y["v"], attn_mask=None if mask.all() else mask, scale=scale, enable_gqa=True)
+                    if causal == "top_left" and left is None:  # is_causal is this alignment
                         flag = scaled_dot_product_attention(
                             y["q"], y["k"], y["v"], is_causal=True, scale=scale, enable_gqa=True)
                         assert torch.allclose(out, flag, rtol=1e-5, atol=1e-6)
@@ -84,12 +109,84 @@ def sdpa(args):
         if empty:
             source += "; rows without keys: output and gradient 0 as torch gives them, lse -inf"
         params = {"causal": causal, "heads": heads, "kv_heads": kv_heads, "scale": scale,
-                  "window_left": None, "window_right": None}
+                  "window_left": left, "window_right": right}
         case(args, op, name, params, source, inputs, run, floor=5e-6, atol_floor=2e-6)
 
 
+def softcap(args):
+    op = "attention.softcap"
+    # name: batch, heads, kv_heads, seq, kv_seq, head_dim, softcap, window_left, scale, spread of q
+    table = {
+        "gemma2": (1, 4, 2, 7, 7, 8, 50.0, None, 16**-0.5, 1.0),
+        "gemma2_window": (1, 4, 2, 9, 9, 8, 50.0, 3, 16**-0.5, 1.0),
+        "tight": (2, 2, 1, 5, 8, 6, 0.5, None, 0.6, 1.0),
+        "large_scores": (1, 2, 2, 6, 9, 6, 5.0, 4, 1.0, 20.0),
+        "decode": (2, 4, 1, 1, 11, 4, 3.0, None, 1.0, 2.0),
+        "decode_window": (1, 4, 2, 1, 11, 4, 3.0, 5, 1.0, 2.0),
+    }
+    for name, (batch, heads, kv_heads, seq, kv_seq, dim, cap, left, scale, spread) in table.items():
+        rng = generator(args.seed, f"{op}/{name}")
+        draw = lambda h, s: torch.randn(batch, h, s, dim, generator=rng)
+        inputs = {"q": spread * draw(heads, seq), "k": draw(kv_heads, kv_seq), "v": draw(kv_heads, kv_seq),
+                  "dout": draw(heads, seq)}
+        mask = visible("bottom_right", seq, kv_seq, left)
+        module = SimpleNamespace(num_key_value_groups=heads // kv_heads, head_dim=dim, training=False)
+
+        def run(x):
+            bias = torch.zeros(seq, kv_seq, dtype=x["q"].dtype).masked_fill(~mask, float("-inf"))
+
+            def forward(y):
+                out, _ = eager_attention_forward(module, y["q"], y["k"], y["v"], bias, scaling=scale, softcap=cap)
+                return {"out": out.transpose(1, 2)}
+
+            outputs, grads = gradients(forward, x, ["q", "k", "v"], {"out": x["dout"]})
+            scores = x["q"] @ x["k"].repeat_interleave(heads // kv_heads, dim=1).transpose(-1, -2) * scale
+            lse = torch.logsumexp(torch.tanh(scores / cap) * cap + bias, dim=-1)
+            return outputs | {"lse": lse, "dq": grads["q"], "dk": grads["k"], "dv": grads["v"]}
+
+        source = f"{TRANSFORMERS} models.gemma2.modeling_gemma2.eager_attention_forward, lse: torch.logsumexp"
+        params = {"causal": "bottom_right", "heads": heads, "kv_heads": kv_heads, "order": "scale, softcap, mask",
+                  "scale": scale, "softcap": cap, "window_left": left}
+        # The library takes the softmax in float32 whatever it is given, so float64 tells less about its error.
+        case(args, op, name, params, source, inputs, run, floor=5e-6, atol_floor=2e-6)
+
+
+def mask_pattern(args):
+    op = "attention.mask_pattern"
+    none = torch.zeros(1, dtype=torch.int64)
+    window = masking_utils.sliding_window_causal_mask_function
+    chunked = lambda chunk: masking_utils.chunked_causal_mask_function(chunk, none)
+    # name: seq, kv_seq, the kind with its size, transformers' function
+    table = {
+        "causal": (5, 5, {"kind": "causal"}, masking_utils.causal_mask_function),
+        "causal_cached": (3, 8, {"kind": "causal"}, masking_utils.causal_mask_function),
+        "sliding_window_1": (4, 4, {"kind": "sliding_window_causal", "sliding_window": 1}, window(1)),
+        "sliding_window_3": (7, 7, {"kind": "sliding_window_causal", "sliding_window": 3}, window(3)),
+        "sliding_window_cached": (4, 11, {"kind": "sliding_window_causal", "sliding_window": 5}, window(5)),
+        "chunked_1": (4, 4, {"kind": "chunked_causal", "chunk": 1}, chunked(1)),
+        "chunked_3": (8, 8, {"kind": "chunked_causal", "chunk": 3}, chunked(3)),
+        "chunked_cached": (5, 11, {"kind": "chunked_causal", "chunk": 4}, chunked(4)),
+    }
+    for name, (seq, kv_seq, params, function) in table.items():
+        offset = kv_seq - seq
+
+        def run(_):
+            i, j = torch.arange(seq)[:, None] + offset, torch.arange(kv_seq)[None, :]
+            mask = function(torch.tensor(0), torch.tensor(0), i, j)
+            return {"mask": mask.expand(1, seq, kv_seq)}
+
+        params = params | {"alignment": "bottom_right", "query_offset": offset}
+        if "sliding_window" in params:
+            params |= {"meaning": "W keys including self"}
+        source = f"{TRANSFORMERS} masking_utils.{params['kind']}_mask_function"
+        case(args, op, name, params, source, {}, run, exact=True)
+
+
 def main():
-    sdpa(arguments("attention"))
+    args = arguments("attention")
+    sdpa(args)
+    softcap(args)
+    mask_pattern(args)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 //! The vector files, on the reference and on the CPU.
 
+use std::num::NonZero;
+
 use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, reference};
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
-use ndarray::Ix4;
+use ndarray::{Array2, Array4, Axis, Ix4};
 
 #[test]
 fn vectors_agree() {
@@ -11,29 +13,22 @@ fn vectors_agree() {
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"),
     );
     run_crate(&files, |case, tier| match case.op() {
-        "attention.sdpa" => sdpa(case, tier),
+        "attention.mask_pattern" => mask_pattern(case, tier),
+        "attention.sdpa" | "attention.softcap" => attention(case, tier),
         _ => Err(case.unknown_op()),
     });
 }
 
-fn sdpa(case: &Case, tier: Tier) -> Result<(), VectorError> {
-    let mask = match case.param_opt_str("causal")? {
-        None => Mask::Full,
-        Some("top_left") => Mask::Causal(CausalAlignment::TopLeft),
-        Some("bottom_right") => Mask::Causal(CausalAlignment::BottomRight),
-        Some(_) => {
-            let expected = "null, \"top_left\" or \"bottom_right\"";
-            return Err(case.unknown_param("causal", expected));
-        }
-    };
-    for name in ["window_left", "window_right"] {
-        if case.param_opt_f64(name)?.is_some() {
-            return Err(case.unknown_param(name, "null: no windows in this version"));
-        }
-    }
-    let mut config = AttentionConfig::new(mask);
+fn attention(case: &Case, tier: Tier) -> Result<(), VectorError> {
+    let mut config = AttentionConfig::new(mask(case)?);
     if let Some(scale) = case.param_opt_f64("scale")? {
         config = config.with_scale(scale);
+    }
+    if case.op() == "attention.softcap" {
+        config = config.with_softcap(case.param_f64("softcap")?);
+        if !matches!(case.param_str("order"), Ok("scale, softcap, mask")) {
+            return Err(case.unknown_param("order", "\"scale, softcap, mask\""));
+        }
     }
     let (heads, kv_heads) = (case.param_usize("heads")?, case.param_usize("kv_heads")?);
     assert_eq!(case.input_shape("q").map(|shape| shape[1]), Some(heads));
@@ -80,4 +75,88 @@ fn sdpa(case: &Case, tier: Tier) -> Result<(), VectorError> {
         Tier::Gpu => return Err(case.unsupported("no kernel yet")),
     }
     Ok(())
+}
+
+/// From `causal`, `window_left` and `window_right`.
+fn mask(case: &Case) -> Result<Mask, VectorError> {
+    let alignment = match case.param_opt_str("causal")? {
+        None => None,
+        Some("top_left") => Some(CausalAlignment::TopLeft),
+        Some("bottom_right") => Some(CausalAlignment::BottomRight),
+        Some(_) => {
+            let expected = "null, \"top_left\" or \"bottom_right\"";
+            return Err(case.unknown_param("causal", expected));
+        }
+    };
+    let window = |name| -> Result<Option<usize>, VectorError> {
+        if case.param_opt_f64(name)?.is_none() {
+            return Ok(None);
+        }
+        case.param_usize(name).map(Some)
+    };
+    let (left, right) = (window("window_left")?, window("window_right")?);
+    Ok(match (alignment, left, right) {
+        (None, None, None) => Mask::Full,
+        (Some(alignment), None, None) => Mask::Causal(alignment),
+        _ => Mask::Window {
+            left,
+            right: if alignment.is_some() { Some(0) } else { right },
+            // A window without a causal mask follows FlashAttention.
+            alignment: alignment.unwrap_or(CausalAlignment::BottomRight),
+        },
+    })
+}
+
+/// The mask that the reference has, and the one that can be seen in what attention returns.
+fn mask_pattern(case: &Case, tier: Tier) -> Result<(), VectorError> {
+    let shape = case.output_shape("mask").unwrap_or_default();
+    let &[1, seq, kv_seq] = shape else {
+        return Err(case.unsupported("one mask for all sequences only"));
+    };
+    if case.has_input("left_padding") || case.has_input("position_ids") {
+        return Err(case.unsupported("no padding and no packed sequences yet"));
+    }
+    let (alignment, offset) = match case.param_str("alignment")? {
+        "top_left" => (CausalAlignment::TopLeft, 0),
+        "bottom_right" => (CausalAlignment::BottomRight, kv_seq.saturating_sub(seq)),
+        _ => return Err(case.unknown_param("alignment", "\"top_left\" or \"bottom_right\"")),
+    };
+    if case.has_param("query_offset") && case.param_usize("query_offset")? != offset {
+        return Err(case.unsupported("no queries but the first or the last of the keys"));
+    }
+    let mask = match case.param_str("kind")? {
+        "causal" => Mask::Causal(alignment),
+        "sliding_window_causal" => {
+            if !matches!(case.param_str("meaning"), Ok("W keys including self")) {
+                return Err(case.unknown_param("meaning", "\"W keys including self\""));
+            }
+            let window = NonZero::new(case.param_usize("sliding_window")?);
+            let Some(window) = window else {
+                return Err(case.unknown_param("sliding_window", "at least 1"));
+            };
+            Mask::last_keys(window, alignment)
+        }
+        "chunked_causal" => Mask::ChunkedCausal {
+            chunk: case.param_usize("chunk")?,
+            alignment,
+        },
+        _ => return Err(case.unsupported("no mask of this kind yet")),
+    };
+    let sees = match tier {
+        Tier::Reference => reference::attention::mask_matrix(mask, seq, kv_seq),
+        Tier::Cpu => {
+            // Equal scores, and a value for each key that shows up where the key is seen.
+            let q = Array4::<f32>::zeros((1, 1, seq, 1));
+            let k = Array4::zeros((1, 1, kv_seq, 1));
+            let v = Array2::eye(kv_seq)
+                .insert_axis(Axis(0))
+                .insert_axis(Axis(0));
+            let config = AttentionConfig::new(mask).with_tile(2, 3);
+            let out = flash::forward(&q, &k, &v, &config).map_err(VectorError::op)?;
+            let out = out.index_axis(Axis(0), 0);
+            out.index_axis(Axis(0), 0).mapv(|weight| weight > 0.0)
+        }
+        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
+    };
+    case.expect_bool("mask", &sees.insert_axis(Axis(0)))
 }

@@ -229,6 +229,12 @@ impl Case {
         self.inputs.get(name).map(|tensor| tensor.shape.as_slice())
     }
 
+    /// Shape of an output, for ops whose sizes stand nowhere else. Does not mark it as compared.
+    #[must_use]
+    pub fn output_shape(&self, name: &str) -> Option<&[usize]> {
+        self.outputs.get(name).map(|tensor| tensor.shape.as_slice())
+    }
+
     /// The only element of a float input of any rank.
     ///
     /// # Errors
