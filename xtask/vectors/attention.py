@@ -15,7 +15,8 @@ from common import arguments, case, generator, gradients
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import masking_utils
-from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
+from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.gpt_oss import modeling_gpt_oss
 
 TORCH = f"torch {torch.__version__.split('+')[0]}"
 TRANSFORMERS = f"transformers {transformers.__version__}"
@@ -136,7 +137,8 @@ def softcap(args):
             bias = torch.zeros(seq, kv_seq, dtype=x["q"].dtype).masked_fill(~mask, float("-inf"))
 
             def forward(y):
-                out, _ = eager_attention_forward(module, y["q"], y["k"], y["v"], bias, scaling=scale, softcap=cap)
+                out, _ = modeling_gemma2.eager_attention_forward(
+                    module, y["q"], y["k"], y["v"], bias, scaling=scale, softcap=cap)
                 return {"out": out.transpose(1, 2)}
 
             outputs, grads = gradients(forward, x, ["q", "k", "v"], {"out": x["dout"]})
@@ -147,7 +149,43 @@ def softcap(args):
         source = f"{TRANSFORMERS} models.gemma2.modeling_gemma2.eager_attention_forward, lse: torch.logsumexp"
         params = {"causal": "bottom_right", "heads": heads, "kv_heads": kv_heads, "order": "scale, softcap, mask",
                   "scale": scale, "softcap": cap, "window_left": left}
-        # The library takes the softmax in float32 whatever it is given, so float64 tells less about its error.
+        # The library takes the softmax in float32 whatever it is given, so float64 tells less about the error.
+        case(args, op, name, params, source, inputs, run, floor=5e-6, atol_floor=2e-6)
+
+
+def sinks(args):
+    op = "attention.sinks"
+    # name: batch, heads, kv_heads, seq, kv_seq, head_dim, window_left, spread of the sinks, shift of the sinks
+    table = {
+        "gpt_oss": (1, 4, 2, 7, 7, 8, None, 1.0, 0.0),
+        "gpt_oss_window": (1, 8, 2, 9, 9, 8, 3, 1.0, 0.0),
+        "decode": (2, 4, 1, 1, 11, 4, None, 2.0, 0.0),
+        "cached_prefix_window": (2, 2, 2, 3, 8, 6, 2, 1.0, 0.0),
+        "strong": (1, 3, 3, 5, 5, 4, None, 1.0, 9.0),
+        "weak": (1, 2, 1, 5, 6, 4, None, 1.0, -20.0),
+    }
+    for name, (batch, heads, kv_heads, seq, kv_seq, dim, left, spread, shift) in table.items():
+        rng = generator(args.seed, f"{op}/{name}")
+        draw = lambda h, s: torch.randn(batch, h, s, dim, generator=rng)
+        inputs = {"q": draw(heads, seq), "k": draw(kv_heads, kv_seq), "v": draw(kv_heads, kv_seq),
+                  "sinks": spread * torch.randn(heads, generator=rng) + shift, "dout": draw(heads, seq)}
+        mask, scale = visible("bottom_right", seq, kv_seq, left), dim**-0.5
+
+        def run(x):
+            bias = torch.zeros(seq, kv_seq, dtype=x["q"].dtype).masked_fill(~mask, float("-inf"))
+
+            def forward(y):
+                module = SimpleNamespace(num_key_value_groups=heads // kv_heads, sinks=y["sinks"], training=False)
+                out, _ = modeling_gpt_oss.eager_attention_forward(module, y["q"], y["k"], y["v"], bias, scaling=scale)
+                return {"out": out.transpose(1, 2)}
+
+            outputs, grads = gradients(forward, x, ["q", "k", "v", "sinks"], {"out": x["dout"]})
+            scores = x["q"] @ x["k"].repeat_interleave(heads // kv_heads, dim=1).transpose(-1, -2) * scale
+            lse = torch.logsumexp(scores + bias, dim=-1)
+            return outputs | {"lse_without_sink": lse} | {f"d{key}": grad for key, grad in grads.items()}
+
+        source = f"{TRANSFORMERS} models.gpt_oss.modeling_gpt_oss.eager_attention_forward, lse: torch.logsumexp"
+        params = {"causal": "bottom_right", "heads": heads, "kv_heads": kv_heads, "scale": scale, "window_left": left}
         case(args, op, name, params, source, inputs, run, floor=5e-6, atol_floor=2e-6)
 
 
@@ -186,6 +224,7 @@ def main():
     args = arguments("attention")
     sdpa(args)
     softcap(args)
+    sinks(args)
     mask_pattern(args)
 
 

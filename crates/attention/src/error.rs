@@ -42,6 +42,14 @@ pub enum AttentionError {
         /// The `softcap` of the config.
         got: f64,
     },
+    /// There is not one sink for each query head.
+    #[error("sinks must have one number for each of {n_heads} query heads, got {got}")]
+    Sinks {
+        /// Heads of the queries.
+        n_heads: usize,
+        /// How many sinks were passed.
+        got: usize,
+    },
     /// A chunk of a mask holds no position.
     #[error("chunk must be at least 1, got 0")]
     Chunk,

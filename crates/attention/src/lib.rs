@@ -4,6 +4,7 @@ mod config;
 mod error;
 pub mod flash;
 pub mod reference;
+pub mod sinks;
 
 pub use config::{AttentionConfig, CausalAlignment, Mask};
 pub use error::AttentionError;

@@ -3,3 +3,4 @@
 //! Nothing here shares code with the fast path but the config and error types.
 
 pub mod attention;
+pub mod sinks;

@@ -191,7 +191,7 @@ pub(super) fn bend<F: Float>(scores: &mut [F], softcap: F) {
 }
 
 /// Refuses an array of another shape.
-pub(super) fn check<F>(
+pub(crate) fn check<F>(
     name: &'static str,
     expected: [usize; 4],
     array: &ArrayRef4<F>,
@@ -209,7 +209,7 @@ pub(super) fn check<F>(
 }
 
 /// Refuses a log-sum-exp of another shape.
-pub(super) fn check_lse<F>(expected: [usize; 3], lse: &ArrayRef3<F>) -> Result<(), AttentionError> {
+pub(crate) fn check_lse<F>(expected: [usize; 3], lse: &ArrayRef3<F>) -> Result<(), AttentionError> {
     let got = lse.dim().into();
     if got == expected {
         Ok(())
@@ -219,7 +219,7 @@ pub(super) fn check_lse<F>(expected: [usize; 3], lse: &ArrayRef3<F>) -> Result<(
 }
 
 /// An array of zeros, or an error if the address space cannot hold it.
-pub(super) fn zeros<F: Float>(shape: [usize; 4]) -> Result<Array4<F>, AttentionError> {
+pub(crate) fn zeros<F: Float>(shape: [usize; 4]) -> Result<Array4<F>, AttentionError> {
     // As ndarray counts: zero-length axes do not hide that the others overflow.
     shape
         .into_iter()

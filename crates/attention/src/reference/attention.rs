@@ -1,6 +1,6 @@
 //! Softmax attention as a textbook writes it: one matrix of scores for each head.
 
-use ndarray::{Array2, Array3, Array4, ArrayRef4, Axis, s};
+use ndarray::{Array2, Array3, Array4, ArrayRef4, ArrayView2, Axis, s};
 
 use crate::{AttentionConfig, AttentionError, CausalAlignment, Gradients, Mask};
 
@@ -77,8 +77,7 @@ pub fn forward(
             let q = q.slice(s![b, h, .., ..]);
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
-            let scores = bent(scale * q.dot(&k.t()), config.softcap);
-            let (p, row_lse) = probabilities(scores, config.mask);
+            let (p, row_lse) = softmax(scores(&q, &k, scale, config));
             out.slice_mut(s![b, h, .., ..]).assign(&p.dot(&v));
             lse.slice_mut(s![b, h, ..]).assign(&row_lse.column(0));
         }
@@ -125,9 +124,12 @@ pub fn backward(
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
             let dout = dout.slice(s![b, h, .., ..]);
-            let scores = bent(scale * q.dot(&k.t()), config.softcap);
-            let slope = scores.mapv(|s| config.softcap.map_or(1.0, |cap| 1.0 - (s / cap).powi(2)));
-            let (p, _) = probabilities(scores, config.mask);
+            let scores = scores(&q, &k, scale, config);
+            let slope = scores.mapv(|s| match config.softcap {
+                Some(cap) if s.is_finite() => 1.0 - (s / cap).powi(2),
+                _ => 1.0,
+            });
+            let (p, _) = softmax(scores);
             let dp = dout.dot(&v.t());
             let inner = (&p * &dp).sum_axis(Axis(1)).insert_axis(Axis(1));
             let ds = scale * &p * (&dp - &inner) * slope;
@@ -142,22 +144,30 @@ pub fn backward(
     Ok(Gradients { dq, dk, dv })
 }
 
-fn bent(scores: Array2<f64>, softcap: Option<f64>) -> Array2<f64> {
-    match softcap {
-        Some(cap) => scores.mapv(|s| cap * (s / cap).tanh()),
-        None => scores,
+/// `scale Q K^T`, bent below the softcap, `-inf` where the mask hides a key: `[seq, kv_seq]`.
+pub(super) fn scores(
+    q: &ArrayView2<'_, f64>,
+    k: &ArrayView2<'_, f64>,
+    scale: f64,
+    config: &AttentionConfig,
+) -> Array2<f64> {
+    let mut scores = scale * q.dot(&k.t());
+    if let Some(cap) = config.softcap {
+        scores.mapv_inplace(|s| cap * (s / cap).tanh());
     }
+    let sees = mask_matrix(config.mask, q.nrows(), k.nrows());
+    scores.zip_mut_with(&sees, |score, &sees| {
+        if !sees {
+            *score = f64::NEG_INFINITY;
+        }
+    });
+    scores
 }
 
-/// The softmax of the masked scores `[seq, kv_seq]`, and its log-sum-exp `[seq, 1]`.
-fn probabilities(scores: Array2<f64>, mask: Mask) -> (Array2<f64>, Array2<f64>) {
+/// The softmax of the rows, zeros for one of `-inf` only, and its log-sum-exp `[seq, 1]`.
+pub(super) fn softmax(scores: Array2<f64>) -> (Array2<f64>, Array2<f64>) {
     let mut p = scores;
     let mut lse = Array2::zeros((p.nrows(), 1));
-    for ((i, j), &sees) in mask_matrix(mask, p.nrows(), p.ncols()).indexed_iter() {
-        if !sees {
-            p[[i, j]] = f64::NEG_INFINITY;
-        }
-    }
     for (mut row, lse) in p.outer_iter_mut().zip(lse.iter_mut()) {
         let max = row.fold(f64::NEG_INFINITY, |max, &x| max.max(x));
         if max == f64::NEG_INFINITY {
@@ -174,7 +184,7 @@ fn probabilities(scores: Array2<f64>, mask: Mask) -> (Array2<f64>, Array2<f64>) 
 }
 
 /// The queries per key-value head, and the scale.
-fn check(
+pub(super) fn check(
     q: &ArrayRef4<f64>,
     k: &ArrayRef4<f64>,
     v: &ArrayRef4<f64>,
@@ -214,7 +224,7 @@ fn check(
     Ok((n_heads / n_kv_heads.max(1), scale))
 }
 
-fn expect_shape(
+pub(super) fn expect_shape(
     name: &'static str,
     expected: [usize; 4],
     array: &ArrayRef4<f64>,

@@ -8,4 +8,5 @@ mod golden;
 mod gradients;
 mod masks;
 mod properties;
+mod sinks;
 mod vectors;

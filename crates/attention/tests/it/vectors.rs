@@ -2,9 +2,9 @@
 
 use std::num::NonZero;
 
-use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, reference};
+use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, reference, sinks};
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
-use ndarray::{Array2, Array4, Axis, Ix4};
+use ndarray::{Array2, Array4, Axis, Ix1, Ix4};
 
 #[test]
 fn vectors_agree() {
@@ -14,9 +14,59 @@ fn vectors_agree() {
     );
     run_crate(&files, |case, tier| match case.op() {
         "attention.mask_pattern" => mask_pattern(case, tier),
+        "attention.sinks" => sinks(case, tier),
         "attention.sdpa" | "attention.softcap" => attention(case, tier),
         _ => Err(case.unknown_op()),
     });
+}
+
+fn sinks(case: &Case, tier: Tier) -> Result<(), VectorError> {
+    let mut config = AttentionConfig::new(mask(case)?);
+    if let Some(scale) = case.param_opt_f64("scale")? {
+        config = config.with_scale(scale);
+    }
+    let (heads, kv_heads) = (case.param_usize("heads")?, case.param_usize("kv_heads")?);
+    assert_eq!(case.input_shape("q").map(|shape| shape[1]), Some(heads));
+    assert_eq!(case.input_shape("k").map(|shape| shape[1]), Some(kv_heads));
+    match tier {
+        Tier::Reference => {
+            let (q, k) = (case.input_f64::<Ix4>("q")?, case.input_f64::<Ix4>("k")?);
+            let (v, dout) = (case.input_f64::<Ix4>("v")?, case.input_f64::<Ix4>("dout")?);
+            let sinks = case.input_f64::<Ix1>("sinks")?;
+            let (_, lse) =
+                reference::attention::forward(&q, &k, &v, &config).map_err(VectorError::op)?;
+            case.expect("lse_without_sink", &lse)?;
+            let (out, _) =
+                reference::sinks::forward(&q, &k, &v, &sinks, &config).map_err(VectorError::op)?;
+            case.expect("out", &out)?;
+            let (got, dsinks) = reference::sinks::backward(&dout, &q, &k, &v, &sinks, &config)
+                .map_err(VectorError::op)?;
+            case.expect("dq", &got.dq)?;
+            case.expect("dk", &got.dk)?;
+            case.expect("dv", &got.dv)?;
+            case.expect("dsinks", &dsinks)?;
+        }
+        Tier::Cpu => {
+            let (q, k) = (case.input_f32::<Ix4>("q")?, case.input_f32::<Ix4>("k")?);
+            let (v, dout) = (case.input_f32::<Ix4>("v")?, case.input_f32::<Ix4>("dout")?);
+            let sink = case.input_f32::<Ix1>("sinks")?;
+            let config = config.with_tile(3, 4);
+            let (out, lse) =
+                flash::forward_with_lse(&q, &k, &v, &config).map_err(VectorError::op)?;
+            case.expect("lse_without_sink", &lse)?;
+            let (out, lse) = sinks::apply(&out, &lse, &sink).map_err(VectorError::op)?;
+            case.expect("out", &out)?;
+            let got =
+                flash::backward(&dout, &q, &k, &v, &out, &lse, &config).map_err(VectorError::op)?;
+            case.expect("dq", &got.dq)?;
+            case.expect("dk", &got.dk)?;
+            case.expect("dv", &got.dv)?;
+            let dsinks = sinks::backward(&dout, &out, &lse, &sink).map_err(VectorError::op)?;
+            case.expect("dsinks", &dsinks)?;
+        }
+        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
+    }
+    Ok(())
 }
 
 fn attention(case: &Case, tier: Tier) -> Result<(), VectorError> {
@@ -89,7 +139,7 @@ fn mask(case: &Case) -> Result<Mask, VectorError> {
         }
     };
     let window = |name| -> Result<Option<usize>, VectorError> {
-        if case.param_opt_f64(name)?.is_none() {
+        if !case.has_param(name) || case.param_opt_f64(name)?.is_none() {
             return Ok(None);
         }
         case.param_usize(name).map(Some)
