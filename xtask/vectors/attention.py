@@ -189,6 +189,46 @@ def sinks(args):
         case(args, op, name, params, source, inputs, run, floor=5e-6, atol_floor=2e-6)
 
 
+def varlen(args):
+    op = "attention.varlen"
+    # name: lengths of the queries, of the keys (None: the same), heads, kv_heads, head_dim, causal, window_left
+    table = {
+        "packed": ([3, 5, 1, 4], None, 4, 2, 6, "bottom_right", None),
+        "packed_full": ([4, 2, 6], None, 2, 2, 5, None, None),
+        "window": ([7, 9, 2], None, 4, 1, 4, "bottom_right", 3),
+        "empty_sequence": ([2, 0, 5, 0], None, 2, 1, 4, "bottom_right", None),
+        "one_sequence": ([8], None, 3, 3, 4, "bottom_right", None),
+        "cached_prefixes": ([1, 3, 1, 2], [9, 5, 4, 6], 4, 2, 8, "bottom_right", None),
+        "top_left": ([3, 4], [5, 9], 2, 1, 4, "top_left", None),
+        "cross": ([3, 4], [5, 2], 2, 2, 4, None, None),
+    }
+    for name, (lengths, kv_lengths, heads, kv_heads, dim, causal, left) in table.items():
+        kv_lengths = kv_lengths or lengths
+        rng = generator(args.seed, f"{op}/{name}")
+        starts = lambda x: torch.tensor([0, *x]).cumsum(0).to(torch.int32)
+        draw = lambda n, h: torch.randn(n, h, dim, generator=rng)
+        inputs = {"q": draw(sum(lengths), heads), "k": draw(sum(kv_lengths), kv_heads),
+                  "v": draw(sum(kv_lengths), kv_heads), "dout": draw(sum(lengths), heads),
+                  "cu_seqlens_q": starts(lengths), "cu_seqlens_k": starts(kv_lengths)}
+        blocks = [visible(causal, n, m, left) for n, m in zip(lengths, kv_lengths)]
+        mask, scale = torch.block_diag(*[block.int() for block in blocks]).bool(), dim**-0.5
+
+        def run(x):
+            def forward(y):
+                q, k, v = (y[key].transpose(0, 1)[None] for key in ("q", "k", "v"))
+                with sdpa_kernel(SDPBackend.MATH):
+                    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
+                return {"out": out[0].transpose(0, 1)}
+
+            outputs, grads = gradients(forward, x, ["q", "k", "v"], {"out": x["dout"]})
+            return outputs | {f"d{key}": grad for key, grad in grads.items()}
+
+        source = f"{TORCH} torch.nn.functional.scaled_dot_product_attention (math) under a mask of blocks"
+        params = {"causal": causal, "heads": heads, "kv_heads": kv_heads, "scale": scale, "window_left": left,
+                  "layout": "[total_tokens, heads, head_dim]"}
+        case(args, op, name, params, source, inputs, run, floor=5e-6, atol_floor=2e-6)
+
+
 def mask_pattern(args):
     op = "attention.mask_pattern"
     none = torch.zeros(1, dtype=torch.int64)
@@ -225,6 +265,7 @@ def main():
     sdpa(args)
     softcap(args)
     sinks(args)
+    varlen(args)
     mask_pattern(args)
 
 

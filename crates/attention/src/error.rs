@@ -22,6 +22,44 @@ pub enum AttentionError {
         /// What was passed.
         got: [usize; 3],
     },
+    /// An array of packed sequences does not have the shape that the others ask for.
+    #[error("{name} must have shape {expected:?}, got {got:?}")]
+    PackedShape {
+        /// The argument.
+        name: &'static str,
+        /// What it must be: `[tokens, heads, features]`.
+        expected: [usize; 3],
+        /// What was passed.
+        got: [usize; 3],
+    },
+    /// The log-sum-exp array of packed sequences does not have the shape that the queries ask for.
+    #[error("lse must have shape {expected:?}, got {got:?}")]
+    PackedLseShape {
+        /// What it must be: `[n_heads, total]`.
+        expected: [usize; 2],
+        /// What was passed.
+        got: [usize; 2],
+    },
+    /// A list of where sequences start is no rising list from 0 to the number of tokens.
+    #[error("{name} must rise from 0 to {total}, got {} at index {index}", number(*got))]
+    CuSeqlens {
+        /// The argument.
+        name: &'static str,
+        /// The first number that is wrong.
+        index: usize,
+        /// That number; `None` if the list is empty.
+        got: Option<usize>,
+        /// How many tokens there are.
+        total: usize,
+    },
+    /// One list has more sequences than the other.
+    #[error("queries and keys must have as many sequences, got {queries} and {keys}")]
+    CuSeqlensLength {
+        /// Sequences in `cu_seqlens`.
+        queries: usize,
+        /// Sequences in `cu_kv_seqlens`.
+        keys: usize,
+    },
     /// The query heads cannot be shared out evenly to the key-value heads.
     #[error("n_heads must be a multiple of n_kv_heads, got {n_heads} and {n_kv_heads}")]
     Heads {
@@ -67,4 +105,9 @@ pub enum AttentionError {
         /// Its shape.
         shape: [usize; 4],
     },
+}
+
+/// A number of a list, or that there is none.
+fn number(got: Option<usize>) -> String {
+    got.map_or_else(|| "nothing".to_owned(), |got| got.to_string())
 }

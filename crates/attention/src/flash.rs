@@ -11,8 +11,7 @@ mod plan;
 mod tile;
 mod tile_backward;
 
-use plan::Plan;
-pub(crate) use plan::{check, check_lse, zeros};
+pub(crate) use plan::{Plan, check, check_lse, zeros};
 
 /// The gradients of [`backward`].
 #[derive(Clone, Debug, PartialEq)]

@@ -5,6 +5,7 @@ mod error;
 pub mod flash;
 pub mod reference;
 pub mod sinks;
+pub mod varlen;
 
 pub use config::{AttentionConfig, CausalAlignment, Mask};
 pub use error::AttentionError;

@@ -4,3 +4,4 @@
 
 pub mod attention;
 pub mod sinks;
+pub mod varlen;

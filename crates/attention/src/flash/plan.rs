@@ -11,15 +11,15 @@ use llm_numerics::{Float, gemm, simd};
 const PARALLEL: usize = 1 << 20;
 
 /// The sizes of one call, checked, and its settings.
-pub(super) struct Plan<F> {
+pub(crate) struct Plan<F> {
     pub(super) batch: usize,
-    pub(super) n_heads: usize,
+    pub(crate) n_heads: usize,
     pub(super) n_kv_heads: usize,
     pub(super) queries_per_kv: usize,
-    pub(super) seq: usize,
+    pub(crate) seq: usize,
     pub(super) kv_seq: usize,
     pub(super) head_dim: usize,
-    pub(super) value_dim: usize,
+    pub(crate) value_dim: usize,
     pub(super) scale: F,
     pub(super) softcap: Option<F>,
     /// At most `seq`, at least 1.
@@ -30,7 +30,7 @@ pub(super) struct Plan<F> {
 }
 
 impl<F: Float> Plan<F> {
-    pub(super) fn new(
+    pub(crate) fn new(
         q: &ArrayRef4<F>,
         k: &ArrayRef4<F>,
         v: &ArrayRef4<F>,
@@ -159,7 +159,7 @@ impl<F: Float> Plan<F> {
     }
 
     /// Whether the call is worth waking threads.
-    pub(super) fn is_parallel(&self) -> bool {
+    pub(crate) fn is_parallel(&self) -> bool {
         [self.n_heads, self.seq, self.kv_seq]
             .into_iter()
             .chain([self.head_dim.saturating_add(self.value_dim)])

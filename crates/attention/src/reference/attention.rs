@@ -72,12 +72,13 @@ pub fn forward(
     let (batch, n_heads, seq, _) = q.dim();
     let mut out = Array4::zeros((batch, n_heads, seq, v.dim().3));
     let mut lse = Array3::zeros((batch, n_heads, seq));
+    let sees = mask_matrix(config.mask, seq, k.dim().2);
     for b in 0..batch {
         for h in 0..n_heads {
             let q = q.slice(s![b, h, .., ..]);
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
-            let (p, row_lse) = softmax(scores(&q, &k, scale, config));
+            let (p, row_lse) = softmax(scores(&q, &k, scale, config.softcap, &sees));
             out.slice_mut(s![b, h, .., ..]).assign(&p.dot(&v));
             lse.slice_mut(s![b, h, ..]).assign(&row_lse.column(0));
         }
@@ -118,13 +119,14 @@ pub fn backward(
     let mut dq = Array4::zeros(q.dim());
     let mut dk = Array4::zeros(k.dim());
     let mut dv = Array4::zeros(v.dim());
+    let sees = mask_matrix(config.mask, seq, k.dim().2);
     for b in 0..batch {
         for h in 0..n_heads {
             let q = q.slice(s![b, h, .., ..]);
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
             let dout = dout.slice(s![b, h, .., ..]);
-            let scores = scores(&q, &k, scale, config);
+            let scores = scores(&q, &k, scale, config.softcap, &sees);
             let slope = scores.mapv(|s| match config.softcap {
                 Some(cap) if s.is_finite() => 1.0 - (s / cap).powi(2),
                 _ => 1.0,
@@ -149,14 +151,14 @@ pub(super) fn scores(
     q: &ArrayView2<'_, f64>,
     k: &ArrayView2<'_, f64>,
     scale: f64,
-    config: &AttentionConfig,
+    softcap: Option<f64>,
+    sees: &Array2<bool>,
 ) -> Array2<f64> {
     let mut scores = scale * q.dot(&k.t());
-    if let Some(cap) = config.softcap {
+    if let Some(cap) = softcap {
         scores.mapv_inplace(|s| cap * (s / cap).tanh());
     }
-    let sees = mask_matrix(config.mask, q.nrows(), k.nrows());
-    scores.zip_mut_with(&sees, |score, &sees| {
+    scores.zip_mut_with(sees, |score, &sees| {
         if !sees {
             *score = f64::NEG_INFINITY;
         }

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, Array3, Array4, ArrayRef1, ArrayRef4, ArrayView2, Axis, s};
 
-use super::attention::{check, scores, softmax};
+use super::attention::{check, mask_matrix, scores, softmax};
 use crate::{AttentionConfig, AttentionError, Gradients};
 
 /// `softmax([scale Q K^T + mask, sink]) [V; 0]` for each head, and the log-sum-exp of its rows.
@@ -30,12 +30,16 @@ pub fn forward(
     check_sinks(n_heads, sinks)?;
     let mut out = Array4::zeros((batch, n_heads, seq, v.dim().3));
     let mut lse = Array3::zeros((batch, n_heads, seq));
+    let sees = mask_matrix(config.mask, seq, k.dim().2);
     for b in 0..batch {
         for h in 0..n_heads {
             let q = q.slice(s![b, h, .., ..]);
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
-            let (p, row_lse) = softmax(with_sink(scores(&q, &k, scale, config), sinks[h]));
+            let (p, row_lse) = softmax(with_sink(
+                scores(&q, &k, scale, config.softcap, &sees),
+                sinks[h],
+            ));
             let p = p.slice(s![.., ..-1]);
             out.slice_mut(s![b, h, .., ..]).assign(&p.dot(&v));
             lse.slice_mut(s![b, h, ..]).assign(&row_lse.column(0));
@@ -79,13 +83,14 @@ pub fn backward(
         dv: Array4::zeros(v.dim()),
     };
     let mut dsinks = Array1::zeros(n_heads);
+    let sees = mask_matrix(config.mask, seq, k.dim().2);
     for b in 0..batch {
         for h in 0..n_heads {
             let q = q.slice(s![b, h, .., ..]);
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
             let dout = dout.slice(s![b, h, .., ..]);
-            let bent = scores(&q, &k, scale, config);
+            let bent = scores(&q, &k, scale, config.softcap, &sees);
             let slope = bent.mapv(|s| match config.softcap {
                 Some(cap) if s.is_finite() => 1.0 - (s / cap).powi(2),
                 _ => 1.0,

@@ -9,4 +9,5 @@ mod gradients;
 mod masks;
 mod properties;
 mod sinks;
+mod varlen;
 mod vectors;

@@ -2,9 +2,9 @@
 
 use std::num::NonZero;
 
-use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, reference, sinks};
+use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, reference, sinks, varlen};
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
-use ndarray::{Array2, Array4, Axis, Ix1, Ix4};
+use ndarray::{Array2, Array4, Axis, Ix1, Ix3, Ix4};
 
 #[test]
 fn vectors_agree() {
@@ -15,6 +15,7 @@ fn vectors_agree() {
     run_crate(&files, |case, tier| match case.op() {
         "attention.mask_pattern" => mask_pattern(case, tier),
         "attention.sinks" => sinks(case, tier),
+        "attention.varlen" => varlen(case, tier),
         "attention.sdpa" | "attention.softcap" => attention(case, tier),
         _ => Err(case.unknown_op()),
     });
@@ -121,6 +122,56 @@ fn attention(case: &Case, tier: Tier) -> Result<(), VectorError> {
                     case.expect("dv", &got.dv)?;
                 }
             }
+        }
+        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
+    }
+    Ok(())
+}
+
+fn varlen(case: &Case, tier: Tier) -> Result<(), VectorError> {
+    let mut config = AttentionConfig::new(mask(case)?);
+    if let Some(scale) = case.param_opt_f64("scale")? {
+        config = config.with_scale(scale);
+    }
+    if !matches!(
+        case.param_str("layout"),
+        Ok("[total_tokens, heads, head_dim]")
+    ) {
+        return Err(case.unknown_param("layout", "\"[total_tokens, heads, head_dim]\""));
+    }
+    let (heads, kv_heads) = (case.param_usize("heads")?, case.param_usize("kv_heads")?);
+    assert_eq!(case.input_shape("q").map(|shape| shape[1]), Some(heads));
+    assert_eq!(case.input_shape("k").map(|shape| shape[1]), Some(kv_heads));
+    let list = |name| -> Result<Vec<usize>, VectorError> {
+        let list = case.input_i64::<Ix1>(name)?;
+        Ok(list.iter().map(|&x| usize::try_from(x).unwrap()).collect())
+    };
+    let (queries, keys) = (list("cu_seqlens_q")?, list("cu_seqlens_k")?);
+    match tier {
+        Tier::Reference => {
+            let (q, k) = (case.input_f64::<Ix3>("q")?, case.input_f64::<Ix3>("k")?);
+            let v = case.input_f64::<Ix3>("v")?;
+            let (out, _) = reference::varlen::forward(&q, &k, &v, &queries, &keys, &config)
+                .map_err(VectorError::op)?;
+            case.expect("out", &out)?;
+            let dout = case.input_f64::<Ix3>("dout")?;
+            let got = reference::varlen::backward(&dout, &q, &k, &v, &queries, &keys, &config)
+                .map_err(VectorError::op)?;
+            case.expect("dq", &got.dq)?;
+            case.expect("dk", &got.dk)?;
+            case.expect("dv", &got.dv)?;
+        }
+        Tier::Cpu => {
+            let (q, k) = (case.input_f32::<Ix3>("q")?, case.input_f32::<Ix3>("k")?);
+            let (v, dout) = (case.input_f32::<Ix3>("v")?, case.input_f32::<Ix3>("dout")?);
+            let (out, lse) = varlen::forward_with_lse(&q, &k, &v, &queries, &keys, &config)
+                .map_err(VectorError::op)?;
+            case.expect("out", &out)?;
+            let got = varlen::backward(&dout, &q, &k, &v, &out, &lse, &queries, &keys, &config)
+                .map_err(VectorError::op)?;
+            case.expect("dq", &got.dq)?;
+            case.expect("dk", &got.dk)?;
+            case.expect("dv", &got.dv)?;
         }
         Tier::Gpu => return Err(case.unsupported("no kernel yet")),
     }

@@ -1,0 +1,317 @@
+//! Sequences of different lengths in one array, one behind the other, without padding.
+
+use std::ops::Range;
+
+use ndarray::{
+    Array2, Array3, ArrayRef2, ArrayRef3, ArrayView4, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4,
+    Axis, s,
+};
+
+use crate::flash::{self, Plan, zeros};
+use crate::{AttentionConfig, AttentionError};
+use llm_numerics::{Float, threads};
+
+/// The queries and the keys of one sequence.
+type Sequence = [Range<usize>; 2];
+
+/// The gradients of [`backward`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gradients<F> {
+    /// For the queries: `[total, n_heads, head_dim]`.
+    pub dq: Array3<F>,
+    /// For the keys: `[kv_total, n_kv_heads, head_dim]`.
+    pub dk: Array3<F>,
+    /// For the values: `[kv_total, n_kv_heads, value_dim]`.
+    pub dv: Array3<F>,
+}
+
+/// Attention within each of several sequences that are packed into one array.
+///
+/// Sequence `n` has the queries from `cu_seqlens[n]` to before `cu_seqlens[n + 1]` and the
+/// keys from `cu_kv_seqlens[n]` to before `cu_kv_seqlens[n + 1]`. No query sees a key of
+/// another sequence; within its own it sees what
+/// [`flash::forward`] lets it see, and positions, windows and
+/// alignments count from the start of the sequence.
+///
+/// # Shapes
+///
+/// - `q`: `[total, n_heads, head_dim]`, any strides
+/// - `k`: `[kv_total, n_kv_heads, head_dim]`
+/// - `v`: `[kv_total, n_kv_heads, value_dim]`
+/// - `cu_seqlens`, `cu_kv_seqlens`: one number more than there are sequences; the first is 0, none
+///   is below the one before it, the last is `total` or `kv_total`. The same list twice for
+///   self-attention.
+/// - returns: `[total, n_heads, value_dim]`
+///
+/// A sequence may be empty; a query of a sequence without keys gets zeros.
+///
+/// # Errors
+///
+/// - [`AttentionError::PackedShape`] if `k` or `v` does not fit `q`.
+/// - [`AttentionError::CuSeqlens`] if a list does not do what is said above,
+///   [`AttentionError::CuSeqlensLength`] if one has more sequences than the other.
+/// - Those of [`flash::forward`] for heads, the config and sizes.
+///
+/// # Precision
+///
+/// As [`flash::forward`] of each sequence alone. The same bits for any number of
+/// threads.
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::{AttentionConfig, CausalAlignment, Mask, varlen};
+/// use ndarray::{Array3, s};
+///
+/// // Sequences of 2 and of 3 tokens.
+/// let q = Array3::<f32>::ones((5, 4, 8)); // [total, n_heads, head_dim]
+/// let k = Array3::<f32>::ones((5, 2, 8)); // [kv_total, n_kv_heads, head_dim]
+/// let v = Array3::from_shape_fn((5, 2, 1), |(token, ..)| token as f32);
+/// let config = AttentionConfig::new(Mask::Causal(CausalAlignment::BottomRight));
+/// let out = varlen::forward(&q, &k, &v, &[0, 2, 5], &[0, 2, 5], &config)?;
+/// // The mean of the tokens so far, anew from token 2 on.
+/// let want = [0.0, 0.5, 2.0, 2.5, 3.0];
+/// assert!(out.slice(s![.., 0, 0]).iter().zip(want).all(|(x, want)| (x - want).abs() < 1e-6));
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: the form is that of FlashAttention's `flash_attn_varlen_func` (2.8), whose
+/// `cu_seqlens_q` and `cu_seqlens_k` these lists are.
+pub fn forward<F: Float>(
+    q: &ArrayRef3<F>,
+    k: &ArrayRef3<F>,
+    v: &ArrayRef3<F>,
+    cu_seqlens: &[usize],
+    cu_kv_seqlens: &[usize],
+    config: &AttentionConfig,
+) -> Result<Array3<F>, AttentionError> {
+    let (out, _) = forward_with_lse(q, k, v, cu_seqlens, cu_kv_seqlens, config)?;
+    Ok(out)
+}
+
+/// [`forward`], and the log-sum-exp of the scores, which [`backward`] needs.
+///
+/// # Shapes
+///
+/// - returns: `[total, n_heads, value_dim]` and `[n_heads, total]`
+///
+/// # Errors
+///
+/// As [`forward`].
+pub fn forward_with_lse<F: Float>(
+    q: &ArrayRef3<F>,
+    k: &ArrayRef3<F>,
+    v: &ArrayRef3<F>,
+    cu_seqlens: &[usize],
+    cu_kv_seqlens: &[usize],
+    config: &AttentionConfig,
+) -> Result<(Array3<F>, Array2<F>), AttentionError> {
+    let (plan, sequences) = check_all(q, k, v, cu_seqlens, cu_kv_seqlens, config)?;
+    let mut out = zeros([1, plan.seq, plan.n_heads, plan.value_dim])?.remove_axis(Axis(0));
+    zeros::<F>([1, 1, plan.n_heads, plan.seq])?;
+    let mut lse = Array2::zeros((plan.n_heads, plan.seq));
+    let outs = cut(out.view_mut(), Axis(0), &sequences, |[queries, _]| queries);
+    let lses = cut_columns(lse.view_mut(), &sequences);
+    let items: Vec<_> = sequences.iter().zip(outs.into_iter().zip(lses)).collect();
+    let work = |(sequence, (out, lse)): (&Sequence, (_, ArrayViewMut2<'_, F>))| {
+        let [q, k, v] = views(q, k, v, sequence);
+        let (mut out, mut lse) = (heads_first_mut(out), lse.insert_axis(Axis(0)));
+        let done = flash::forward_into(&q, &k, &v, config, &mut out, Some(&mut lse));
+        debug_assert!(done.is_ok(), "{done:?}");
+    };
+    for_each(&plan, items, work);
+    Ok((out, lse))
+}
+
+/// The gradients of [`forward`] for queries, keys and values.
+///
+/// Those of [`flash::backward`] for each sequence alone.
+///
+/// # Shapes
+///
+/// - `dout`, `out`: `[total, n_heads, value_dim]`; `lse`: `[n_heads, total]`, both from
+///   [`forward_with_lse`] with the same arrays and config
+/// - the others as in [`forward`]
+/// - returns: `dq` shaped as `q`, `dk` as `k`, `dv` as `v`
+///
+/// # Errors
+///
+/// As [`forward`]; also [`AttentionError::PackedShape`] and [`AttentionError::PackedLseShape`] if
+/// `dout`, `out` or `lse` does not have the shape above.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "six arrays, two lists and a config is what the gradient of packed attention has"
+)]
+pub fn backward<F: Float>(
+    dout: &ArrayRef3<F>,
+    q: &ArrayRef3<F>,
+    k: &ArrayRef3<F>,
+    v: &ArrayRef3<F>,
+    out: &ArrayRef3<F>,
+    lse: &ArrayRef2<F>,
+    cu_seqlens: &[usize],
+    cu_kv_seqlens: &[usize],
+    config: &AttentionConfig,
+) -> Result<Gradients<F>, AttentionError> {
+    let (plan, sequences) = check_all(q, k, v, cu_seqlens, cu_kv_seqlens, config)?;
+    let shape = [plan.seq, plan.n_heads, plan.value_dim];
+    check("dout", shape, dout)?;
+    check("out", shape, out)?;
+    let (expected, got) = ([plan.n_heads, plan.seq], lse.dim().into());
+    if got != expected {
+        return Err(AttentionError::PackedLseShape { expected, got });
+    }
+    let new = |x: &ArrayRef3<F>| {
+        let (tokens, heads, features) = x.dim();
+        zeros::<F>([1, tokens, heads, features]).map(|x| x.remove_axis(Axis(0)))
+    };
+    let (mut dq, mut dk, mut dv) = (new(q)?, new(k)?, new(v)?);
+    let dqs = cut(dq.view_mut(), Axis(0), &sequences, |[queries, _]| queries);
+    let dks = cut(dk.view_mut(), Axis(0), &sequences, |[_, keys]| keys);
+    let dvs = cut(dv.view_mut(), Axis(0), &sequences, |[_, keys]| keys);
+    let gradients = dqs.into_iter().zip(dks.into_iter().zip(dvs));
+    let items: Vec<_> = sequences.iter().zip(gradients).collect();
+    let work = |(sequence, (dq, (dk, dv))): (&Sequence, _)| {
+        let [q, k, v] = views(q, k, v, sequence);
+        let queries = &sequence[0];
+        let [dout, out] = [dout, out].map(|x| heads_first(x, queries));
+        let lse = lse.slice(s![.., queries.clone()]).insert_axis(Axis(0));
+        let [mut dq, mut dk, mut dv] = [dq, dk, dv].map(heads_first_mut);
+        let done = flash::backward_into(
+            &dout, &q, &k, &v, &out, &lse, config, &mut dq, &mut dk, &mut dv,
+        );
+        debug_assert!(done.is_ok(), "{done:?}");
+    };
+    for_each(&plan, items, work);
+    Ok(Gradients { dq, dk, dv })
+}
+
+/// The sizes of all sequences together, checked, and the queries and the keys of each.
+fn check_all<F: Float>(
+    q: &ArrayRef3<F>,
+    k: &ArrayRef3<F>,
+    v: &ArrayRef3<F>,
+    cu_seqlens: &[usize],
+    cu_kv_seqlens: &[usize],
+    config: &AttentionConfig,
+) -> Result<(Plan<F>, Vec<Sequence>), AttentionError> {
+    let (total, _, head_dim) = q.dim();
+    let (kv_total, n_kv_heads, _) = k.dim();
+    check("k", [kv_total, n_kv_heads, head_dim], k)?;
+    check("v", [kv_total, n_kv_heads, v.dim().2], v)?;
+    let all = [0..total, 0..kv_total];
+    let [q, k, v] = views(q, k, v, &all);
+    let plan = Plan::new(&q, &k, &v, config)?;
+    let queries = ranges("cu_seqlens", cu_seqlens, total)?;
+    let keys = ranges("cu_kv_seqlens", cu_kv_seqlens, kv_total)?;
+    if queries.len() != keys.len() {
+        return Err(AttentionError::CuSeqlensLength {
+            queries: queries.len(),
+            keys: keys.len(),
+        });
+    }
+    let sequences = queries.into_iter().zip(keys);
+    Ok((plan, sequences.map(|(q, k)| [q, k]).collect()))
+}
+
+/// The tokens of each sequence.
+fn ranges(
+    name: &'static str,
+    list: &[usize],
+    total: usize,
+) -> Result<Vec<Range<usize>>, AttentionError> {
+    let refuse = |index, got| {
+        Err(AttentionError::CuSeqlens {
+            name,
+            index,
+            got,
+            total,
+        })
+    };
+    match (list.first(), list.last()) {
+        (Some(0), Some(&last)) => {
+            for (index, pair) in list.windows(2).enumerate() {
+                if pair[1] < pair[0] || pair[1] > total {
+                    return refuse(index + 1, Some(pair[1]));
+                }
+            }
+            if last != total {
+                return refuse(list.len() - 1, Some(last));
+            }
+        }
+        (first, _) => return refuse(0, first.copied()),
+    }
+    Ok(list.windows(2).map(|pair| pair[0]..pair[1]).collect())
+}
+
+fn check<F>(
+    name: &'static str,
+    expected: [usize; 3],
+    array: &ArrayRef3<F>,
+) -> Result<(), AttentionError> {
+    let got = array.dim().into();
+    if got == expected {
+        return Ok(());
+    }
+    Err(AttentionError::PackedShape {
+        name,
+        expected,
+        got,
+    })
+}
+
+/// One sequence as `[1, heads, seq, features]`.
+fn heads_first<'a, F>(x: &'a ArrayRef3<F>, tokens: &Range<usize>) -> ArrayView4<'a, F> {
+    let x = x.slice(s![tokens.clone(), .., ..]);
+    x.permuted_axes([1, 0, 2]).insert_axis(Axis(0))
+}
+
+fn heads_first_mut<F>(x: ArrayViewMut3<'_, F>) -> ArrayViewMut4<'_, F> {
+    x.permuted_axes([1, 0, 2]).insert_axis(Axis(0))
+}
+
+fn views<'a, F>(
+    q: &'a ArrayRef3<F>,
+    k: &'a ArrayRef3<F>,
+    v: &'a ArrayRef3<F>,
+    [queries, keys]: &Sequence,
+) -> [ArrayView4<'a, F>; 3] {
+    [(q, queries), (k, keys), (v, keys)].map(|(x, tokens)| heads_first(x, tokens))
+}
+
+/// The part of an array that belongs to each sequence.
+fn cut<'a, F>(
+    mut array: ArrayViewMut3<'a, F>,
+    axis: Axis,
+    sequences: &[Sequence],
+    which: impl Fn(&Sequence) -> &Range<usize>,
+) -> Vec<ArrayViewMut3<'a, F>> {
+    let mut parts = Vec::with_capacity(sequences.len());
+    for sequence in sequences {
+        let (part, rest) = array.split_at(axis, which(sequence).len());
+        parts.push(part);
+        array = rest;
+    }
+    parts
+}
+
+/// The columns `[n_heads, seq]` of each sequence.
+fn cut_columns<'a, F>(
+    array: ArrayViewMut2<'a, F>,
+    sequences: &[Sequence],
+) -> Vec<ArrayViewMut2<'a, F>> {
+    let parts = cut(array.insert_axis(Axis(0)), Axis(2), sequences, |[q, _]| q);
+    parts
+        .into_iter()
+        .map(|part| part.remove_axis(Axis(0)))
+        .collect()
+}
+
+/// On threads if there is enough to do. A long sequence may wake more of them for its parts.
+fn for_each<F: Float, T: Send>(plan: &Plan<F>, items: Vec<T>, work: impl Fn(T) + Sync + Send) {
+    if plan.is_parallel() {
+        threads::for_each(items, work);
+    } else {
+        items.into_iter().for_each(work);
+    }
+}
