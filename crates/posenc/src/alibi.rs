@@ -236,8 +236,7 @@ pub fn bias<F: Float>(
     diagonals::fill([slopes.len(), seq, kv_seq], sharing, |head| {
         sharing
             .places(seq, kv_seq)
-            .map(|(query, key)| score_bias(slopes[head], query, key, seq, kv_seq, origin))
-            .collect()
+            .map(move |(query, key)| score_bias(slopes[head], query, key, seq, kv_seq, origin))
     })
 }
 
@@ -258,7 +257,8 @@ pub fn bias<F: Float>(
 /// # Errors
 ///
 /// - [`PosencError::Heads`] if there are no heads, or more than [`MAX_HEADS`].
-/// - [`PosencError::BiasTooLarge`] if `seq + kv_seq` sums do not fit into memory.
+/// - [`PosencError::BiasTooLarge`] if `seq + kv_seq` sums do not fit into memory, or `dbias` is longer than memory
+///   because it repeats.
 ///
 /// # Precision
 ///

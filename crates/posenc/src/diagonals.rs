@@ -27,7 +27,7 @@ impl Sharing {
         self,
         seq: usize,
         kv_seq: usize,
-    ) -> impl Iterator<Item = (usize, usize)> + Clone {
+    ) -> impl ExactSizeIterator<Item = (usize, usize)> + Clone {
         let last = match self {
             Self::Diagonal => seq.saturating_sub(1),
             Self::Column => 0,
@@ -60,21 +60,23 @@ pub(crate) fn check_heads(got: usize) -> Result<(), PosencError> {
     }
 }
 
-/// Refuses arrays that memory cannot hold, zero-length axes counted as one.
+/// Refuses arrays that memory cannot hold, and those without elements whose other axes no array can have.
 pub(crate) fn check_size<T>(shape: [usize; 3]) -> Result<(), PosencError> {
     let too_large = || PosencError::BiasTooLarge { shape };
-    let elements = shape
+    shape
         .iter()
-        .try_fold(1_usize, |n, &axis| n.checked_mul(axis.max(1)))
+        .filter(|&&axis| axis > 0)
+        .try_fold(1_usize, |n, &axis| n.checked_mul(axis))
+        .and_then(|n| isize::try_from(n).ok())
         .ok_or_else(too_large)?;
-    memory::check_size::<T>(elements, 1).map_err(|_| too_large())
+    memory::check_size::<T>(shape.iter().product(), 1).map_err(|_| too_large())
 }
 
-/// Makes the array: `values(head)` lists the values at [`Sharing::places`].
-pub(crate) fn fill<F: Float>(
+/// Makes the array: `values(head)` goes through the values at [`Sharing::places`].
+pub(crate) fn fill<F: Float, V: ExactSizeIterator<Item = F>>(
     shape: [usize; 3],
     sharing: Sharing,
-    values: impl Fn(usize) -> Vec<F> + Sync + Send,
+    values: impl Fn(usize) -> V + Sync + Send,
 ) -> Result<Array3<F>, PosencError> {
     let [heads, seq, kv_seq] = shape;
     check_heads(heads)?;
@@ -85,8 +87,13 @@ pub(crate) fn fill<F: Float>(
     }
     let is_small = out.len() < TASK;
     let tasks: Vec<_> = out.outer_iter_mut().enumerate().collect();
-    let work = |(head, mut out): (usize, ArrayViewMut2<'_, F>)| {
+    let work = |(head, mut out): (usize, ArrayViewMut2<'_, F>)| -> Result<(), PosencError> {
         let values = values(head);
+        if seq == 1 {
+            out.iter_mut().zip(values).for_each(|(out, x)| *out = x);
+            return Ok(());
+        }
+        let values = memory::list(values).ok_or(PosencError::BiasTooLarge { shape })?;
         for (query, mut row) in out.outer_iter_mut().enumerate() {
             let start = sharing.start(seq, query);
             let window = &values[start..start + kv_seq];
@@ -95,11 +102,14 @@ pub(crate) fn fill<F: Float>(
                 None => row.assign(&ArrayView1::from(window)),
             }
         }
+        Ok(())
     };
     if is_small {
-        tasks.into_iter().for_each(work);
+        tasks.into_iter().try_for_each(work)?;
     } else {
-        threads::for_each(tasks, work);
+        threads::map(tasks, work)
+            .into_iter()
+            .collect::<Result<(), _>>()?;
     }
     Ok(out)
 }
@@ -113,24 +123,26 @@ pub(crate) fn sum<F: Float, R: Send>(
 ) -> Result<Vec<R>, PosencError> {
     let (heads, seq, kv_seq) = dbias.dim();
     check_heads(heads)?;
+    check_size::<F>([heads, seq, kv_seq])?; // of what is walked through
     let n_values = sharing.len(seq, kv_seq);
-    check_size::<f64>([1, 1, n_values])?;
     let work = |(head, dbias): (usize, ArrayView2<'_, F>)| {
-        let mut sums = vec![0.0; n_values];
+        let shape = [1, 1, n_values];
+        let zeros = std::iter::repeat_n(0.0, n_values);
+        let mut sums = memory::list(zeros).ok_or(PosencError::BiasTooLarge { shape })?;
         if n_values > 0 {
             simd::vectorize(
                 #[inline(always)]
                 || sum_head(&dbias, sharing, &mut sums),
             );
         }
-        finish(head, &sums)
+        Ok(finish(head, &sums))
     };
     let tasks: Vec<_> = dbias.outer_iter().enumerate().collect();
-    Ok(if dbias.len() < TASK {
+    if dbias.len() < TASK {
         tasks.into_iter().map(work).collect()
     } else {
-        threads::map(tasks, work)
-    })
+        threads::map(tasks, work).into_iter().collect()
+    }
 }
 
 #[inline(always)]

@@ -109,8 +109,9 @@ pub fn bias<F: Float>(
     diagonals::fill(shape, Sharing::Diagonal, |head| {
         Sharing::Diagonal
             .places(seq, kv_seq)
-            .map(|(query, key)| score_bias(r1[head], r2[head], query, key, seq, kv_seq, kernel))
-            .collect()
+            .map(move |(query, key)| {
+                score_bias(r1[head], r2[head], query, key, seq, kv_seq, kernel)
+            })
     })
 }
 
@@ -131,7 +132,8 @@ pub fn bias<F: Float>(
 ///
 /// # Errors
 ///
-/// As [`bias`], and [`PosencError::BiasHeads`] if `dbias` has another number of heads than `r1`.
+/// As [`bias`], for `dbias` (which may be longer than memory because it repeats) and `seq + kv_seq` sums; and
+/// [`PosencError::BiasHeads`] if `dbias` has another number of heads than `r1`.
 ///
 /// # Precision
 ///

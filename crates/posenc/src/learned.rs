@@ -239,7 +239,8 @@ pub fn add_inplace<F: Float>(
 ///
 /// - [`PosencError::PositionsShape`] if there is not one position for each token.
 /// - [`PosencError::PositionOutsideTable`] if a position is not below `n_positions`.
-/// - [`PosencError::TooLarge`] if there is no memory for the result, or for as many positions.
+/// - [`PosencError::TooLarge`] if there is no memory for the result, or for as many positions, or `dout` is longer than
+///   memory because it repeats.
 ///
 /// # Precision
 ///
@@ -264,6 +265,7 @@ pub fn backward<F: Float>(
     let (batch, seq, d_model) = dout.dim();
     check_shape([batch, seq], positions)?;
     check_positions(positions, n_positions)?;
+    memory::check_size::<F>(batch * seq, d_model)?; // of what is walked through
     let mut dtable = memory::zeros(n_positions, d_model)?;
     if dout.is_empty() || dtable.is_empty() {
         return Ok(dtable);

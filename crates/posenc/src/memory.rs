@@ -2,6 +2,8 @@
 //!
 //! So are arguments that only repeat one element that often: to walk through them would take years.
 
+use std::hint::black_box;
+
 use ndarray::{Array2, LinalgScalar};
 
 use crate::PosencError;
@@ -10,13 +12,27 @@ use crate::PosencError;
 ///
 /// Elements without a size count as one byte each, since they are copied one by one too.
 pub(crate) fn check_size<T>(rows: usize, columns: usize) -> Result<(), PosencError> {
+    fn has_room<T>(len: usize) -> Option<()> {
+        let mut list = Vec::<T>::new();
+        let answer = list.try_reserve_exact(len).ok();
+        black_box(list); // or the compiler may do without it
+        answer
+    }
     let has_room = |len: usize| match size_of::<T>() {
-        0 => Vec::<u8>::new().try_reserve_exact(len).ok(),
-        _ => Vec::<T>::new().try_reserve_exact(len).ok(),
+        0 => has_room::<u8>(len),
+        _ => has_room::<T>(len),
     };
     rows.checked_mul(columns)
         .and_then(has_room)
         .ok_or(PosencError::TooLarge { rows, columns })
+}
+
+/// The list of some values, or nothing where there is no room for it.
+pub(crate) fn list<T>(values: impl ExactSizeIterator<Item = T>) -> Option<Vec<T>> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(values.len()).ok()?;
+    list.extend(values);
+    Some(list)
 }
 
 /// Zeros of the shape `[rows, columns]`.

@@ -26,6 +26,8 @@ pub use storage::{
     StorageRounding, apply_stored, apply_stored_inplace, backward_stored, backward_stored_inplace,
 };
 pub use table::RopeTable;
+#[cfg(feature = "gpu")]
+pub(crate) use table::check_inv_freq;
 
 /// The largest `rotary_dim` that [`RopeConfig`] may ask for.
 pub const MAX_ROTARY_DIM: usize = 1 << 16;

@@ -3,8 +3,8 @@
 use llm_numerics::Float;
 use ndarray::{Array2, Array3, ArrayRef2, ArrayRef3};
 
-use crate::PosencError;
 use crate::diagonals::{self, Sharing, check_heads, check_size};
+use crate::{PosencError, memory};
 
 /// Buckets of the released T5 models.
 pub const N_BUCKETS: usize = 32;
@@ -193,7 +193,7 @@ pub fn bucket(relative_position: i64, config: &T5Config) -> usize {
 ///
 /// - [`PosencError::T5Table`] if the table does not have `n_buckets` rows.
 /// - [`PosencError::Heads`] if the table has no heads, or more than [`MAX_HEADS`](crate::alibi::MAX_HEADS).
-/// - [`PosencError::BiasTooLarge`] if the result does not fit into memory.
+/// - [`PosencError::BiasTooLarge`] if the result, or a list of `seq + kv_seq` buckets, does not fit into memory.
 ///
 /// # Precision
 ///
@@ -229,14 +229,13 @@ pub fn bias<F: Float>(
     }
     // Before the buckets of these lengths are listed.
     check_heads(heads)?;
-    check_size::<F>([heads, seq, kv_seq])?;
-    check_size::<usize>([1, seq, kv_seq])?;
-    let buckets = buckets(seq, kv_seq, past, config);
-    diagonals::fill([heads, seq, kv_seq], Sharing::Diagonal, |head| {
-        buckets
-            .iter()
-            .map(|&bucket| table[[bucket, head]])
-            .collect()
+    let shape = [heads, seq, kv_seq];
+    check_size::<F>(shape)?;
+    let places = Sharing::Diagonal.places(seq, kv_seq);
+    let buckets = places.map(|(query, key)| bucket(relative(query, key, past), config));
+    let buckets = memory::list(buckets).ok_or(PosencError::BiasTooLarge { shape })?;
+    diagonals::fill(shape, Sharing::Diagonal, |head| {
+        buckets.iter().map(move |&bucket| table[[bucket, head]])
     })
 }
 
@@ -255,7 +254,8 @@ pub fn bias<F: Float>(
 /// # Errors
 ///
 /// - [`PosencError::Heads`] if there are no heads, or more than [`MAX_HEADS`](crate::alibi::MAX_HEADS).
-/// - [`PosencError::BiasTooLarge`] if the result, or `seq + kv_seq` sums, do not fit into memory.
+/// - [`PosencError::BiasTooLarge`] if the result, or `seq + kv_seq` sums, do not fit into memory, or `dbias` is longer
+///   than memory because it repeats.
 ///
 /// # Precision
 ///
@@ -294,13 +294,6 @@ pub fn backward<F: Float>(
         (config.n_buckets, heads),
         |(b, h)| F::from_f64(columns[h][b]),
     ))
-}
-
-fn buckets(seq: usize, kv_seq: usize, past: usize, config: &T5Config) -> Vec<usize> {
-    Sharing::Diagonal
-        .places(seq, kv_seq)
-        .map(|(query, key)| bucket(relative(query, key, past), config))
-        .collect()
 }
 
 /// `key - (query + past)`, or the end of the range that it is beyond.

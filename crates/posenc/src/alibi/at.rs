@@ -147,6 +147,7 @@ pub fn bias_at<F: Float>(
 ///
 /// - [`PosencError::Heads`] if there are no heads, or more than [`MAX_HEADS`](super::MAX_HEADS).
 /// - [`PosencError::KeyPositionsShape`] if `batch` or `kv_seq` differ.
+/// - [`PosencError::BiasTooLarge`] if an argument is longer than memory because it repeats.
 ///
 /// # Precision
 ///
@@ -167,7 +168,7 @@ pub fn backward_at<F: Float>(
     dbias: &ArrayRef4<F>,
     key_positions: &ArrayRef2<usize>,
 ) -> Result<Array1<F>, PosencError> {
-    let (batch, heads, _, kv_seq) = dbias.dim();
+    let (batch, heads, seq, kv_seq) = dbias.dim();
     check_heads(heads)?;
     if key_positions.dim() != (batch, kv_seq) {
         return Err(PosencError::KeyPositionsShape {
@@ -175,6 +176,7 @@ pub fn backward_at<F: Float>(
             got: key_positions.dim().into(),
         });
     }
+    check_size::<F>([batch, heads, seq * kv_seq])?; // of what is walked through
     if dbias.is_empty() {
         return Ok(Array1::zeros(heads));
     }

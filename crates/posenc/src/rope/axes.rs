@@ -7,8 +7,8 @@ use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2, ArrayRef3, Axis};
 
 use super::table::{check_inv_freq, check_positions};
 use super::{RopeConfig, RopeTable, inv_freq};
-use crate::PosencError;
 use crate::memory::check_size;
+use crate::{PosencError, memory};
 
 /// How M-RoPE deals planes to the axes time, height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -302,15 +302,15 @@ fn table<'a>(
         check_positions(inv_freq, positions.clone())?;
     }
     let rows = columns.first().map_or(0, |positions| positions.len());
-    check_size::<usize>(rows, columns.len())?;
-    check_size::<f64>(rows, inv_freq.len())?;
+    let n_planes = inv_freq.len();
+    check_size::<[f32; 2]>(rows, n_planes)?;
     // Element by element, a view of any strides would be slow to find one in.
-    let columns: Vec<Vec<usize>> = columns
-        .iter()
-        .map(|c| c.clone().copied().collect())
-        .collect();
-    let angles = Array2::from_shape_fn((rows, inv_freq.len()), |(row, plane)| {
+    let lists = columns.iter().map(|c| memory::list(c.clone().copied()));
+    let columns: Vec<Vec<usize>> = lists.collect::<Option<_>>().ok_or(PosencError::TooLarge {
+        rows,
+        columns: columns.len(),
+    })?;
+    RopeTable::tabulate(rows, n_planes, attention_factor, |row, plane| {
         columns[axes[plane]][row] as f64 * inv_freq[plane]
-    });
-    RopeTable::from_angles(&angles, attention_factor)
+    })
 }

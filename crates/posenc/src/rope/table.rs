@@ -272,7 +272,7 @@ impl RopeTable {
     }
 
     // ANCHOR: tabulate
-    fn tabulate(
+    pub(super) fn tabulate(
         rows: usize,
         n_planes: usize,
         attention_factor: f64,
@@ -302,7 +302,7 @@ fn check_table_size(rows: usize, n_planes: usize) -> Result<(), PosencError> {
 }
 
 /// Refuses frequencies that are not finite, or more than memory can hold.
-pub(super) fn check_inv_freq(inv_freq: &ArrayRef1<f64>) -> Result<(), PosencError> {
+pub(crate) fn check_inv_freq(inv_freq: &ArrayRef1<f64>) -> Result<(), PosencError> {
     check_size::<f64>(1, inv_freq.len())?;
     match inv_freq.iter().position(|x| !x.is_finite()) {
         None => Ok(()),

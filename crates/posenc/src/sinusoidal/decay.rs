@@ -17,7 +17,8 @@ use llm_numerics::gemm;
 ///
 /// # Errors
 ///
-/// - [`PosencError::TooLarge`] if there is no memory for the result.
+/// - [`PosencError::TooLarge`] if there is no memory for the result, or the table is longer than memory because it
+///   repeats.
 ///
 /// # Precision
 ///
@@ -36,7 +37,9 @@ use llm_numerics::gemm;
 /// # Ok::<(), llm_posenc::PosencError>(())
 /// ```
 pub fn inner_products(table: &ArrayRef2<f32>) -> Result<Array2<f32>, PosencError> {
-    let n = table.nrows();
+    let (n, d_model) = table.dim();
+    memory::check_size::<f32>(n, n)?;
+    memory::check_size::<f32>(n, d_model)?; // of what is walked through
     gemm::matmul(table, &table.t()).map_err(|_| PosencError::TooLarge {
         rows: n,
         columns: n,

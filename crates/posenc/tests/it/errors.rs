@@ -3,6 +3,8 @@
 mod alibi;
 mod kerple;
 mod learned;
+#[cfg(target_os = "linux")]
+mod limited;
 mod positions;
 mod rope;
 mod sinusoidal;

@@ -5,7 +5,7 @@ use ndarray::ArrayRef1;
 
 use crate::PosencError;
 use crate::gpu::{TURNS, WORKGROUP_SIZE, turns_per_token, word};
-use crate::rope::RopeTable;
+use crate::rope::{RopeTable, check_inv_freq};
 
 llm_gpu::params! {
     /// The parameter block of `rope_table.wgsl`.
@@ -78,6 +78,7 @@ impl GpuRopeTable {
     /// # Errors
     ///
     /// - [`PosencError::InvFreq`] if a frequency is not finite.
+    /// - [`PosencError::TooLarge`] if there are more frequencies than memory holds, because they repeat.
     /// - [`PosencError::AttentionFactor`] if the factor is not finite in f32.
     /// - [`PosencError::Gpu`] if the device has no room for the table.
     ///
@@ -107,11 +108,7 @@ impl GpuRopeTable {
         inv_freq: &ArrayRef1<f64>,
         attention_factor: f64,
     ) -> Result<Self, PosencError> {
-        for (index, &got) in inv_freq.iter().enumerate() {
-            if !got.is_finite() {
-                return Err(PosencError::InvFreq { index, got });
-            }
-        }
+        check_inv_freq(inv_freq)?;
         // The shader has it in f32.
         if !(attention_factor as f32).is_finite() {
             return Err(PosencError::AttentionFactor {

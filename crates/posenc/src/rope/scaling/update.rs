@@ -55,19 +55,24 @@ pub fn update_sequence(
     lengths: &[usize],
 ) -> Result<Vec<RopeFrequencies>, PosencError> {
     let first = frequencies(config, scaling, None)?;
-    check_size::<f64>(lengths.len(), first.inv_freq.len())?;
+    let (rows, columns) = (lengths.len(), first.inv_freq.len());
+    let too_large = PosencError::TooLarge { rows, columns };
+    // With what an allocator adds to each of many small lists.
+    let bytes = size_of::<RopeFrequencies>() + columns * size_of::<f64>() + 32;
+    check_size::<u8>(rows, bytes).map_err(|_| too_large.clone())?;
+    let mut passes = Vec::new();
+    passes.try_reserve_exact(rows).map_err(|_| too_large)?;
     let RopeScaling::DynamicNtk {
         max_position_embeddings: original,
         ..
     } = *scaling
     else {
-        return lengths
-            .iter()
-            .map(|&length| frequencies(config, scaling, Some(length)))
-            .collect();
+        for &length in lengths {
+            passes.push(frequencies(config, scaling, Some(length))?);
+        }
+        return Ok(passes);
     };
     let (mut held, mut longest) = (first.clone(), original);
-    let mut passes = Vec::with_capacity(lengths.len());
     for &length in lengths {
         if length > longest {
             held = frequencies(config, scaling, Some(length))?;

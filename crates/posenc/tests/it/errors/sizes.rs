@@ -3,6 +3,8 @@
 
 use llm_numerics::half::bf16;
 use llm_posenc::PosencError;
+use llm_posenc::alibi::{self, AlibiOrigin};
+use llm_posenc::kerple::{self, KerpleKernel};
 use llm_posenc::learned::{self, PositionConvention};
 use llm_posenc::positions::positions_in;
 use llm_posenc::rope::axes::{self, MropeVariant, VisionAxes};
@@ -10,6 +12,7 @@ use llm_posenc::rope::chatglm::ChatGlmTable;
 use llm_posenc::rope::permute::{self, RopePermutation};
 use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeScaling, RopeTable};
 use llm_posenc::sinusoidal::{self, SinusoidalConfig, SinusoidalExponent, SinusoidalLayout};
+use llm_posenc::t5::{self, T5Config, T5Direction};
 use ndarray::{Array1, Array2, Array3, Array4, array};
 
 /// Elements that no memory holds, though an axis may have so many.
@@ -214,4 +217,71 @@ fn passes_must_fit_in_memory() {
     let lengths = vec![0; 1 << 24];
     let error = rope::update_sequence(&config, &RopeScaling::Default, &lengths).unwrap_err();
     assert_eq!(error, refused(1 << 24, 1 << 15));
+}
+
+#[test]
+fn biases_without_entries_have_any_length() {
+    let origin = AlibiOrigin::SignedDistance;
+    for shape in [(0, LONG), (LONG, 0)] {
+        let (seq, kv_seq) = shape;
+        let distances = alibi::distances(seq, kv_seq, origin).unwrap();
+        assert_eq!(distances.dim(), shape);
+        let bias = alibi::bias(&array![1.0_f32], seq, kv_seq, origin).unwrap();
+        assert_eq!(bias.dim(), (1, seq, kv_seq));
+    }
+    let mask = Array2::from_elem((LONG, 0), true);
+    let positions = alibi::key_positions(&mask).unwrap();
+    assert_eq!(positions.dim(), (LONG, 0));
+}
+
+#[test]
+fn repeated_gradients_of_biases_are_refused() {
+    let config = T5Config::new(4, 8, T5Direction::Causal).unwrap();
+    let one = Array3::<f32>::zeros((1, 1, 1));
+    let r = array![1.0_f32];
+    // Their `seq + kv_seq` sums fit, all but the second time.
+    for shape in [[1, 1 << 25, 1 << 25], [1, LONG, 1], [1, 1 << 45, 32]] {
+        let dbias = one.broadcast(shape).unwrap();
+        let dbias = dbias.into_dimensionality().unwrap();
+        let want = PosencError::BiasTooLarge { shape };
+        for origin in [AlibiOrigin::KeyIndex, AlibiOrigin::SignedDistance] {
+            let error = alibi::backward(&dbias, origin).unwrap_err();
+            assert_eq!(error, want);
+        }
+        assert_eq!(t5::backward(&dbias, 0, &config).unwrap_err(), want);
+        let error = kerple::backward(&dbias, &r, &r, KerpleKernel::Power).unwrap_err();
+        assert_eq!(error, want);
+    }
+    for shape in [(1, LONG, 0), (1, 0, LONG)] {
+        let none = Array3::<f32>::zeros(shape);
+        let dslopes = alibi::backward(&none, AlibiOrigin::SignedDistance).unwrap();
+        assert_eq!(dslopes, array![0.0]);
+        assert_eq!(t5::backward(&none, 0, &config).unwrap().sum(), 0.0);
+    }
+}
+
+#[test]
+fn repeated_gradients_at_key_positions_are_refused() {
+    let one = Array4::<f32>::zeros((1, 1, 1, 1));
+    let position = Array2::<usize>::zeros((1, 1));
+    for (batch, seq, kv_seq) in [(1, 1 << 40, 1 << 10), (LONG, 1, 1), (1, 1, LONG)] {
+        let dbias = one.broadcast((batch, 1, seq, kv_seq)).unwrap();
+        let positions = position.broadcast((batch, kv_seq)).unwrap();
+        let shape = [batch, 1, seq * kv_seq];
+        let error = alibi::backward_at(&dbias, &positions).unwrap_err();
+        assert_eq!(error, PosencError::BiasTooLarge { shape });
+    }
+}
+
+#[test]
+fn repeated_features_are_refused() {
+    let one = Array2::<f32>::zeros((1, 1));
+    let table = one.broadcast((1, LONG)).unwrap();
+    let error = sinusoidal::inner_products(&table).unwrap_err();
+    assert_eq!(error, refused(1, LONG));
+    let one = Array3::<f32>::zeros((1, 1, 1));
+    let dout = one.broadcast((1 << 20, 1, 1 << 30)).unwrap();
+    let positions = Array2::zeros((1 << 20, 1));
+    let error = learned::backward(&dout, &positions, 1).unwrap_err();
+    assert_eq!(error, refused(1 << 20, 1 << 30));
 }

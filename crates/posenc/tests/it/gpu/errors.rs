@@ -47,6 +47,11 @@ fn rope_refuses_what_does_not_fit() {
         matches!(error, PosencError::InvFreq { index: 1, .. }),
         "{error}"
     );
+    let one = array![1.0];
+    let (rows, columns) = (1, 1 << 50);
+    let repeated = one.broadcast(columns).unwrap();
+    let error = GpuRopeTable::record(&mut recorder, &positions, &repeated, 1.0).unwrap_err();
+    assert_eq!(error, PosencError::TooLarge { rows, columns });
     // The shader has it in f32.
     for got in [f64::INFINITY, 1e39] {
         let error = GpuRopeTable::record(&mut recorder, &positions, &array![1.0], got).unwrap_err();
