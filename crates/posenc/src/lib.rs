@@ -1,4 +1,9 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(any(feature = "gpu", not(doctest)), doc = include_str!("../README.md"))]
+// Its second example needs the feature, so that without it none of them is run.
+#![cfg_attr(
+    all(doctest, not(feature = "gpu")),
+    doc = "Positional encodings of language models."
+)]
 
 pub mod alibi;
 mod diagonals;
