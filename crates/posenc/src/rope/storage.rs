@@ -34,8 +34,17 @@ pub enum StorageRounding {
 ///
 /// # Precision
 ///
-/// Arithmetic in `f32`, rounded to the storage type where `rounding` says. With
-/// `EachOperation` each result is off by up to `2^-8 (|x1| + |x2|)` in bfloat16, with `Once` by `2^-9 |y|`.
+/// Arithmetic in `f32`, rounded to the storage type where `rounding` says. With a table of attention factor 1 that is
+/// not rounded, and `u = 2^-8` in bfloat16, `2^-11` in `f16`, a result `y` is off the exact rotation by up to
+///
+/// ```text
+/// Once           u |y| + 2^-22 (|x1| + |x2|)
+/// EachOperation  2 u (|x1| + |x2|)
+/// ```
+///
+/// and by up to twice the smallest number of the type more, where numbers get so small that their digits are fewer.
+/// The second term of `Once` is the table's rounding (2^-25 for each cosine and sine), that of both products and of
+/// their sum (2^-24 of each) in `f32`: where the products cancel it is all there is.
 ///
 /// # Example
 ///

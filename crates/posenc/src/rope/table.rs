@@ -199,7 +199,7 @@ impl RopeTable {
     ///
     /// # Precision
     ///
-    /// Each value is off by up to 2^-9 of itself in bfloat16, 2^-12 in `f16`; a value above
+    /// Each value is off by up to 2^-8 of itself in bfloat16, 2^-11 in `f16`; a value above
     /// 65 504 becomes infinite in `f16`.
     ///
     /// # Example
