@@ -16,7 +16,7 @@ pub const LINEAR: Snippet = Snippet {
     source: include_str!("snippets/linear.wgsl"),
 };
 
-/// The sum over the 64 invocations of a workgroup, in a fixed order: `tree_sum`, and `TREE_LANES` for `@workgroup_size`. It takes
+/// The sum over the 64 invocations of a workgroup, in a fixed order: `tree_sum`, and `TREE_INVOCATIONS` for `@workgroup_size`. It takes
 /// [`TREE_BYTES`] of workgroup memory, however often it is called.
 pub const TREE_SUM: Snippet = Snippet {
     name: "tree_sum",

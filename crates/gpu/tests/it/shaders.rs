@@ -243,7 +243,10 @@ fn workgroup_memory_that_is_not_as_stated_is_found() {
 
 /// `sum_1_tree` with so many elements in workgroup memory.
 fn sum_with_array_of(size: &str) -> Kernel {
-    let (from, to) = ("array<f32, TREE_LANES>", format!("array<f32, {size}>"));
+    let (from, to) = (
+        "array<f32, TREE_INVOCATIONS>",
+        format!("array<f32, {size}>"),
+    );
     assert!(snippet::TREE_SUM.source.contains(from));
     let source = snippet::TREE_SUM.source.replace(from, &to).leak();
     let snippet = Snippet {

@@ -22,7 +22,7 @@ struct AlibiAtBackwardParams {
 @group(0) @binding(2) var<storage, read> positions: array<u32>;      // [batch, kv_seq]
 @group(0) @binding(3) var<storage, read_write> dslopes: array<f32>;  // [heads]
 
-@compute @workgroup_size(TREE_LANES)
+@compute @workgroup_size(TREE_INVOCATIONS)
 fn alibi_at_backward(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(local_invocation_index) local_index: u32,
@@ -38,7 +38,7 @@ fn alibi_at_backward(
         let query = batch_query % params.seq;
         let row = ((batch * params.heads + head) * params.seq + query) * params.kv_seq;
         var row_sum = 0.0;
-        for (var key = local_index; key < params.kv_seq; key += TREE_LANES) {
+        for (var key = local_index; key < params.kv_seq; key += TREE_INVOCATIONS) {
             row_sum += dbias[row + key] * f32(positions[batch * params.kv_seq + key]);
         }
         sum += row_sum;

@@ -20,7 +20,7 @@ struct AlibiBackwardParams {
 @group(0) @binding(1) var<storage, read> dbias: array<f32>;          // [heads, seq, kv_seq]
 @group(0) @binding(2) var<storage, read_write> dslopes: array<f32>;  // [heads]
 
-@compute @workgroup_size(TREE_LANES)
+@compute @workgroup_size(TREE_INVOCATIONS)
 fn alibi_backward(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(local_invocation_index) local_index: u32,
@@ -34,7 +34,7 @@ fn alibi_backward(
     for (var query = 0u; query < params.seq; query++) {
         let row = (head * params.seq + query) * params.kv_seq;
         var row_sum = 0.0;
-        for (var key = local_index; key < params.kv_seq; key += TREE_LANES) {
+        for (var key = local_index; key < params.kv_seq; key += TREE_INVOCATIONS) {
             row_sum += dbias[row + key] * alibi_distance(query, key, params.seq, params.kv_seq, params.origin);
         }
         sum += row_sum;

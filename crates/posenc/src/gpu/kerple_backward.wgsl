@@ -24,7 +24,7 @@ struct KerpleBackwardParams {
 @group(0) @binding(4) var<storage, read_write> dr1: array<f32>;   // [heads]
 @group(0) @binding(5) var<storage, read_write> dr2: array<f32>;   // [heads]
 
-@compute @workgroup_size(TREE_LANES)
+@compute @workgroup_size(TREE_INVOCATIONS)
 fn kerple_backward(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(local_invocation_index) local_index: u32,
@@ -35,7 +35,7 @@ fn kerple_backward(
         return;
     }
     var sum = vec2<f32>(0.0, 0.0);
-    for (var diagonal = local_index; diagonal < params.n_diagonals; diagonal += TREE_LANES) {
+    for (var diagonal = local_index; diagonal < params.n_diagonals; diagonal += TREE_INVOCATIONS) {
         let distance = f32(abs(i32(diagonal) - i32(params.zero_diagonal)));
         sum += sums[head * params.n_diagonals + diagonal]
             * kerple_gradient(r1[head], r2[head], distance, params.kernel);

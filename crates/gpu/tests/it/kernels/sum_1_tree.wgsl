@@ -17,10 +17,10 @@ struct SumParams {
 @group(0) @binding(1) var<storage, read> x: array<f32>;         // [n]
 @group(0) @binding(2) var<storage, read_write> sum: array<f32>; // [1]
 
-@compute @workgroup_size(TREE_LANES)
+@compute @workgroup_size(TREE_INVOCATIONS)
 fn sum_1_tree(@builtin(local_invocation_index) local_index: u32) {
     var mine = 0.0;
-    for (var i = local_index; i < params.n; i += TREE_LANES) {
+    for (var i = local_index; i < params.n; i += TREE_INVOCATIONS) {
         mine += x[i];
     }
     let all = tree_sum(local_index, mine);

@@ -12,7 +12,7 @@
 @group(0) @binding(1) var<storage, read> x: array<f32>;                // [64]
 @group(0) @binding(2) var<storage, read_write> out: array<vec2<f32>>;  // [64, 2]
 
-@compute @workgroup_size(TREE_LANES)
+@compute @workgroup_size(TREE_INVOCATIONS)
 fn tree_sum_probe(@builtin(local_invocation_index) local_index: u32) {
     let mine = x[local_index];
     let first = tree_sum(local_index, mine);
