@@ -6,7 +6,7 @@ use super::fault::{Fault, Rule};
 use crate::Kernel;
 
 /// Checks the line `Twin` of each kernel's header: the files that it names exist below `root`, the folder of the crate, and at least one is
-/// named; what it names in backticks before its first semicolon (`` `backward` ``, `` `RopeTable::new` ``) is defined in each file
+/// named; every word with `.rs` in it is such a path; what it names in backticks before its first semicolon (`` `backward` ``, `` `RopeTable::new` ``) is defined in each file
 /// that it names before that.
 ///
 /// # Example
@@ -60,7 +60,11 @@ fn problems(source: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> 
     }
     let others = files(rest).filter(|file| read(file).is_none());
     problems.extend(others.map(|file| format!("there is no file `{file}`")));
-    if files(line).next().is_none() {
+    let unclear = words(line).filter(|word| !is_path(word));
+    problems.extend(unclear.map(|word| {
+        format!("`{word}` must be a path from the folder of the crate, as `src/a.rs`")
+    }));
+    if words(line).next().is_none() {
         problems.push("the line `Twin` must name a file".to_owned());
     }
     for name in twin.split('`').skip(1).step_by(2) {
@@ -73,22 +77,70 @@ fn problems(source: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> 
     problems
 }
 
-/// The words that are paths of Rust files.
-fn files(line: &str) -> impl Iterator<Item = &str> {
+/// The words that name Rust files.
+fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split([' ', ',', ';', ':'])
-        .filter(|word| word.contains('/') && word.ends_with(".rs"))
+        .filter(|word| word.contains(".rs"))
 }
 
-/// True if the text has a function of that name, for `Type::name` beside an `impl` of that type.
+fn is_path(word: &str) -> bool {
+    word.contains('/') && word.ends_with(".rs")
+}
+
+/// Those of the words that are paths.
+fn files(line: &str) -> impl Iterator<Item = &str> {
+    words(line).filter(|word| is_path(word))
+}
+
+/// True if the text has a function of that name, for `Type::name` beside an `impl` of that type. Comments do not count.
 fn defines(text: &str, name: &str) -> bool {
-    let has = |before: &str, name: &str| {
-        text.match_indices(&format!("{before} {name}"))
-            .any(|(at, found)| !text[at + found.len()..].starts_with(is_of_a_name))
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let has_function = |name: &str| {
+        let mut functions = code.clone().flat_map(|line| after(line, "fn"));
+        functions.any(|rest| first_name(rest.trim_start()) == name)
     };
     match name.rsplit_once("::") {
-        Some((ty, name)) => has("impl", ty) && has("fn", name),
-        None => has("fn", name),
+        Some((ty, name)) => {
+            let mut impls = code.clone().flat_map(|line| after(line, "impl"));
+            impls.any(|rest| implements(rest, ty)) && has_function(name)
+        }
+        None => has_function(name),
     }
+}
+
+/// What stands behind each place where the word does.
+fn after<'a>(line: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
+    line.match_indices(word).filter_map(|(at, _)| {
+        let rest = &line[at + word.len()..];
+        let is_alone = !line[..at].ends_with(is_of_a_name) && !rest.starts_with(is_of_a_name);
+        is_alone.then_some(rest)
+    })
+}
+
+/// True for what follows `impl` in `impl Type`, `impl<T> Type` and `impl Trait for Type`.
+fn implements(rest: &str, ty: &str) -> bool {
+    let mut depth = 0_usize;
+    let mut before = ' ';
+    let end = rest.find(|letter| {
+        match letter {
+            '<' => depth += 1,
+            '>' if before != '-' => depth = depth.saturating_sub(1), // no arrow
+            _ => {}
+        }
+        before = letter;
+        depth == 0 && letter != '>'
+    });
+    let rest = rest[end.unwrap_or(rest.len())..].trim_start();
+    let of_trait = after(rest, "for").next().map(str::trim_start);
+    first_name(of_trait.unwrap_or(rest)) == ty
+}
+
+/// The name that the text begins with, empty if it does not.
+fn first_name(text: &str) -> &str {
+    let end = text.find(|letter| !is_of_a_name(letter));
+    &text[..end.unwrap_or(text.len())]
 }
 
 fn is_of_a_name(letter: char) -> bool {
@@ -104,7 +156,9 @@ mod tests {
         problems(&source, |file| {
             let text = match file {
                 "src/a.rs" => {
-                    "pub use b::g;\npub fn f<F>() {}\nimpl Table {\n    pub fn new() {}\n}"
+                    "pub use b::g;\npub fn f<F>() {}\nimpl Table {\n    pub fn new() {}\n}\n\
+                     impl<'a, F: Fn(&'a T) -> Vec<T>, T> List<F> {\n    // fn old() {}\n}\n\
+                     impl From<Table> for Column {}\n/// fn g()\n//! impl Gone"
                 }
                 "src/a/b.rs" => "pub fn g() {}\npub fn ff() {}",
                 "tests/it/a.rs" => "",
@@ -119,6 +173,7 @@ mod tests {
         for twin in [
             "src/a.rs `f`; compared in tests/it/a.rs",
             "src/a.rs `Table::new` and `f`; compared in tests/it/a.rs",
+            "src/a.rs `List::new`, `Column::new`",
             "src/a/b.rs `g`, `ff`",
             "tests/it/a.rs, a loop",
             "the crate half, `from_f32`; compared in tests/it/a.rs",
@@ -131,6 +186,9 @@ mod tests {
     fn wrong_files_and_names_are_found() {
         let missing = |file: &str| format!("there is no file `{file}`");
         let undefined = |file: &str, name: &str| format!("`{file}` does not define `{name}`");
+        let unclear = |word: &str| {
+            format!("`{word}` must be a path from the folder of the crate, as `src/a.rs`")
+        };
         for (twin, want) in [
             ("src/c.rs `f`", missing("src/c.rs")),
             (
@@ -139,7 +197,19 @@ mod tests {
             ),
             ("src/a.rs `g`", undefined("src/a.rs", "g")), // handed on, not defined
             ("src/a/b.rs `f`", undefined("src/a/b.rs", "f")), // only `ff`
+            ("src/a.rs `old`", undefined("src/a.rs", "old")), // in a comment
             ("src/a.rs `Row::new`", undefined("src/a.rs", "Row::new")),
+            ("src/a.rs `From::new`", undefined("src/a.rs", "From::new")),
+            ("src/a.rs `Gone::new`", undefined("src/a.rs", "Gone::new")),
+            ("a.rs `f`", unclear("a.rs")),
+            (
+                "src/a.rs `f` (compared in tests/it/a.rs)",
+                unclear("tests/it/a.rs)"),
+            ),
+            (
+                "src/a.rs `f`; compared in tests/it/a.rs.",
+                unclear("tests/it/a.rs."),
+            ),
             ("src/a.rs and src/a/b.rs `g`", undefined("src/a.rs", "g")),
             ("a loop", "the line `Twin` must name a file".to_owned()),
         ] {
