@@ -10,6 +10,16 @@ pub enum PosencError {
         /// The `rotary_dim` of the config.
         got: usize,
     },
+    /// `head_dim` is zero, not a multiple of what its planes need, or beyond any sensible size.
+    #[error("head_dim must be a multiple of {multiple} in {multiple}..={max}, got {got}")]
+    HeadDim {
+        /// 2 for planes over the whole head, 4 where both halves of it have planes.
+        multiple: usize,
+        /// The largest.
+        max: usize,
+        /// What was passed.
+        got: usize,
+    },
     /// More features should be rotated than there are.
     #[error("rotary_dim must be at most head_dim = {head_dim}, got {rotary_dim}")]
     RotaryDimAboveHeadDim {
@@ -19,13 +29,13 @@ pub enum PosencError {
         head_dim: usize,
     },
     /// The base of the wavelengths does not make them grow.
-    #[error("base must be finite and above 1, got {got}")]
+    #[error("base must be finite and above 1, got {got:?}")]
     Base {
         /// The `base` of the config.
         got: f64,
     },
     /// A frequency is infinite or NaN.
-    #[error("inv_freq must be finite, got {got} at index {index}")]
+    #[error("inv_freq must be finite, got {got:?} at index {index}")]
     InvFreq {
         /// Plane.
         index: usize,
@@ -33,7 +43,7 @@ pub enum PosencError {
         got: f64,
     },
     /// An angle is infinite or NaN.
-    #[error("angles must be finite, got {got} at index {index:?}")]
+    #[error("angles must be finite, got {got:?} at index {index:?}")]
     Angle {
         /// Sequence element and plane.
         index: [usize; 2],
@@ -41,7 +51,7 @@ pub enum PosencError {
         got: f64,
     },
     /// The factor on cosine and sine is infinite or NaN, or becomes so as the `f32` that tables have.
-    #[error("attention_factor must be finite in f32, got {got}")]
+    #[error("attention_factor must be finite in f32, got {got:?}")]
     AttentionFactor {
         /// What was passed.
         got: f64,
@@ -91,7 +101,7 @@ pub enum PosencError {
         sin: [usize; 2],
     },
     /// A cosine or sine is infinite or NaN.
-    #[error("cos and sin must be finite, got {got} at index {index:?}")]
+    #[error("cos and sin must be finite, got {got:?} at index {index:?}")]
     TableValue {
         /// Row and plane.
         index: [usize; 2],
@@ -99,11 +109,21 @@ pub enum PosencError {
         got: f32,
     },
     /// A setting of a scaling is not finite or not positive.
-    #[error("{name} must be finite and positive, got {got}")]
+    #[error("{name} must be finite and positive, got {got:?}")]
     ScalingNumber {
         /// Which setting.
         name: &'static str,
         /// Its value.
+        got: f64,
+    },
+    /// A factor in a list of a scaling is not finite or not positive.
+    #[error("{name} must be finite and positive, got {got:?} at index {index}")]
+    ScalingFactor {
+        /// Which list.
+        name: &'static str,
+        /// Plane.
+        index: usize,
+        /// Its factor.
         got: f64,
     },
     /// A length of a scaling is too short.
@@ -117,13 +137,15 @@ pub enum PosencError {
         got: usize,
     },
     /// Two bounds of a scaling are in the wrong order.
-    #[error("{low} must be below {high} = {high_value}, got {low_value}")]
+    #[error("{low} must be {relation} {high} = {high_value:?}, got {low_value:?}")]
     ScalingOrder {
-        /// The setting that must be lower.
+        /// `"below"`, or `"at most"` where the bounds may be equal.
+        relation: &'static str,
+        /// The setting that must not be the higher one.
         low: &'static str,
         /// Its value.
         low_value: f64,
-        /// The setting that must be higher.
+        /// The other setting.
         high: &'static str,
         /// Its value.
         high_value: f64,
@@ -145,13 +167,13 @@ pub enum PosencError {
         got: usize,
     },
     /// A scaling leads to a base that does not make wavelengths grow.
-    #[error("the scaled base must be finite and above 1, got {got}")]
+    #[error("the scaled base must be finite and above 1, got {got:?}")]
     ScaledBase {
         /// The base after scaling.
         got: f64,
     },
     /// llama.cpp's mixture of two sets of frequencies is not one.
-    #[error("ext_factor must be in 0..=1, got {got}")]
+    #[error("ext_factor must be in 0..=1, got {got:?}")]
     YarnExtFactor {
         /// The `ext_factor` of the dialect.
         got: f64,
@@ -179,7 +201,7 @@ pub enum PosencError {
     /// Features that are cut into two halves of pairs are not a multiple of four.
     #[error("rotated features must be a multiple of 4, got {got}")]
     Quarters {
-        /// `rotary_dim` or `head_dim`.
+        /// `rotary_dim`.
         got: usize,
     },
     /// Positions and block positions are not of the same tokens.
@@ -225,7 +247,7 @@ pub enum PosencError {
         got: usize,
     },
     /// Distances do not have one entry for each sequence element.
-    #[error("distances must have length {seq} (seq) or 1, got {got}")]
+    #[error("distances must have length {}, got {got}", one_or(*seq))]
     Distances {
         /// `seq` of the keys.
         seq: usize,
@@ -256,7 +278,7 @@ pub enum PosencError {
         got: usize,
     },
     /// A distance is infinite or NaN.
-    #[error("distances must be finite, got {got} at index {index}")]
+    #[error("distances must be finite, got {got:?} at index {index}")]
     DecayDistance {
         /// Index into `distances`.
         index: usize,
@@ -313,13 +335,13 @@ pub enum PosencError {
         got: usize,
     },
     /// The exponent of the smallest slope of ALiBi is negative, infinite or NaN.
-    #[error("max_bias must be finite and at least 0, got {got}")]
+    #[error("max_bias must be finite and at least 0, got {got:?}")]
     MaxBias {
         /// What was passed.
         got: f64,
     },
     /// A slope of ALiBi is negative, infinite or NaN.
-    #[error("slopes must be finite and at least 0, got {got} at head {head}")]
+    #[error("slopes must be finite and at least 0, got {got:?} at head {head}")]
     Slope {
         /// Head.
         head: usize,
@@ -361,7 +383,7 @@ pub enum PosencError {
         got: usize,
     },
     /// The first parameter of a KERPLE kernel is out of its range.
-    #[error("r1 must be finite and above 0, got {got} at head {head}")]
+    #[error("r1 must be finite and above 0, got {got:?} at head {head}")]
     KerpleR1 {
         /// Head.
         head: usize,
@@ -369,7 +391,7 @@ pub enum PosencError {
         got: f64,
     },
     /// The second parameter of a KERPLE kernel is out of its range.
-    #[error("r2 must be finite, above 0 and at most {maximum}, got {got} at head {head}")]
+    #[error("r2 must be {}, got {got:?} at head {head}", above_zero(*maximum))]
     KerpleR2 {
         /// Head.
         head: usize,
@@ -388,10 +410,10 @@ pub enum PosencError {
         /// Heads of the other.
         got: usize,
     },
-    /// A bias does not fit into memory.
-    #[error("a bias must fit into memory, got the shape {shape:?}")]
+    /// A bias, or what a bias or its gradient is made from, does not fit into memory.
+    #[error("arrays must fit into memory, got the shape {shape:?}")]
     BiasTooLarge {
-        /// `[heads, seq, kv_seq]`; with a batch `[batch, heads, kv_seq]`.
+        /// `[heads, seq, kv_seq]`, 1 in front of an array without heads; with a batch `[batch, heads, kv_seq]`.
         shape: [usize; 3],
     },
     // The GPU form.
@@ -417,4 +439,21 @@ pub enum PosencError {
     #[cfg(feature = "gpu")]
     #[error(transparent)]
     Gpu(#[from] llm_gpu::GpuError),
+}
+
+/// Lengths of distances: one for each key, or one for all.
+fn one_or(seq: usize) -> String {
+    match seq {
+        1 => "1 (seq)".to_owned(),
+        _ => format!("{seq} (seq) or 1"),
+    }
+}
+
+/// The range of the second parameter of KERPLE.
+fn above_zero(maximum: f64) -> String {
+    if maximum.is_finite() {
+        format!("above 0 and at most {maximum:?}")
+    } else {
+        "finite and above 0".to_owned()
+    }
 }

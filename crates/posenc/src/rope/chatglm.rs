@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Array4, ArrayRef2, ArrayRef4, s};
 
-use super::{RopeConfig, RopePairing, RopeTable, inv_freq};
+use super::{MAX_ROTARY_DIM, RopeConfig, RopePairing, RopeTable, inv_freq};
 use crate::PosencError;
 use crate::memory::check_size;
 use llm_numerics::Float;
@@ -94,9 +94,9 @@ impl ChatGlmTable {
     ///
     /// # Errors
     ///
-    /// - [`PosencError::Quarters`] if `head_dim` is not a multiple of four.
+    /// - [`PosencError::HeadDim`] if `head_dim` is zero, not a multiple of four, or above twice [`MAX_ROTARY_DIM`].
     /// - [`PosencError::PositionShapes`] if the shapes differ.
-    /// - As [`inv_freq`] and [`RopeTable::for_batch`].
+    /// - As [`RopeTable::for_batch`].
     ///
     /// # Example
     ///
@@ -114,8 +114,10 @@ impl ChatGlmTable {
         positions: &ArrayRef2<usize>,
         block_positions: &ArrayRef2<usize>,
     ) -> Result<Self, PosencError> {
-        if !head_dim.is_multiple_of(4) {
-            return Err(PosencError::Quarters { got: head_dim });
+        let (multiple, max) = (4, 2 * MAX_ROTARY_DIM);
+        if !head_dim.is_multiple_of(multiple) || !(multiple..=max).contains(&head_dim) {
+            let got = head_dim;
+            return Err(PosencError::HeadDim { multiple, max, got });
         }
         if positions.dim() != block_positions.dim() {
             return Err(PosencError::PositionShapes {

@@ -192,8 +192,10 @@ impl RopeFrequencies {
 ///
 /// # Errors
 ///
-/// - [`PosencError::RotaryDim`], [`PosencError::Base`] as [`inv_freq`]; `Proportional` asks the same of `head_dim`.
-/// - [`PosencError::ScalingNumber`] if a factor is not finite and positive.
+/// - [`PosencError::RotaryDim`], [`PosencError::Base`] as [`inv_freq`].
+/// - [`PosencError::HeadDim`] if the `head_dim` of `Proportional` is odd, zero or above [`MAX_ROTARY_DIM`].
+/// - [`PosencError::ScalingNumber`] if a factor is not finite and positive; for LongRoPE's lists
+///   [`PosencError::ScalingFactor`].
 /// - [`PosencError::ScalingLength`] if a length is zero (for LongRoPE's factor: below two).
 /// - [`PosencError::ScalingOrder`] if `low_freq_factor` is not below `high_freq_factor`, or `beta_fast` is below `beta_slow`.
 /// - [`PosencError::ScalingLen`] if LongRoPE does not have one factor for each plane.
@@ -315,7 +317,11 @@ fn proportional(
 ) -> Result<Array1<f64>, PosencError> {
     let factor = positive("factor", factor)?;
     if head_dim == 0 || head_dim % 2 == 1 || head_dim > MAX_ROTARY_DIM {
-        return Err(PosencError::RotaryDim { got: head_dim });
+        return Err(PosencError::HeadDim {
+            multiple: 2,
+            max: MAX_ROTARY_DIM,
+            got: head_dim,
+        });
     }
     let rotary_dim = config.rotary_dim;
     if rotary_dim > head_dim {

@@ -67,8 +67,10 @@ pub(super) fn long_rope(
                 got,
             });
         }
-        for &factor in factors {
-            positive(name, factor)?;
+        let is_wrong = |factor: &f64| !(*factor > 0.0 && factor.is_finite());
+        if let Some(index) = factors.iter().position(is_wrong) {
+            let got = factors[index];
+            return Err(PosencError::ScalingFactor { name, index, got });
         }
     }
     let factors = if seq_len.is_some_and(|seq_len| seq_len > original) {
@@ -93,6 +95,7 @@ pub(super) fn llama3(
     let original = at_least(name, original_max_position_embeddings, 1)?;
     if !(low < high) {
         return Err(PosencError::ScalingOrder {
+            relation: "below",
             low: "low_freq_factor",
             low_value: low,
             high: "high_freq_factor",

@@ -168,6 +168,7 @@ impl YarnConfig {
         let beta_slow = positive("beta_slow", self.beta_slow)?;
         if beta_fast < beta_slow {
             return Err(PosencError::ScalingOrder {
+                relation: "at most",
                 low: "beta_slow",
                 low_value: beta_slow,
                 high: "beta_fast",

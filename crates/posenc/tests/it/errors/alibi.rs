@@ -43,7 +43,7 @@ fn max_bias_must_be_finite_and_not_negative() {
     let error = alibi::slopes(4, f64::NAN).unwrap_err();
     assert!(matches!(error, PosencError::MaxBias { got } if got.is_nan()));
     let message = PosencError::MaxBias { got: -1.0 }.to_string();
-    assert_eq!(message, "max_bias must be finite and at least 0, got -1");
+    assert_eq!(message, "max_bias must be finite and at least 0, got -1.0");
 }
 
 #[test]

@@ -100,3 +100,19 @@ fn a_bias_must_fit_into_memory() {
         assert_eq!(error, PosencError::BiasTooLarge { shape });
     }
 }
+
+#[test]
+fn the_range_of_r2_depends_on_the_kernel() {
+    let message = |kernel, r2| {
+        let error = kerple::bias(&array![1.0], &array![r2], 1, 1, kernel).unwrap_err();
+        error.to_string()
+    };
+    assert_eq!(
+        message(KerpleKernel::Logarithmic, 0.0),
+        "r2 must be finite and above 0, got 0.0 at head 0"
+    );
+    assert_eq!(
+        message(KerpleKernel::Power, 2.5),
+        "r2 must be above 0 and at most 2.0, got 2.5 at head 0"
+    );
+}

@@ -230,10 +230,18 @@ fn quarters_need_multiples_of_four() {
         want
     );
     let zeros = array![[0]];
-    let error = ChatGlmTable::new(6, &zeros, &zeros).unwrap_err();
-    assert_eq!(error, PosencError::Quarters { got: 6 });
-    let error = ChatGlmTable::new(0, &zeros, &zeros).unwrap_err();
-    assert_eq!(error, PosencError::RotaryDim { got: 0 });
+    let (multiple, max) = (4, 2 * MAX_ROTARY_DIM);
+    for got in [0, 2, 6, max + 4, 1 << 20] {
+        let error = ChatGlmTable::new(got, &zeros, &zeros).unwrap_err();
+        assert_eq!(error, PosencError::HeadDim { multiple, max, got });
+    }
+    let table = ChatGlmTable::new(max, &zeros, &zeros).unwrap();
+    assert_eq!(table.positions().rotary_dim(), MAX_ROTARY_DIM);
+    let got = 1 << 20;
+    assert_eq!(
+        PosencError::HeadDim { multiple, max, got }.to_string(),
+        "head_dim must be a multiple of 4 in 4..=131072, got 1048576"
+    );
 }
 
 #[test]
@@ -317,7 +325,14 @@ fn distances_must_fit_the_keys() {
     let (seq, got) = (3, 2);
     refused(&[1, 2], 1.0, PosencError::Distances { seq, got });
     let (seq, got) = (3, 0);
-    refused(&[], 1.0, PosencError::Distances { seq, got });
+    let want = PosencError::Distances { seq, got };
+    assert_eq!(
+        want.to_string(),
+        "distances must have length 3 (seq) or 1, got 0"
+    );
+    refused(&[], 1.0, want);
+    let message = PosencError::Distances { seq: 1, got }.to_string();
+    assert_eq!(message, "distances must have length 1 (seq), got 0");
     let (index, got) = (1, i64::MIN);
     refused(&[1, got, 2], 1.0, PosencError::Distance { index, got });
     let (index, got) = (0, -2);

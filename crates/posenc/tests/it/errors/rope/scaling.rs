@@ -53,12 +53,14 @@ fn factors_must_be_finite_and_positive() {
     let long_rope = |short: f64, long: f64, factor| {
         LongRopeConfig::new(vec![1.0, short], vec![1.0, long], 8, factor)
     };
-    each_bad("short_factor", |bad| {
-        RopeScaling::LongRope(long_rope(bad, 1.0, 2.0))
-    });
-    each_bad("long_factor", |bad| {
-        RopeScaling::LongRope(long_rope(1.0, bad, 2.0))
-    });
+    for bad in BAD {
+        for (list, short, long) in [("short_factor", bad, 1.0), ("long_factor", 1.0, bad)] {
+            let error = refused(RopeScaling::LongRope(long_rope(short, long, 2.0)));
+            let is_right = matches!(error, PosencError::ScalingFactor { name, index: 1, got }
+                if name == list && got.to_bits() == bad.to_bits());
+            assert!(is_right, "{list} {bad}: {error}");
+        }
+    }
     each_bad("factor", |bad| {
         RopeScaling::LongRope(long_rope(1.0, 1.0, bad))
     });
@@ -150,6 +152,7 @@ fn bounds_must_be_in_order() {
     };
     for low_value in [4.0, 5.0] {
         let want = PosencError::ScalingOrder {
+            relation: "below",
             low: "low_freq_factor",
             low_value,
             high: "high_freq_factor",
@@ -159,12 +162,19 @@ fn bounds_must_be_in_order() {
     }
     let yarn = YarnConfig::hugging_face(2.0, 8).with_betas(1.0, 2.0);
     let want = PosencError::ScalingOrder {
+        relation: "at most",
         low: "beta_slow",
         low_value: 2.0,
         high: "beta_fast",
         high_value: 1.0,
     };
+    assert_eq!(
+        want.to_string(),
+        "beta_slow must be at most beta_fast = 1.0, got 2.0"
+    );
     assert_eq!(refused(RopeScaling::Yarn(yarn)), want);
+    let equal = YarnConfig::hugging_face(2.0, 8).with_betas(2.0, 2.0);
+    rope::frequencies(&CONFIG, &RopeScaling::Yarn(equal), None).unwrap();
 }
 
 #[test]
@@ -220,8 +230,14 @@ fn proportional_needs_a_head_for_its_planes() {
         factor: 1.0,
     };
     for got in [0, 7, MAX_ROTARY_DIM + 2] {
-        assert_eq!(refused(scaling(got)), PosencError::RotaryDim { got });
+        let (multiple, max) = (2, MAX_ROTARY_DIM);
+        let want = PosencError::HeadDim { multiple, max, got };
+        assert_eq!(refused(scaling(got)), want);
     }
+    assert_eq!(
+        refused(scaling(7)).to_string(),
+        "head_dim must be a multiple of 2 in 2..=65536, got 7"
+    );
     let (rotary_dim, head_dim) = (4, 2);
     let want = PosencError::RotaryDimAboveHeadDim {
         rotary_dim,
@@ -254,6 +270,8 @@ fn results_must_be_finite() {
     let long_rope = LongRopeConfig::new(vec![1.0; 2], vec![1.0; 2], 8, 1.0);
     let scaling = RopeScaling::LongRope(long_rope.with_attention_factor(got));
     assert_eq!(refused(scaling), PosencError::AttentionFactor { got });
+    let message = PosencError::AttentionFactor { got: 1e300 }.to_string();
+    assert_eq!(message, "attention_factor must be finite in f32, got 1e300");
 }
 
 #[test]
