@@ -105,6 +105,61 @@ pub enum AttentionError {
         /// Its shape.
         shape: [usize; 4],
     },
+    /// There is nothing to merge.
+    #[error("outs must have at least 1 part, got 0")]
+    NoParts,
+    /// A part lacks its output or its log-sum-exp.
+    #[error("outs and lses must have one array for each part, got {outs} and {lses}")]
+    Parts {
+        /// Length of `outs`.
+        outs: usize,
+        /// Length of `lses`.
+        lses: usize,
+    },
+    /// A part's output does not have the shape of the first one.
+    #[error("outs[{part}] must have shape {expected:?} as outs[0], got {got:?}")]
+    PartShape {
+        /// Which part, from 0.
+        part: usize,
+        /// What it must be: `[batch, n_heads, seq, value_dim]`.
+        expected: [usize; 4],
+        /// What was passed.
+        got: [usize; 4],
+    },
+    /// A part's log-sum-exp does not have the shape that the first output asks for.
+    #[error("lses[{part}] must have shape {expected:?}, got {got:?}")]
+    PartLseShape {
+        /// Which part, from 0.
+        part: usize,
+        /// What it must be: `[batch, n_heads, seq]`.
+        expected: [usize; 3],
+        /// What was passed.
+        got: [usize; 3],
+    },
+    /// The gradient of the log-sum-exp does not have the shape of the log-sum-exp.
+    #[error("dlse must have shape {expected:?}, got {got:?}")]
+    DlseShape {
+        /// What it must be: `[batch, n_heads, seq]`.
+        expected: [usize; 3],
+        /// What was passed.
+        got: [usize; 3],
+    },
+    /// A conversion from or to no heads at all.
+    #[error("n_heads and n_kv_heads must be at least 1, got {n_heads} and {n_kv_heads}")]
+    NoHeads {
+        /// Heads of the weight that is converted.
+        n_heads: usize,
+        /// Heads that shall be left.
+        n_kv_heads: usize,
+    },
+    /// The rows of a projection cannot be shared out evenly to its heads.
+    #[error("the rows of a projection must be a multiple of n_heads, got {rows} and {n_heads}")]
+    HeadRows {
+        /// Rows of the weight, or elements of the bias.
+        rows: usize,
+        /// Heads that they belong to.
+        n_heads: usize,
+    },
 }
 
 /// A number of a list, or that there is none.

@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+pub mod convert;
 mod error;
 pub mod flash;
+mod memory;
+pub mod merge;
 pub mod reference;
 pub mod sinks;
 pub mod varlen;

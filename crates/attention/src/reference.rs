@@ -3,5 +3,7 @@
 //! Nothing here shares code with the fast path but the config and error types.
 
 pub mod attention;
+pub mod convert;
+pub mod merge;
 pub mod sinks;
 pub mod varlen;

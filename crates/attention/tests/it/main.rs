@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cases;
+mod convert;
 mod errors;
 mod golden;
 mod gradients;
 mod masks;
+mod merge;
 mod properties;
 mod sinks;
 mod varlen;
