@@ -1,5 +1,5 @@
 """Test vectors of attention: scaled dot products with causal alignments, windows, grouped heads, a softcap, gradients,
-log-sum-exp; and patterns of masks.
+log-sum-exp; patterns of masks; parts merged by log-sum-exp; key-value heads pooled.
 
 Library versions: torch 2.15.0, transformers 5.23.0 (see requirements.txt).
 
@@ -260,6 +260,98 @@ def mask_pattern(args):
         case(args, op, name, params, source, {}, run, exact=True)
 
 
+def merge_lse(args):
+    """Attention to pieces of the keys in; attention to all of them, never merged, out."""
+    op = "attention.merge_lse"
+    # name: batch, heads, seq, dim, lengths of the pieces, spread of q, "blind": item 0 sees no key of piece 0
+    table = {
+        "two": (2, 3, 4, 8, (5, 6), 1.0, None),
+        "one": (1, 2, 3, 5, (7,), 1.0, None),
+        "eight": (1, 2, 1, 7, (3, 3, 3, 3, 3, 3, 3, 1), 1.0, None),
+        "uneven": (1, 1, 5, 4, (1, 20, 2), 1.0, None),
+        "empty_pieces": (1, 2, 2, 4, (0, 5, 0, 3), 1.0, None),
+        "no_keys": (1, 2, 3, 4, (0, 0), 1.0, None),
+        "blind_rows": (2, 2, 3, 4, (4, 3), 1.0, "some"),
+        "blind_everywhere": (2, 2, 3, 4, (4, 3), 1.0, "all"),
+        "far_apart": (1, 2, 6, 16, (4, 4, 4), 60.0, None),
+        "one_value": (1, 1, 2, 1, (2, 2), 1.0, None),
+    }
+    for name, (batch, heads, seq, dim, lengths, spread, blind) in table.items():
+        rng = generator(args.seed, f"{op}/{name}")
+        total = sum(lengths)
+        q = spread * torch.randn(batch, heads, seq, dim, generator=rng)
+        k = torch.randn(batch, heads, total, dim, generator=rng)
+        v = torch.randn(batch, heads, total, dim, generator=rng)
+        mask = torch.ones(batch, 1, seq, total, dtype=torch.bool)
+        if blind == "some":
+            mask[0, :, :, : lengths[0]] = False  # the first item sees nothing of the first piece
+            mask[1, :, 1, lengths[0] :] = False  # the second query of the second nothing of the second
+        if blind == "all":
+            mask[0, :, 2] = False
+
+        def attend(q, k, v, mask):
+            """Output and log-sum-exp, in float64; nothing seen gives 0 and -inf."""
+            q, k, v = q.double(), k.double(), v.double()
+            with sdpa_kernel(SDPBackend.MATH):
+                out = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            scores = (q @ k.transpose(-1, -2) * dim**-0.5).masked_fill(~mask, float("-inf"))
+            return out, torch.logsumexp(scores, dim=-1) if k.shape[2] else torch.full(q.shape[:3], -torch.inf)
+
+        starts = [sum(lengths[:p]) for p in range(len(lengths))]
+        pieces = [slice(start, start + length) for start, length in zip(starts, lengths)]
+        found = [attend(q, k[:, :, piece], v[:, :, piece], mask[..., piece]) for piece in pieces]
+        outs, lses = (torch.stack(x).float() for x in zip(*found))
+        want, want_lse = attend(q, k, v, mask)
+
+        def run(x):
+            # Not merged: the whole at once, rounded to the type that is asked for. The inputs were rounded to
+            # float32 on the way, so the distance of the two results is one rounding; the tolerances are given.
+            dtype = x["outs"].dtype
+            return {"out": want.to(dtype), "lse": want_lse.to(dtype)}
+
+        # Independent of the merge too: torch's softmax over the parts of these very inputs agrees with the whole.
+        weights = torch.softmax(lses.double(), dim=0).nan_to_num(0.0)
+        merged = (weights[..., None] * outs.double()).sum(0)
+        assert torch.allclose(merged, want, rtol=5e-6, atol=2e-5), (merged - want).abs().max()
+        # A log-sum-exp of L is stored to half of 1.2e-7 L, so weights made of two are off by 1.2e-7 L of themselves.
+        # Values are below 4, and an honest implementation may err by as much again: 1e-6 L.
+        largest = max([1.0, *lses[lses.isfinite()].abs().tolist()])
+        fixed = (5e-6, float(f"{1e-6 * largest:.0e}"))
+        source = f"{TORCH} scaled_dot_product_attention (math) and logsumexp in float64; in: of pieces, out: of all keys"
+        nothing = not want_lse.isfinite().any()  # zeros and -inf, to be met exactly
+        case(args, op, name, {"parts": len(lengths)}, source, {"outs": outs, "lses": lses}, run, exact=nothing,
+             fixed=fixed)
+
+
+def mha_to_gqa(args):
+    op = "attention.convert.mha_to_gqa"
+    # name: heads, kv_heads, head_dim, hidden
+    table = {
+        "gqa": (8, 2, 4, 6),
+        "mqa": (6, 1, 3, 5),
+        "same": (4, 4, 2, 3),
+        "pairs": (6, 3, 1, 4),
+        "one_head": (1, 1, 5, 2),
+    }
+    for name, (heads, kv_heads, head_dim, hidden) in table.items():
+        rng = generator(args.seed, f"{op}/{name}")
+        rows = heads * head_dim
+        inputs = {
+            "k_weight": torch.randn(rows, hidden, generator=rng),
+            "v_weight": torch.randn(rows, hidden, generator=rng),
+            "k_bias": torch.randn(rows, generator=rng),
+        }
+
+        def run(x):
+            def pool(w):
+                return w.reshape(kv_heads, heads // kv_heads, head_dim, *w.shape[1:]).mean(1).flatten(0, 1)
+
+            return {key: pool(w) for key, w in x.items()}
+
+        params = {"head_dim": head_dim, "heads": heads, "kv_heads": kv_heads, "weight": "[heads*head_dim, hidden]"}
+        case(args, op, name, params, f"{TORCH} reshape and mean", inputs, run, atol_floor=1e-7)
+
+
 def main():
     args = arguments("attention")
     sdpa(args)
@@ -267,6 +359,8 @@ def main():
     sinks(args)
     varlen(args)
     mask_pattern(args)
+    merge_lse(args)
+    mha_to_gqa(args)
 
 
 if __name__ == "__main__":

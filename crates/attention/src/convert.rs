@@ -31,7 +31,7 @@ use llm_numerics::Float;
 /// - [`AttentionError::NoHeads`] if `n_heads` or `n_kv_heads` is 0.
 /// - [`AttentionError::Heads`] if `n_heads` is not a multiple of `n_kv_heads`.
 /// - [`AttentionError::HeadRows`] if the rows are not a multiple of `n_heads`.
-/// - [`AttentionError::TooLarge`] if the result does not fit into the address space.
+/// - [`AttentionError::TooLarge`] if the result does not fit into memory.
 ///
 /// # Precision
 ///

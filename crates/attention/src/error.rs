@@ -99,8 +99,8 @@ pub enum AttentionError {
         /// The `key_tile` of the config.
         key_tile: usize,
     },
-    /// The result does not fit into the address space.
-    #[error("the result must fit into the address space, got shape {shape:?}")]
+    /// The result does not fit into memory.
+    #[error("the result must fit into memory, got shape {shape:?}")]
     TooLarge {
         /// Its shape.
         shape: [usize; 4],

@@ -2,7 +2,7 @@
 
 use ndarray::{Array3, Array4, ArrayRef3, ArrayRef4};
 
-use crate::{AttentionConfig, AttentionError};
+use crate::{AttentionConfig, AttentionError, memory};
 use llm_numerics::Float;
 
 mod decode;
@@ -55,7 +55,7 @@ pub struct Gradients<F> {
 /// - [`AttentionError::Heads`] if `n_heads` is not a multiple of `n_kv_heads`.
 /// - [`AttentionError::Scale`] if the scale is not finite in `F`.
 /// - [`AttentionError::Tile`] if a tile is empty.
-/// - [`AttentionError::TooLarge`] if the result does not fit into the address space.
+/// - [`AttentionError::TooLarge`] if the result does not fit into memory.
 ///
 /// # Precision
 ///
@@ -118,7 +118,7 @@ pub fn forward_with_lse<F: Float>(
     let plan = Plan::new(q, k, v, config)?;
     let mut out = zeros(plan.out_shape())?;
     let [batch, n_heads, seq] = plan.lse_shape();
-    zeros::<F>([batch, n_heads, seq, 1])?;
+    memory::fits::<F>([1, batch, n_heads, seq])?;
     let mut lse = Array3::zeros([batch, n_heads, seq]);
     run(&plan, q, k, v, &mut out, Some(&mut lse));
     Ok((out, lse))

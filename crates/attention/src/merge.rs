@@ -52,7 +52,7 @@ pub struct Gradients<F> {
 /// - [`AttentionError::Parts`] if `outs` and `lses` have different lengths.
 /// - [`AttentionError::PartShape`], [`AttentionError::PartLseShape`] if a part does not have
 ///   the shape of the first.
-/// - [`AttentionError::TooLarge`] if the result does not fit into the address space.
+/// - [`AttentionError::TooLarge`] if the result does not fit into memory.
 ///
 /// # Precision
 ///

@@ -4,8 +4,8 @@ use ndarray::{
     Array1, Array3, Array4, ArrayRef1, ArrayRef3, ArrayRef4, ArrayViewMut1, ArrayViewMut2, Zip,
 };
 
-use crate::AttentionError;
 use crate::flash::{check, check_lse, zeros};
+use crate::{AttentionError, memory};
 use llm_numerics::{Float, simd, threads};
 
 /// Elements from which on threads are woken.
@@ -108,8 +108,8 @@ pub fn apply_inplace<F: Float>(
 ///
 /// # Errors
 ///
-/// As [`apply_inplace`]; also [`AttentionError::TooLarge`] if the result does not fit into the
-/// address space.
+/// As [`apply_inplace`]; also [`AttentionError::TooLarge`] if the result does not fit into
+/// memory.
 pub fn apply<F: Float>(
     out: &ArrayRef4<F>,
     lse: &ArrayRef3<F>,
@@ -118,7 +118,7 @@ pub fn apply<F: Float>(
     check_sinks(out, lse, sinks)?;
     let mut new_out = zeros(out.dim().into())?;
     let (batch, n_heads, seq) = lse.dim();
-    zeros::<F>([batch, n_heads, seq, 1])?;
+    memory::fits::<F>([1, batch, n_heads, seq])?;
     let mut new_lse = Array3::zeros(lse.dim());
     new_out.assign(out);
     new_lse.assign(lse);

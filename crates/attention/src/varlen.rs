@@ -8,7 +8,7 @@ use ndarray::{
 };
 
 use crate::flash::{self, Plan, zeros};
-use crate::{AttentionConfig, AttentionError};
+use crate::{AttentionConfig, AttentionError, memory};
 use llm_numerics::{Float, threads};
 
 /// The queries and the keys of one sequence.
@@ -108,7 +108,7 @@ pub fn forward_with_lse<F: Float>(
 ) -> Result<(Array3<F>, Array2<F>), AttentionError> {
     let (plan, sequences) = check_all(q, k, v, cu_seqlens, cu_kv_seqlens, config)?;
     let mut out = zeros([1, plan.seq, plan.n_heads, plan.value_dim])?.remove_axis(Axis(0));
-    zeros::<F>([1, 1, plan.n_heads, plan.seq])?;
+    memory::fits::<F>([1, 1, plan.n_heads, plan.seq])?;
     let mut lse = Array2::zeros((plan.n_heads, plan.seq));
     let outs = cut(out.view_mut(), Axis(0), &sequences, |[queries, _]| queries);
     let lses = cut_columns(lse.view_mut(), &sequences);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::{Array4, ArrayRef2, ArrayRef3, ArrayRef4};
 
-use crate::{AttentionConfig, AttentionError, CausalAlignment, Mask};
+use crate::{AttentionConfig, AttentionError, CausalAlignment, Mask, memory};
 use llm_numerics::{Float, gemm, simd};
 
 /// Work from which threads are worth waking, in multiply-adds.
@@ -218,15 +218,9 @@ pub(crate) fn check_lse<F>(expected: [usize; 3], lse: &ArrayRef3<F>) -> Result<(
     }
 }
 
-/// An array of zeros, or an error if the address space cannot hold it.
+/// An array of zeros, or an error if memory cannot hold it.
 pub(crate) fn zeros<F: Float>(shape: [usize; 4]) -> Result<Array4<F>, AttentionError> {
-    // As ndarray counts: zero-length axes do not hide that the others overflow.
-    shape
-        .into_iter()
-        .filter(|&length| length != 0)
-        .try_fold(size_of::<F>(), usize::checked_mul)
-        .filter(|&bytes| isize::try_from(bytes).is_ok())
-        .ok_or(AttentionError::TooLarge { shape })?;
+    memory::fits::<F>(shape)?;
     Ok(Array4::zeros(shape))
 }
 

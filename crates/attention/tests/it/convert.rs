@@ -1,7 +1,7 @@
 //! Multi-head weights pooled to fewer key-value heads: laws, known answers, errors.
 
 use llm_attention::ndarray::{Array1, Array2, Array4, Axis, ShapeBuilder, array, s};
-use llm_attention::{AttentionConfig, AttentionError, Mask, convert, flash, reference};
+use llm_attention::{AttentionConfig, AttentionError, convert, flash, reference};
 use llm_numerics::philox::Philox4x32;
 use llm_numerics::testing::{Tolerance, assert_close};
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! Merging of partial attentions: laws, known answers, gradients, errors.
 
 use llm_attention::ndarray::{Array3, Array4, ArrayRef3, ArrayRef4, Axis, ShapeBuilder, array, s};
-use llm_attention::{AttentionConfig, AttentionError, Mask, flash, merge, reference};
+use llm_attention::{AttentionError, Mask, flash, merge, reference};
 use llm_numerics::philox::Philox4x32;
 use llm_numerics::testing::gradient::{GradientCheck, assert_gradient};
 use llm_numerics::testing::{Tolerance, assert_close};
@@ -45,7 +45,7 @@ impl Parts {
         };
         let [batch, n_heads, seq, _] = shape;
         let rows = [batch, n_heads, seq];
-        let blinds = Philox4x32::new(key ^ 0x5eed);
+        let coins = Philox4x32::new(key);
         let mut j = 0;
         Self {
             outs: (0..n)
@@ -56,9 +56,7 @@ impl Parts {
                     Array3::from_shape_simple_fn(rows, || {
                         j += 1;
                         let x = f64::from((spread * draw()) as f32);
-                        // Below the 1/blind quantile, roughly: a coin, not a distribution under test.
-                        let is_blind = blind > 0
-                            && (blinds.normal_f64(1, j).abs() * 1e6) as u64 % u64::from(blind) == 0;
+                        let is_blind = blind > 0 && coins.below(1, j, blind) == 0;
                         if is_blind { f64::NEG_INFINITY } else { x }
                     })
                 })

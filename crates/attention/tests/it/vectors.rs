@@ -1,5 +1,8 @@
 //! The vector files, on the reference and on the CPU.
 
+mod convert;
+mod merge;
+
 use std::num::NonZero;
 
 use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, reference, sinks, varlen};
@@ -13,6 +16,8 @@ fn vectors_agree() {
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"),
     );
     run_crate(&files, |case, tier| match case.op() {
+        "attention.convert.mha_to_gqa" => convert::run(case, tier),
+        "attention.merge_lse" => merge::run(case, tier),
         "attention.mask_pattern" => mask_pattern(case, tier),
         "attention.sinks" => sinks(case, tier),
         "attention.varlen" => varlen(case, tier),
