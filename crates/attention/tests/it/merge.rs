@@ -1,7 +1,9 @@
 //! Merging of partial attentions: laws, known answers, gradients, errors.
 
-use llm_attention::ndarray::{Array3, Array4, ArrayRef3, ArrayRef4, Axis, ShapeBuilder, array, s};
-use llm_attention::{AttentionError, Mask, flash, merge, reference};
+mod errors;
+
+use llm_attention::ndarray::{Array3, Array4, ArrayRef3, ArrayRef4, ShapeBuilder, array, s};
+use llm_attention::{Mask, flash, merge, reference};
 use llm_numerics::philox::Philox4x32;
 use llm_numerics::testing::gradient::{GradientCheck, assert_gradient};
 use llm_numerics::testing::{Tolerance, assert_close};
@@ -508,128 +510,4 @@ fn the_number_of_threads_changes_no_bit() {
     let (outs, lses) = (of4(&parts.outs), of3(&parts.lses));
     let (out, _) = reference::merge::forward(&outs, &lses).unwrap();
     assert_close(&want.0.0, &out, F64);
-}
-
-/// The error of both tiers, which must be the same.
-fn error(outs: &[&ArrayRef4<f64>], lses: &[&ArrayRef3<f64>]) -> AttentionError {
-    let error = merge::forward(outs, lses).unwrap_err();
-    assert_eq!(reference::merge::forward(outs, lses), Err(error));
-    let dout = Array4::zeros((1, 1, 1, 1));
-    assert_eq!(merge::backward(&dout, None, outs, lses, &dout), Err(error));
-    assert_eq!(
-        reference::merge::backward(&dout, None, outs, lses),
-        Err(error)
-    );
-    error
-}
-
-#[test]
-fn there_must_be_parts() {
-    assert_eq!(error(&[], &[]), AttentionError::NoParts);
-    let want = "outs must have at least 1 part, got 0";
-    assert_eq!(AttentionError::NoParts.to_string(), want);
-}
-
-#[test]
-fn each_part_needs_both_arrays() {
-    let (out, lse) = (Array4::zeros((1, 2, 3, 4)), Array3::zeros((1, 2, 3)));
-    let want = AttentionError::Parts { outs: 1, lses: 2 };
-    assert_eq!(error(&[&out], &[&lse, &lse]), want);
-    let want = AttentionError::Parts { outs: 1, lses: 0 };
-    assert_eq!(error(&[&out], &[]), want);
-    let text = "outs and lses must have one array for each part, got 1 and 0";
-    assert_eq!(want.to_string(), text);
-}
-
-#[test]
-fn parts_must_have_one_shape() {
-    let (out, lse) = (Array4::zeros((1, 2, 3, 4)), Array3::zeros((1, 2, 3)));
-    for got in [[2, 2, 3, 4], [1, 1, 3, 4], [1, 2, 4, 4], [1, 2, 3, 5]] {
-        let bad = Array4::zeros(got);
-        let want = AttentionError::PartShape {
-            part: 2,
-            expected: [1, 2, 3, 4],
-            got,
-        };
-        assert_eq!(error(&[&out, &out, &bad], &[&lse, &lse, &lse]), want);
-    }
-    for got in [[2, 2, 3], [1, 1, 3], [1, 2, 4]] {
-        let bad = Array3::zeros(got);
-        for part in 0..2 {
-            let lses: [&ArrayRef3<f64>; 2] = if part == 0 {
-                [&bad, &lse]
-            } else {
-                [&lse, &bad]
-            };
-            let want = AttentionError::PartLseShape {
-                part,
-                expected: [1, 2, 3],
-                got,
-            };
-            assert_eq!(error(&[&out, &out], &lses), want);
-        }
-    }
-    let text = AttentionError::PartShape {
-        part: 2,
-        expected: [1, 2, 3, 4],
-        got: [1, 2, 3, 5],
-    };
-    assert_eq!(
-        text.to_string(),
-        "outs[2] must have shape [1, 2, 3, 4] as outs[0], got [1, 2, 3, 5]"
-    );
-}
-
-#[test]
-fn what_comes_back_must_have_the_shape_of_the_result() {
-    let (x, lse) = (Array4::<f64>::zeros((1, 2, 3, 4)), Array3::zeros((1, 2, 3)));
-    let (outs, lses): ([&ArrayRef4<f64>; 2], [&ArrayRef3<f64>; 2]) = ([&x, &x], [&lse, &lse]);
-    let bad = Array4::zeros((1, 2, 3, 5));
-    let shape = |name| AttentionError::Shape {
-        name,
-        expected: [1, 2, 3, 4],
-        got: [1, 2, 3, 5],
-    };
-    let got = merge::backward(&bad, None, &outs, &lses, &x);
-    assert_eq!(got, Err(shape("dout")));
-    let got = merge::backward(&x, None, &outs, &lses, &bad);
-    assert_eq!(got, Err(shape("out")));
-    let got = reference::merge::backward(&bad, None, &outs, &lses);
-    assert_eq!(got, Err(shape("dout")));
-    let bad = Array3::zeros((1, 2, 4));
-    let want = AttentionError::DlseShape {
-        expected: [1, 2, 3],
-        got: [1, 2, 4],
-    };
-    let got = merge::backward(&x, Some(&bad), &outs, &lses, &x);
-    assert_eq!(got, Err(want));
-    let got = reference::merge::backward(&x, Some(&bad), &outs, &lses);
-    assert_eq!(got, Err(want));
-}
-
-#[cfg(target_pointer_width = "64")]
-#[test]
-fn results_must_fit_into_memory() {
-    // Arrays that repeat one element can be longer than memory.
-    let seq = 1 << 60;
-    let (x, lse) = (Array4::<f64>::zeros((1, 1, 1, 1)), Array3::zeros((1, 1, 1)));
-    let x = x.broadcast([1, 1, seq, 1]).unwrap();
-    let lse = lse.broadcast([1, 1, seq]).unwrap();
-    let got = merge::forward(&[&x], &[&lse]);
-    let shape = [1, 1, seq, 1];
-    assert_eq!(got, Err(AttentionError::TooLarge { shape }));
-    let got = merge::backward(&x, None, &[&x], &[&lse], &x);
-    assert_eq!(got, Err(AttentionError::TooLarge { shape }));
-    // Values that do not fit, of rows that do.
-    let (x, lse) = (Array4::<f64>::zeros((1, 1, 2, 1)), Array3::zeros((1, 1, 2)));
-    let x = x.broadcast([1, 1, 2, seq]).unwrap();
-    let got = merge::forward(&[&x], &[&lse]);
-    let shape = [1, 1, 2, seq];
-    assert_eq!(got, Err(AttentionError::TooLarge { shape }));
-    // Many rows of nothing are nothing.
-    let x = Array4::<f64>::zeros((1, 1, 0, 3));
-    let x = x.broadcast([1 << 40, 1, 0, 3]).unwrap();
-    let lse = Array3::zeros((1 << 40, 1, 0));
-    let (out, _) = merge::forward(&[&x], &[&lse]).unwrap();
-    assert!(out.index_axis(Axis(0), 0).is_empty());
 }
