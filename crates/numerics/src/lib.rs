@@ -3,6 +3,7 @@
 mod error;
 mod float;
 pub mod gemm;
+pub mod memory;
 pub mod philox;
 pub mod reference;
 pub mod simd;

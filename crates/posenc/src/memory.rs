@@ -2,28 +2,16 @@
 //!
 //! So are arguments that only repeat one element that often: to walk through them would take years.
 
-use std::hint::black_box;
-
 use ndarray::{Array2, LinalgScalar};
 
 use crate::PosencError;
+use llm_numerics::memory::has_room;
 
-/// Refuses arrays that memory cannot hold: asked for and given back, since the constructors of arrays would abort.
-///
-/// Elements without a size count as one byte each, since they are copied one by one too.
+/// Refuses arrays that memory cannot hold, since the constructors of arrays would abort.
 pub(crate) fn check_size<T>(rows: usize, columns: usize) -> Result<(), PosencError> {
-    fn has_room<T>(len: usize) -> Option<()> {
-        let mut list = Vec::<T>::new();
-        let answer = list.try_reserve_exact(len).ok();
-        black_box(list); // or the compiler may do without it
-        answer
-    }
-    let has_room = |len: usize| match size_of::<T>() {
-        0 => has_room::<u8>(len),
-        _ => has_room::<T>(len),
-    };
     rows.checked_mul(columns)
-        .and_then(has_room)
+        .filter(|&len| has_room::<T>(len))
+        .map(drop)
         .ok_or(PosencError::TooLarge { rows, columns })
 }
 

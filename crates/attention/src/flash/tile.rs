@@ -112,10 +112,9 @@ fn query_tile<F: Float>(
     let queries = item.first..item.first + rows;
     // No query of the tile sees a key before these or after them.
     let visible = plan.keys(queries.start).start..plan.keys(queries.end - 1).end;
-    let begin = visible.start / plan.key_tile * plan.key_tile;
-    for start in (begin..visible.end).step_by(plan.key_tile) {
+    for start in visible.clone().step_by(plan.key_tile) {
         let keys = start..visible.end.min(start + plan.key_tile);
-        let is_first = start == begin;
+        let is_first = start == visible.start;
         let k = k.slice(s![keys.clone(), ..]);
         let v = v.slice(s![keys.clone(), ..]);
         let mut scores = scratch.scores.slice_mut(s![..rows, ..keys.len()]);
