@@ -61,8 +61,9 @@ const PARALLEL: usize = 1 << 18;
 /// # Ok::<(), llm_attention::AttentionError>(())
 /// ```
 ///
-/// Source: Xiao et al., *Efficient Streaming Language Models with Attention Sinks*,
-/// arXiv:2309.17453v4, section 3.2; as a learned score: gpt-oss, arXiv:2508.10925v1, section 2.2.
+/// Source: gpt-oss, arXiv:2508.10925v1, section 2, as transformers 5.23.0 has it
+/// (`modeling_gpt_oss.eager_attention_forward`); the idea: Xiao et al., *Efficient Streaming
+/// Language Models with Attention Sinks*, arXiv:2309.17453v4.
 pub fn apply_inplace<F: Float>(
     out: &mut ArrayRef4<F>,
     lse: &mut ArrayRef3<F>,

@@ -16,8 +16,8 @@ pub const LINEAR: Snippet = Snippet {
     source: include_str!("snippets/linear.wgsl"),
 };
 
-/// The sum over the 64 invocations of a workgroup, in a fixed order: `tree_sum`, and `TREE_INVOCATIONS` for `@workgroup_size`. It takes
-/// [`TREE_BYTES`] of workgroup memory, however often it is called.
+/// The sum over the 64 invocations of a workgroup, in a fixed order: `tree_sum`, and `TREE_INVOCATIONS` for
+/// `@workgroup_size`. It takes [`TREE_BYTES`] of workgroup memory, however often it is called.
 pub const TREE_SUM: Snippet = Snippet {
     name: "tree_sum",
     source: include_str!("snippets/tree_sum.wgsl"),

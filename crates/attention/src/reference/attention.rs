@@ -1,6 +1,6 @@
 //! Softmax attention as a textbook writes it: one matrix of scores for each head.
 
-use ndarray::{Array2, Array3, Array4, ArrayRef4, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, Array3, Array4, ArrayRef1, ArrayRef4, ArrayView2, Axis, s};
 
 use crate::{AttentionConfig, AttentionError, CausalAlignment, Gradients, Mask};
 
@@ -15,6 +15,10 @@ use crate::{AttentionConfig, AttentionError, CausalAlignment, Gradients, Mask};
 /// chunked causal  j <= p, and floor(j / chunk) = floor(p / chunk)
 /// prefix LM       j < prefix or j <= p
 /// ```
+///
+/// # Panics
+///
+/// If a chunk is 0.
 #[must_use]
 pub fn mask_matrix(mask: Mask, seq: usize, kv_seq: usize) -> Array2<bool> {
     // Wide enough for the sum of any two lengths, and for positions before the first key.
@@ -68,22 +72,8 @@ pub fn forward(
     v: &ArrayRef4<f64>,
     config: &AttentionConfig,
 ) -> Result<(Array4<f64>, Array3<f64>), AttentionError> {
-    let (group, scale) = check(q, k, v, config)?;
-    let (batch, n_heads, seq, _) = q.dim();
-    let mut out = Array4::zeros((batch, n_heads, seq, v.dim().3));
-    let mut lse = Array3::zeros((batch, n_heads, seq));
-    let sees = mask_matrix(config.mask, seq, k.dim().2);
-    for b in 0..batch {
-        for h in 0..n_heads {
-            let q = q.slice(s![b, h, .., ..]);
-            let k = k.slice(s![b, h / group, .., ..]);
-            let v = v.slice(s![b, h / group, .., ..]);
-            let (p, row_lse) = softmax(scores(&q, &k, scale, config.softcap, &sees));
-            out.slice_mut(s![b, h, .., ..]).assign(&p.dot(&v));
-            lse.slice_mut(s![b, h, ..]).assign(&row_lse.column(0));
-        }
-    }
-    Ok((out, lse))
+    let sees = |seq, kv_seq| mask_matrix(config.mask, seq, kv_seq);
+    attend([q, k, v], config, sees, None)
 }
 
 /// The gradients of [`forward`], by the chain rule on whole matrices.
@@ -113,13 +103,53 @@ pub fn backward(
     v: &ArrayRef4<f64>,
     config: &AttentionConfig,
 ) -> Result<Gradients<f64>, AttentionError> {
-    let (group, scale) = check(q, k, v, config)?;
+    let sees = |seq, kv_seq| mask_matrix(config.mask, seq, kv_seq);
+    let (gradients, _) = gradients(dout, [q, k, v], config, sees, None)?;
+    Ok(gradients)
+}
+
+/// [`forward`] under any mask, `[seq, kv_seq]` for these lengths, with a score more for each head if there are sinks.
+pub(super) fn attend(
+    [q, k, v]: [&ArrayRef4<f64>; 3],
+    config: &AttentionConfig,
+    sees: impl FnOnce(usize, usize) -> Array2<bool>,
+    sinks: Option<&ArrayRef1<f64>>,
+) -> Result<(Array4<f64>, Array3<f64>), AttentionError> {
+    let (group, scale) = check(q, k, v, config, sinks)?;
+    let (batch, n_heads, seq, _) = q.dim();
+    let sees = sees(seq, k.dim().2);
+    let mut out = Array4::zeros((batch, n_heads, seq, v.dim().3));
+    let mut lse = Array3::zeros((batch, n_heads, seq));
+    for b in 0..batch {
+        for h in 0..n_heads {
+            let q = q.slice(s![b, h, .., ..]);
+            let k = k.slice(s![b, h / group, .., ..]);
+            let v = v.slice(s![b, h / group, .., ..]);
+            let scores = scores(&q, &k, scale, config.softcap, &sees);
+            let (p, row_lse) = softmax(scores, sinks.map(|sinks| sinks[h]));
+            out.slice_mut(s![b, h, .., ..]).assign(&p.dot(&v));
+            lse.slice_mut(s![b, h, ..]).assign(&row_lse);
+        }
+    }
+    Ok((out, lse))
+}
+
+/// [`backward`] of [`attend`], and the gradient of the sinks: zeros if there are none.
+pub(super) fn gradients(
+    dout: &ArrayRef4<f64>,
+    [q, k, v]: [&ArrayRef4<f64>; 3],
+    config: &AttentionConfig,
+    sees: impl FnOnce(usize, usize) -> Array2<bool>,
+    sinks: Option<&ArrayRef1<f64>>,
+) -> Result<(Gradients<f64>, Array1<f64>), AttentionError> {
+    let (group, scale) = check(q, k, v, config, sinks)?;
     let (batch, n_heads, seq, _) = q.dim();
     expect_shape("dout", [batch, n_heads, seq, v.dim().3], dout)?;
+    let sees = sees(seq, k.dim().2);
     let mut dq = Array4::zeros(q.dim());
     let mut dk = Array4::zeros(k.dim());
     let mut dv = Array4::zeros(v.dim());
-    let sees = mask_matrix(config.mask, seq, k.dim().2);
+    let mut dsinks = Array1::zeros(n_heads);
     for b in 0..batch {
         for h in 0..n_heads {
             let q = q.slice(s![b, h, .., ..]);
@@ -131,9 +161,12 @@ pub fn backward(
                 Some(cap) if s.is_finite() => 1.0 - (s / cap).powi(2),
                 _ => 1.0,
             });
-            let (p, _) = softmax(scores);
+            let (p, _) = softmax(scores, sinks.map(|sinks| sinks[h]));
             let dp = dout.dot(&v.t());
             let inner = (&p * &dp).sum_axis(Axis(1)).insert_axis(Axis(1));
+            // The sink has dP = 0, and the weight that the keys leave.
+            let left = 1.0 - p.sum_axis(Axis(1)).insert_axis(Axis(1));
+            dsinks[h] -= (left * &inner).sum();
             let ds = scale * &p * (&dp - &inner) * slope;
             let mut dq = dq.slice_mut(s![b, h, .., ..]);
             dq += &ds.dot(&k);
@@ -143,11 +176,11 @@ pub fn backward(
             dv += &p.t().dot(&dout);
         }
     }
-    Ok(Gradients { dq, dk, dv })
+    Ok((Gradients { dq, dk, dv }, dsinks))
 }
 
 /// `scale Q K^T`, bent below the softcap, `-inf` where the mask hides a key: `[seq, kv_seq]`.
-pub(super) fn scores(
+fn scores(
     q: &ArrayView2<'_, f64>,
     k: &ArrayView2<'_, f64>,
     scale: f64,
@@ -166,19 +199,22 @@ pub(super) fn scores(
     scores
 }
 
-/// The softmax of the rows, zeros for one of `-inf` only, and its log-sum-exp `[seq, 1]`.
-pub(super) fn softmax(scores: Array2<f64>) -> (Array2<f64>, Array2<f64>) {
+/// The softmax of each row and the sink, without the sink's weight, and the log-sum-exp of both.
+///
+/// Zeros for a row of `-inf` only.
+fn softmax(scores: Array2<f64>, sink: Option<f64>) -> (Array2<f64>, Array1<f64>) {
+    let sink = sink.unwrap_or(f64::NEG_INFINITY);
     let mut p = scores;
-    let mut lse = Array2::zeros((p.nrows(), 1));
-    for (mut row, lse) in p.outer_iter_mut().zip(lse.iter_mut()) {
-        let max = row.fold(f64::NEG_INFINITY, |max, &x| max.max(x));
+    let mut lse = Array1::zeros(p.nrows());
+    for (mut row, lse) in p.outer_iter_mut().zip(&mut lse) {
+        let max = row.fold(sink, |max, &x| max.max(x));
         if max == f64::NEG_INFINITY {
             row.fill(0.0);
             *lse = max;
             continue;
         }
         row.mapv_inplace(|x| (x - max).exp());
-        let total = row.sum();
+        let total = row.sum() + (sink - max).exp();
         row /= total;
         *lse = max + total.ln();
     }
@@ -186,11 +222,12 @@ pub(super) fn softmax(scores: Array2<f64>) -> (Array2<f64>, Array2<f64>) {
 }
 
 /// The queries per key-value head, and the scale.
-pub(super) fn check(
+fn check(
     q: &ArrayRef4<f64>,
     k: &ArrayRef4<f64>,
     v: &ArrayRef4<f64>,
     config: &AttentionConfig,
+    sinks: Option<&ArrayRef1<f64>>,
 ) -> Result<(usize, f64), AttentionError> {
     let (batch, n_heads, _, head_dim) = q.dim();
     let (_, n_kv_heads, kv_seq, _) = k.dim();
@@ -205,6 +242,9 @@ pub(super) fn check(
             n_heads,
             n_kv_heads,
         });
+    }
+    if let Some(got) = sinks.map(|sinks| sinks.len()).filter(|got| *got != n_heads) {
+        return Err(AttentionError::Sinks { n_heads, got });
     }
     let scale = match config.scale {
         Some(scale) => scale,
@@ -226,7 +266,7 @@ pub(super) fn check(
     Ok((n_heads / n_kv_heads.max(1), scale))
 }
 
-pub(super) fn expect_shape(
+fn expect_shape(
     name: &'static str,
     expected: [usize; 4],
     array: &ArrayRef4<f64>,

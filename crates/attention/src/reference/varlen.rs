@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Array3, Array4, ArrayRef3, Axis, s};
 
-use super::attention::{check, mask_matrix, scores, softmax};
+use super::attention::{attend, gradients, mask_matrix};
 use crate::varlen::Gradients;
 use crate::{AttentionConfig, AttentionError};
 
@@ -45,25 +45,13 @@ pub fn forward(
     cu_kv_seqlens: &[usize],
     config: &AttentionConfig,
 ) -> Result<(Array3<f64>, Array2<f64>), AttentionError> {
-    let [q4, k4, v4] = [q, k, v].map(heads_first);
-    let (group, scale) = check(&q4, &k4, &v4, config)?;
-    let sees = block_mask(config, cu_seqlens, cu_kv_seqlens);
-    let (total, n_heads, _) = q.dim();
-    let mut out = Array3::zeros((total, n_heads, v.dim().2));
-    let mut lse = Array2::zeros((n_heads, total));
-    for h in 0..n_heads {
-        let q = q4.slice(s![0, h, .., ..]);
-        let k = k4.slice(s![0, h / group, .., ..]);
-        let v = v4.slice(s![0, h / group, .., ..]);
-        let (p, row_lse) = softmax(scores(&q, &k, scale, config.softcap, &sees));
-        let rows: Array2<f64> = p.dot(&v);
-        out.slice_mut(s![.., h, ..]).assign(&rows);
-        lse.row_mut(h).assign(&row_lse.column(0));
-    }
-    Ok((out, lse))
+    let sees = |_, _| block_mask(config, cu_seqlens, cu_kv_seqlens);
+    let [q, k, v] = [q, k, v].map(heads_first);
+    let (out, lse) = attend([&q, &k, &v], config, sees, None)?;
+    Ok((tokens_first(out), lse.remove_axis(Axis(0))))
 }
 
-/// The gradients of [`forward`]: those of each sequence alone.
+/// The gradients of [`forward`], under the same mask.
 ///
 /// # Shapes
 ///
@@ -72,8 +60,7 @@ pub fn forward(
 ///
 /// # Errors
 ///
-/// As [`forward`], and as
-/// [`reference::attention::backward`](super::attention::backward) if `dout` does not fit.
+/// As [`forward`]; also [`AttentionError::Shape`] if `dout` has another shape.
 pub fn backward(
     dout: &ArrayRef3<f64>,
     q: &ArrayRef3<f64>,
@@ -83,32 +70,20 @@ pub fn backward(
     cu_kv_seqlens: &[usize],
     config: &AttentionConfig,
 ) -> Result<Gradients<f64>, AttentionError> {
-    let mut gradients = Gradients {
-        dq: Array3::zeros(q.dim()),
-        dk: Array3::zeros(k.dim()),
-        dv: Array3::zeros(v.dim()),
-    };
-    for (queries, keys) in cu_seqlens.windows(2).zip(cu_kv_seqlens.windows(2)) {
-        let queries = s![queries[0]..queries[1], .., ..];
-        let keys = s![keys[0]..keys[1], .., ..];
-        let [dout, q] = [dout, q].map(|x| heads_first(&x.slice(queries)));
-        let [k, v] = [k, v].map(|x| heads_first(&x.slice(keys)));
-        let alone = super::attention::backward(&dout, &q, &k, &v, config)?;
-        let (dq, dk, dv) = (&mut gradients.dq, &mut gradients.dk, &mut gradients.dv);
-        for (all, part, tokens) in [
-            (dq, alone.dq, queries),
-            (dk, alone.dk, keys),
-            (dv, alone.dv, keys),
-        ] {
-            let part = part.index_axis_move(Axis(0), 0).permuted_axes([1, 0, 2]);
-            all.slice_mut(tokens).assign(&part);
-        }
-    }
-    Ok(gradients)
+    let sees = |_, _| block_mask(config, cu_seqlens, cu_kv_seqlens);
+    let [dout, q, k, v] = [dout, q, k, v].map(heads_first);
+    let (got, _) = gradients(&dout, [&q, &k, &v], config, sees, None)?;
+    let [dq, dk, dv] = [got.dq, got.dk, got.dv].map(tokens_first);
+    Ok(Gradients { dq, dk, dv })
 }
 
 /// `[1, heads, tokens, features]`.
 fn heads_first(x: &ArrayRef3<f64>) -> Array4<f64> {
     let x = x.view().permuted_axes([1, 0, 2]);
     x.to_owned().insert_axis(Axis(0))
+}
+
+/// And back: `[tokens, heads, features]`.
+fn tokens_first(x: Array4<f64>) -> Array3<f64> {
+    x.remove_axis(Axis(0)).permuted_axes([1, 0, 2])
 }

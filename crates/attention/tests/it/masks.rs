@@ -39,7 +39,7 @@ fn masks_are_as_drawn() {
         drawn(Mask::last_keys(three, TopLeft), 2, 5),
         ["x....", "xx..."]
     );
-    // FlashAttention's README, causal at the lower right: window_size=(1, 2).
+    // FlashAttention's window_size=(1, 2).
     let both = Mask::Window {
         left: Some(1),
         right: Some(2),
@@ -62,7 +62,7 @@ fn masks_are_as_drawn() {
         prefix: 2,
         alignment: TopLeft,
     };
-    // T5, figure 4, on the right: a prefix of two.
+    // As T5's figure 3 draws it, with a prefix of two.
     assert_eq!(drawn(prefix, 4, 4), ["xx..", "xx..", "xxx.", "xxxx"]);
 }
 

@@ -27,13 +27,7 @@ fn vectors_agree() {
 }
 
 fn sinks(case: &Case, tier: Tier) -> Result<(), VectorError> {
-    let mut config = AttentionConfig::new(mask(case)?);
-    if let Some(scale) = case.param_opt_f64("scale")? {
-        config = config.with_scale(scale);
-    }
-    let (heads, kv_heads) = (case.param_usize("heads")?, case.param_usize("kv_heads")?);
-    assert_eq!(case.input_shape("q").map(|shape| shape[1]), Some(heads));
-    assert_eq!(case.input_shape("k").map(|shape| shape[1]), Some(kv_heads));
+    let config = config(case)?;
     match tier {
         Tier::Reference => {
             let (q, k) = (case.input_f64::<Ix4>("q")?, case.input_f64::<Ix4>("k")?);
@@ -76,19 +70,13 @@ fn sinks(case: &Case, tier: Tier) -> Result<(), VectorError> {
 }
 
 fn attention(case: &Case, tier: Tier) -> Result<(), VectorError> {
-    let mut config = AttentionConfig::new(mask(case)?);
-    if let Some(scale) = case.param_opt_f64("scale")? {
-        config = config.with_scale(scale);
-    }
+    let mut config = config(case)?;
     if case.op() == "attention.softcap" {
         config = config.with_softcap(case.param_f64("softcap")?);
         if !matches!(case.param_str("order"), Ok("scale, softcap, mask")) {
             return Err(case.unknown_param("order", "\"scale, softcap, mask\""));
         }
     }
-    let (heads, kv_heads) = (case.param_usize("heads")?, case.param_usize("kv_heads")?);
-    assert_eq!(case.input_shape("q").map(|shape| shape[1]), Some(heads));
-    assert_eq!(case.input_shape("k").map(|shape| shape[1]), Some(kv_heads));
     let has_gradients = case.has_input("dout");
     match tier {
         Tier::Reference => {
@@ -134,19 +122,13 @@ fn attention(case: &Case, tier: Tier) -> Result<(), VectorError> {
 }
 
 fn varlen(case: &Case, tier: Tier) -> Result<(), VectorError> {
-    let mut config = AttentionConfig::new(mask(case)?);
-    if let Some(scale) = case.param_opt_f64("scale")? {
-        config = config.with_scale(scale);
-    }
+    let config = config(case)?;
     if !matches!(
         case.param_str("layout"),
         Ok("[total_tokens, heads, head_dim]")
     ) {
         return Err(case.unknown_param("layout", "\"[total_tokens, heads, head_dim]\""));
     }
-    let (heads, kv_heads) = (case.param_usize("heads")?, case.param_usize("kv_heads")?);
-    assert_eq!(case.input_shape("q").map(|shape| shape[1]), Some(heads));
-    assert_eq!(case.input_shape("k").map(|shape| shape[1]), Some(kv_heads));
     let list = |name| -> Result<Vec<usize>, VectorError> {
         let list = case.input_i64::<Ix1>(name)?;
         Ok(list.iter().map(|&x| usize::try_from(x).unwrap()).collect())
@@ -181,6 +163,16 @@ fn varlen(case: &Case, tier: Tier) -> Result<(), VectorError> {
         Tier::Gpu => return Err(case.unsupported("no kernel yet")),
     }
     Ok(())
+}
+
+/// Mask and scale. The numbers of heads say what the shapes say too.
+fn config(case: &Case) -> Result<AttentionConfig, VectorError> {
+    let (heads, kv_heads) = (case.param_usize("heads")?, case.param_usize("kv_heads")?);
+    assert_eq!(case.input_shape("q").map(|shape| shape[1]), Some(heads));
+    assert_eq!(case.input_shape("k").map(|shape| shape[1]), Some(kv_heads));
+    let config = AttentionConfig::new(mask(case)?);
+    let scale = case.param_opt_f64("scale")?;
+    Ok(scale.map_or(config, |scale| config.with_scale(scale)))
 }
 
 /// From `causal`, `window_left` and `window_right`.

@@ -5,9 +5,11 @@ use std::path::Path;
 use super::fault::{Fault, Rule};
 use crate::Kernel;
 
-/// Checks the line `Twin` of each kernel's header: the files that it names exist below `root`, the folder of the crate, and at least one is
-/// named; every word with `.rs` in it is such a path; what it names in backticks before its first semicolon (`` `backward` ``, `` `RopeTable::new` ``) is defined in each file
-/// that it names before that.
+/// Checks the line `Twin` of each kernel's header.
+///
+/// The files that it names exist below `root`, the folder of the crate, and at least one is named; every word with `.rs`
+/// in it is such a path; what it names in backticks before its first semicolon (`` `backward` ``, `` `RopeTable::new` ``)
+/// is defined in each file that it names before that.
 ///
 /// # Example
 ///

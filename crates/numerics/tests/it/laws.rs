@@ -2,7 +2,9 @@
 
 use llm_numerics::half::{bf16, f16};
 use llm_numerics::philox::Philox4x32;
-use llm_numerics::{Float, NumericsError, Storage, gemm, reference, simd, softmax, threads};
+use llm_numerics::{
+    Float, NumericsError, Storage, gemm, memory, reference, simd, softmax, threads,
+};
 use ndarray::{Array1, Array2, ArrayView2, array, s};
 use proptest::prelude::*;
 
@@ -343,4 +345,13 @@ proptest! {
             assert_eq!(simd::max(&x), x.iter().copied().fold(f64::NEG_INFINITY, f64::max));
         });
     }
+}
+
+#[test]
+fn no_list_is_longer_than_memory() {
+    assert!(memory::has_room::<f64>(0));
+    assert!(memory::has_room::<f64>(1 << 10));
+    // More bytes than addresses; and without a size, more elements than bytes.
+    assert!(!memory::has_room::<f64>(1 << 61));
+    assert!(!memory::has_room::<()>(1 << 63));
 }
