@@ -5,13 +5,15 @@ use ndarray::{Array3, Array4, ArrayRef3, ArrayRef4};
 use crate::{AttentionConfig, AttentionError, memory};
 use llm_numerics::Float;
 
-mod decode;
+pub(crate) mod decode;
 mod pieces;
 mod plan;
-mod tile;
+mod rows;
+pub(crate) mod tile;
 mod tile_backward;
 
 pub(crate) use plan::{Plan, check, check_lse, zeros};
+pub(crate) use rows::{Rows, contiguous};
 
 /// The gradients of [`backward`].
 #[derive(Clone, Debug, PartialEq)]

@@ -15,17 +15,17 @@ pub(crate) struct Plan<F> {
     pub(super) batch: usize,
     pub(crate) n_heads: usize,
     pub(super) n_kv_heads: usize,
-    pub(super) queries_per_kv: usize,
+    pub(crate) queries_per_kv: usize,
     pub(crate) seq: usize,
     pub(super) kv_seq: usize,
-    pub(super) head_dim: usize,
+    pub(crate) head_dim: usize,
     pub(crate) value_dim: usize,
     pub(super) scale: F,
     pub(super) softcap: Option<F>,
     /// At most `seq`, at least 1.
-    pub(super) query_tile: usize,
+    pub(crate) query_tile: usize,
     /// At most `kv_seq`, at least 1.
-    pub(super) key_tile: usize,
+    pub(crate) key_tile: usize,
     mask: Mask,
 }
 
@@ -41,6 +41,16 @@ impl<F: Float> Plan<F> {
         let value_dim = v.dim().3;
         check("k", [batch, n_kv_heads, kv_seq, head_dim], k)?;
         check("v", [batch, n_kv_heads, kv_seq, value_dim], v)?;
+        let keys = [n_kv_heads, kv_seq, value_dim];
+        Self::of_sizes([batch, n_heads, seq, head_dim], keys, config)
+    }
+
+    /// For the shape of the queries, and for so many heads, keys and features of values.
+    pub(crate) fn of_sizes(
+        [batch, n_heads, seq, head_dim]: [usize; 4],
+        [n_kv_heads, kv_seq, value_dim]: [usize; 3],
+        config: &AttentionConfig,
+    ) -> Result<Self, AttentionError> {
         let queries_per_kv = n_heads.checked_div(n_kv_heads).unwrap_or(0);
         if queries_per_kv * n_kv_heads != n_heads {
             return Err(AttentionError::Heads {
@@ -90,11 +100,11 @@ impl<F: Float> Plan<F> {
         })
     }
 
-    pub(super) fn out_shape(&self) -> [usize; 4] {
+    pub(crate) fn out_shape(&self) -> [usize; 4] {
         [self.batch, self.n_heads, self.seq, self.value_dim]
     }
 
-    pub(super) fn lse_shape(&self) -> [usize; 3] {
+    pub(crate) fn lse_shape(&self) -> [usize; 3] {
         [self.batch, self.n_heads, self.seq]
     }
 
@@ -121,6 +131,11 @@ impl<F: Float> Plan<F> {
         };
         let end = end.min(self.kv_seq);
         start.min(end)..end
+    }
+
+    /// The keys that one of some queries, at least one, sees: none before these or after them.
+    pub(crate) fn visible(&self, queries: &Range<usize>) -> Range<usize> {
+        self.keys(queries.start).start..self.keys(queries.end - 1).end
     }
 
     /// The first key that is at most `left` before query `i`.
@@ -160,11 +175,23 @@ impl<F: Float> Plan<F> {
 
     /// Whether the call is worth waking threads.
     pub(crate) fn is_parallel(&self) -> bool {
+        self.work() >= PARALLEL
+    }
+
+    /// Whether calls are worth it together.
+    pub(crate) fn are_parallel<'a>(plans: impl Iterator<Item = &'a Self>) -> bool
+    where
+        F: 'a,
+    {
+        plans.map(Self::work).fold(0, usize::saturating_add) >= PARALLEL
+    }
+
+    /// Multiply-adds, were there no mask.
+    fn work(&self) -> usize {
         [self.n_heads, self.seq, self.kv_seq]
             .into_iter()
             .chain([self.head_dim.saturating_add(self.value_dim)])
             .fold(self.batch, usize::saturating_mul)
-            >= PARALLEL
     }
 }
 
