@@ -6,6 +6,7 @@ mod error;
 pub mod flash;
 mod memory;
 pub mod merge;
+pub mod paged;
 pub mod reference;
 pub mod score_mods;
 pub mod sinks;
