@@ -9,6 +9,7 @@ back ends were both seen to), and logsumexp over no key is -inf. That is what th
 
 from types import SimpleNamespace
 
+import attention_paged
 import torch
 import transformers
 from common import arguments, case, generator, gradients
@@ -361,6 +362,7 @@ def main():
     mask_pattern(args)
     merge_lse(args)
     mha_to_gqa(args)
+    attention_paged.run(args)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ pub(crate) mod tile;
 mod tile_backward;
 
 pub(crate) use plan::{Plan, check, check_lse, zeros};
-pub(crate) use rows::{Rows, contiguous};
+pub(crate) use rows::Rows;
 
 /// The gradients of [`backward`].
 #[derive(Clone, Debug, PartialEq)]

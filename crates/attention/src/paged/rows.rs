@@ -92,14 +92,22 @@ impl<'a, S> PageRows<'a, S> {
 impl<F: Float, S: PageElement<F>> Rows<F> for PageRows<'_, S> {
     #[inline(always)]
     fn for_each(&self, range: Range<usize>, buffer: &mut [F], mut work: impl FnMut(usize, &[F])) {
+        let features = self.pages.len_of(Axis(2));
         let mut next = range.start;
         while next < range.end {
             let run = self.run(&(next..range.end));
-            for (j, row) in run.rows.outer_iter().enumerate() {
-                let scale = run.scales.as_ref().map_or(1.0, |scales| scales[j]);
-                work(next - range.start + j, S::row(&row, scale, buffer));
+            let n_rows = run.rows.nrows();
+            // Mostly the rows lie side by side, which is asked once.
+            let all = run.rows.to_slice();
+            for j in 0..n_rows {
+                let scale = run.scales.map_or(1.0, |scales| scales[j]);
+                let row = match all {
+                    Some(all) => S::row(&all[j * features..(j + 1) * features], scale, buffer),
+                    None => S::gather(&run.rows.row(j), scale, buffer),
+                };
+                work(next - range.start + j, row);
             }
-            next += run.rows.nrows();
+            next += n_rows;
         }
     }
 }
