@@ -9,6 +9,7 @@ back ends were both seen to), and logsumexp over no key is -inf. That is what th
 
 from types import SimpleNamespace
 
+import attention_paged
 import attention_scores
 import torch
 from attention_masks import TORCH, TRANSFORMERS, visible
@@ -346,6 +347,7 @@ def main():
     mask_pattern(args)
     merge_lse(args)
     mha_to_gqa(args)
+    attention_paged.run(args)
     attention_scores.write(args)
 
 

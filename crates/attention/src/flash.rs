@@ -18,7 +18,7 @@ mod tile_backward;
 
 pub(crate) use bias_backward::run as run_bias_backward;
 pub(crate) use plan::{Plan, check, check_lse, zeros, zeros_lse};
-pub(crate) use rows::{Buffers, Rows, contiguous};
+pub(crate) use rows::{Buffers, Rows};
 pub(crate) use tile_backward::{Saved, run as run_backward};
 
 /// The gradients of [`backward`].

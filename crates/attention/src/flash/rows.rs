@@ -61,7 +61,7 @@ impl<'a, F> Buffers<'a, F> {
 
 /// The row as a slice, copied if its elements do not lie side by side.
 #[inline(always)]
-pub(crate) fn contiguous<'a, F: Float>(row: &ArrayView1<'a, F>, buffer: &'a mut [F]) -> &'a [F] {
+fn contiguous<'a, F: Float>(row: &ArrayView1<'a, F>, buffer: &'a mut [F]) -> &'a [F] {
     if let Some(row) = row.to_slice() {
         return row;
     }

@@ -1,8 +1,7 @@
 //! The number types that pages may hold.
 
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::ArrayView2;
 
-use crate::flash::contiguous;
 use llm_numerics::half::slice::HalfFloatSliceExt;
 use llm_numerics::half::{bf16, f16};
 
@@ -21,10 +20,30 @@ pub(super) mod sealed {
 
     /// What only this crate sees of an element.
     pub trait Sealed<F>: Copy + Send + Sync + 'static {
+        /// The element times the scale of its token.
+        fn widen(self, scale: f32) -> F;
+
         /// A row as numbers that can be computed with, times the scale of its token.
         ///
-        /// Copied into `buffer`, which has room for it, if it cannot be read as it is.
-        fn row<'a>(row: &ArrayView1<'a, Self>, scale: f32, buffer: &'a mut [F]) -> &'a [F];
+        /// Written into `buffer`, which has room for it, if it cannot be read as it is.
+        #[inline(always)]
+        fn row<'a>(row: &'a [Self], scale: f32, buffer: &'a mut [F]) -> &'a [F] {
+            let buffer = &mut buffer[..row.len()];
+            for (y, &x) in buffer.iter_mut().zip(row) {
+                *y = x.widen(scale);
+            }
+            buffer
+        }
+
+        /// The same of elements that do not lie side by side.
+        #[inline(always)]
+        fn gather<'a>(row: &ArrayView1<'_, Self>, scale: f32, buffer: &'a mut [F]) -> &'a [F] {
+            let buffer = &mut buffer[..row.len()];
+            for (y, &x) in buffer.iter_mut().zip(row) {
+                *y = x.widen(scale);
+            }
+            buffer
+        }
 
         /// The array itself, if its elements are such numbers already.
         fn as_floats<'a>(_: &ArrayView2<'a, Self>) -> Option<ArrayView2<'a, F>> {
@@ -48,8 +67,13 @@ impl sealed::Unscaled for bf16 {}
 
 impl sealed::Sealed<f32> for f32 {
     #[inline(always)]
-    fn row<'a>(row: &ArrayView1<'a, Self>, _: f32, buffer: &'a mut [f32]) -> &'a [f32] {
-        contiguous(row, buffer)
+    fn widen(self, _: f32) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn row<'a>(row: &'a [Self], _: f32, _: &'a mut [f32]) -> &'a [f32] {
+        row
     }
 
     fn as_floats<'a>(rows: &ArrayView2<'a, Self>) -> Option<ArrayView2<'a, f32>> {
@@ -59,8 +83,13 @@ impl sealed::Sealed<f32> for f32 {
 
 impl sealed::Sealed<f64> for f64 {
     #[inline(always)]
-    fn row<'a>(row: &ArrayView1<'a, Self>, _: f32, buffer: &'a mut [f64]) -> &'a [f64] {
-        contiguous(row, buffer)
+    fn widen(self, _: f32) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn row<'a>(row: &'a [Self], _: f32, _: &'a mut [f64]) -> &'a [f64] {
+        row
     }
 
     fn as_floats<'a>(rows: &ArrayView2<'a, Self>) -> Option<ArrayView2<'a, f64>> {
@@ -70,47 +99,30 @@ impl sealed::Sealed<f64> for f64 {
 
 impl sealed::Sealed<f32> for f16 {
     #[inline(always)]
-    fn row<'a>(row: &ArrayView1<'a, Self>, _: f32, buffer: &'a mut [f32]) -> &'a [f32] {
+    fn widen(self, _: f32) -> f32 {
+        self.to_f32()
+    }
+
+    /// Most processors have instructions for it.
+    #[inline(always)]
+    fn row<'a>(row: &'a [Self], _: f32, buffer: &'a mut [f32]) -> &'a [f32] {
         let buffer = &mut buffer[..row.len()];
-        match row.to_slice() {
-            // Has instructions of its own on most processors.
-            Some(row) => row.convert_to_f32_slice(buffer),
-            None => buffer
-                .iter_mut()
-                .zip(row)
-                .for_each(|(y, x)| *y = x.to_f32()),
-        }
+        row.convert_to_f32_slice(buffer);
         buffer
     }
 }
 
 impl sealed::Sealed<f32> for bf16 {
+    /// It is the upper half of an `f32`.
     #[inline(always)]
-    fn row<'a>(row: &ArrayView1<'a, Self>, _: f32, buffer: &'a mut [f32]) -> &'a [f32] {
-        // The upper half of an f32.
-        let wide = |x: Self| f32::from_bits(u32::from(x.to_bits()) << 16);
-        widen(row, buffer, wide)
+    fn widen(self, _: f32) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 }
 
 impl sealed::Sealed<f32> for i8 {
     #[inline(always)]
-    fn row<'a>(row: &ArrayView1<'a, Self>, scale: f32, buffer: &'a mut [f32]) -> &'a [f32] {
-        widen(row, buffer, |x| scale * f32::from(x))
+    fn widen(self, scale: f32) -> f32 {
+        scale * f32::from(self)
     }
-}
-
-/// Fills the buffer by a function that turns into vector instructions where the row lies in a piece.
-#[inline(always)]
-fn widen<'a, S: Copy>(
-    row: &ArrayView1<'_, S>,
-    buffer: &'a mut [f32],
-    wide: impl Fn(S) -> f32,
-) -> &'a [f32] {
-    let buffer = &mut buffer[..row.len()];
-    match row.to_slice() {
-        Some(row) => buffer.iter_mut().zip(row).for_each(|(y, &x)| *y = wide(x)),
-        None => buffer.iter_mut().zip(row).for_each(|(y, &x)| *y = wide(x)),
-    }
-    buffer
 }

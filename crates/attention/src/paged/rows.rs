@@ -102,22 +102,25 @@ impl<F: Float, S: PageElement<F>> Rows<F> for PageRows<'_, S> {
             return; // the table may end here
         }
         let features = self.pages.len_of(Axis(2));
-        let mut run = self.run(&range);
         let mut first = range.start;
+        let mut run = self.run(&range);
+        // Mostly the rows lie side by side, which is asked once.
+        let mut all = run.rows.to_slice();
         for j in range.clone().step_by(B) {
             let mut buffers = Buffers(buffer);
             let rows = std::array::from_fn(|b| {
                 if j + b - first == run.rows.nrows() {
                     first = j + b;
                     run = self.run(&(first..range.end));
+                    all = run.rows.to_slice();
                 }
                 let row = j + b - first;
-                let scale = run.scales.as_ref().map_or(1.0, |scales| scales[row]);
-                S::row(
-                    &run.rows.index_axis_move(Axis(0), row),
-                    scale,
-                    buffers.next(features),
-                )
+                let scale = run.scales.map_or(1.0, |scales| scales[row]);
+                let buffer = buffers.next(features);
+                match all {
+                    Some(all) => S::row(&all[row * features..(row + 1) * features], scale, buffer),
+                    None => S::gather(&run.rows.row(row), scale, buffer),
+                }
             });
             work(j - range.start, rows);
         }
@@ -127,7 +130,8 @@ impl<F: Float, S: PageElement<F>> Rows<F> for PageRows<'_, S> {
     fn prefetch(&self, row: usize) {
         let page_size = self.pages.len_of(Axis(1));
         let page = self.table[row / page_size] as usize;
-        if let Some(row) = self.pages.slice(s![page, row % page_size, ..]).to_slice() {
+        let row = self.pages.slice(s![page, row % page_size, ..]);
+        if let Some(row) = row.to_slice() {
             simd::prefetch(row);
         }
     }
