@@ -1,5 +1,5 @@
 """Test vectors of attention: scaled dot products with causal alignments, windows, grouped heads, a softcap, gradients,
-log-sum-exp; patterns of masks; parts merged by log-sum-exp; key-value heads pooled.
+log-sum-exp; patterns of masks; parts merged by log-sum-exp; key-value heads pooled. See attention_variants.py for the others.
 
 Library versions: torch 2.15.0, transformers 5.23.0 (see requirements.txt).
 
@@ -9,6 +9,7 @@ back ends were both seen to), and logsumexp over no key is -inf. That is what th
 
 from types import SimpleNamespace
 
+import attention_variants
 import torch
 import transformers
 from common import arguments, case, generator, gradients
@@ -361,6 +362,7 @@ def main():
     mask_pattern(args)
     merge_lse(args)
     mha_to_gqa(args)
+    attention_variants.run(args)
 
 
 if __name__ == "__main__":

@@ -160,6 +160,38 @@ pub enum AttentionError {
         /// Heads that they belong to.
         n_heads: usize,
     },
+    /// The shared rotated key of latent attention is longer than a query.
+    #[error("rotary_dim must be at most {head_dim}, the features of a query, got {rotary_dim}")]
+    RotaryDim {
+        /// Features of `k_rope`.
+        rotary_dim: usize,
+        /// Features of a query, rotated or not.
+        head_dim: usize,
+    },
+    /// More features that are not rotated than a query of latent attention has.
+    #[error("nope_dim must be at most {head_dim}, the features of a query, got {nope_dim}")]
+    NopeDim {
+        /// What was passed.
+        nope_dim: usize,
+        /// Features of a query, rotated or not.
+        head_dim: usize,
+    },
+    /// A head of `kv_b_proj` has not even the rows of its keys.
+    #[error("kv_b_proj must have at least nope_dim = {nope_dim} rows for each head, got {rows}")]
+    NopeRows {
+        /// Rows of a head.
+        rows: usize,
+        /// Features of a query that are not rotated.
+        nope_dim: usize,
+    },
+    /// `kv_b_proj` does not take latents of this length.
+    #[error("kv_b_proj must have latent_dim = {latent_dim} columns, got {got}")]
+    LatentDim {
+        /// Features of a latent.
+        latent_dim: usize,
+        /// Columns of `kv_b_proj`.
+        got: usize,
+    },
 }
 
 /// A number of a list, or that there is none.

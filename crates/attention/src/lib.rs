@@ -6,6 +6,7 @@ mod error;
 pub mod flash;
 mod memory;
 pub mod merge;
+pub mod mla;
 pub mod reference;
 pub mod sinks;
 pub mod varlen;

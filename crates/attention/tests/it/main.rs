@@ -9,6 +9,7 @@ mod golden;
 mod gradients;
 mod masks;
 mod merge;
+mod mla;
 mod properties;
 mod sinks;
 mod varlen;

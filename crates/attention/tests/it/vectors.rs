@@ -2,6 +2,7 @@
 
 mod convert;
 mod merge;
+mod mla;
 
 use std::num::NonZero;
 
@@ -14,9 +15,12 @@ fn vectors_agree() {
     let files = VectorRun::new(
         "attention",
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"),
-    );
+    )
+    // These need projections, norms and positions: tests of `llm-blocks`.
+    .with_elsewhere(&["attention.mla.module", "attention.differential.module"]);
     run_crate(&files, |case, tier| match case.op() {
         "attention.convert.mha_to_gqa" => convert::run(case, tier),
+        "attention.mla.core" => mla::run(case, tier),
         "attention.merge_lse" => merge::run(case, tier),
         "attention.mask_pattern" => mask_pattern(case, tier),
         "attention.sinks" => sinks(case, tier),
