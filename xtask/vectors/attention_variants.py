@@ -235,3 +235,5 @@ def run(args):
     """Every case of this file."""
     mla_core(args)
     mla_module(args)
+    differential_module(args)
+    prefix_kv(args)

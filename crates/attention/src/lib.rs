@@ -2,11 +2,14 @@
 
 mod config;
 pub mod convert;
+pub mod differential;
 mod error;
 pub mod flash;
+pub mod io_count;
 mod memory;
 pub mod merge;
 pub mod mla;
+pub mod prefix;
 pub mod reference;
 pub mod sinks;
 pub mod varlen;

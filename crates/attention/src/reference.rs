@@ -4,7 +4,9 @@
 
 pub mod attention;
 pub mod convert;
+pub mod differential;
 pub mod merge;
 pub mod mla;
+pub mod prefix;
 pub mod sinks;
 pub mod varlen;

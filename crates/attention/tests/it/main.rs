@@ -4,12 +4,16 @@
 
 mod cases;
 mod convert;
+mod cross;
+mod differential;
 mod errors;
 mod golden;
 mod gradients;
+mod io_count;
 mod masks;
 mod merge;
 mod mla;
+mod prefix;
 mod properties;
 mod sinks;
 mod varlen;

@@ -3,6 +3,7 @@
 mod convert;
 mod merge;
 mod mla;
+mod prefix;
 
 use std::num::NonZero;
 
@@ -23,6 +24,7 @@ fn vectors_agree() {
         "attention.mla.core" => mla::run(case, tier),
         "attention.merge_lse" => merge::run(case, tier),
         "attention.mask_pattern" => mask_pattern(case, tier),
+        "attention.prefix_kv" => prefix::run(case, tier),
         "attention.sinks" => sinks(case, tier),
         "attention.varlen" => varlen(case, tier),
         "attention.sdpa" | "attention.softcap" => attention(case, tier),
