@@ -111,7 +111,7 @@ pub fn lambda(
     Ok(q[0].dot(k[0]).exp() - q[1].dot(k[1]).exp() + lambda_init)
 }
 
-/// The gradients of [`lambda`], element by element.
+/// The gradients of [`lambda()`], element by element.
 ///
 /// # Errors
 ///
