@@ -4,12 +4,17 @@
 
 mod cases;
 mod convert;
+mod cross;
+mod differential;
 mod errors;
 mod golden;
 mod gradients;
+mod io_count;
 mod masks;
 mod merge;
+mod mla;
 mod paged;
+mod prefix;
 mod properties;
 mod score_mods;
 mod sinks;
