@@ -4,6 +4,8 @@ mod config;
 pub mod convert;
 mod error;
 pub mod flash;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod memory;
 pub mod merge;
 pub mod reference;

@@ -6,6 +6,8 @@ mod cases;
 mod convert;
 mod errors;
 mod golden;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod gradients;
 mod masks;
 mod merge;
