@@ -88,6 +88,30 @@ pub enum AttentionError {
         /// How many sinks were passed.
         got: usize,
     },
+    /// There is not one slope for each query head.
+    #[error("slopes must have one number for each of {n_heads} query heads, got {got}")]
+    Slopes {
+        /// Heads of the queries.
+        n_heads: usize,
+        /// How many slopes were passed.
+        got: usize,
+    },
+    /// A bias or a mask fits the scores along some axis neither by its length nor by being 1 there.
+    #[error("each axis of {name} must be 1 or as in {expected:?}, got shape {got:?}")]
+    Broadcast {
+        /// The argument.
+        name: &'static str,
+        /// The shape of the scores: `[batch, n_heads, seq, kv_seq]`.
+        expected: [usize; 4],
+        /// What was passed.
+        got: [usize; 4],
+    },
+    /// The share of weights to drop is none.
+    #[error("the dropout rate must be at least 0 and below 1, got {got}")]
+    DropoutRate {
+        /// The `rate` of the dropout.
+        got: f64,
+    },
     /// A chunk of a mask holds no position.
     #[error("chunk must be at least 1, got 0")]
     Chunk,

@@ -2,16 +2,21 @@
 
 use ndarray::{Array3, Array4, ArrayRef3, ArrayRef4};
 
-use crate::{AttentionConfig, AttentionError, memory};
+use crate::{AttentionConfig, AttentionError};
 use llm_numerics::Float;
 
+mod bias_backward;
 mod decode;
+mod mods;
 mod pieces;
 mod plan;
+mod score_gradients;
 mod tile;
 mod tile_backward;
 
-pub(crate) use plan::{Plan, check, check_lse, zeros};
+pub(crate) use bias_backward::run as run_bias_backward;
+pub(crate) use plan::{Plan, check, check_lse, zeros, zeros_lse};
+pub(crate) use tile_backward::{Saved, run as run_backward};
 
 /// The gradients of [`backward`].
 #[derive(Clone, Debug, PartialEq)]
@@ -117,9 +122,7 @@ pub fn forward_with_lse<F: Float>(
 ) -> Result<(Array4<F>, Array3<F>), AttentionError> {
     let plan = Plan::new(q, k, v, config)?;
     let mut out = zeros(plan.out_shape())?;
-    let [batch, n_heads, seq] = plan.lse_shape();
-    memory::fits::<F>([1, batch, n_heads, seq])?;
-    let mut lse = Array3::zeros([batch, n_heads, seq]);
+    let mut lse = zeros_lse(plan.lse_shape())?;
     run(&plan, q, k, v, &mut out, Some(&mut lse));
     Ok((out, lse))
 }
@@ -152,8 +155,8 @@ pub fn forward_into<F: Float>(
     Ok(())
 }
 
-fn run<F: Float>(
-    plan: &Plan<F>,
+pub(crate) fn run<F: Float>(
+    plan: &Plan<'_, F>,
     q: &ArrayRef4<F>,
     k: &ArrayRef4<F>,
     v: &ArrayRef4<F>,
@@ -230,8 +233,8 @@ pub fn backward<F: Float>(
     let mut dq = zeros(q.dim().into())?;
     let mut dk = zeros(k.dim().into())?;
     let mut dv = zeros(v.dim().into())?;
-    let saved = tile_backward::Saved { dout, out, lse };
-    tile_backward::run(&plan, &saved, q, k, v, [&mut dq, &mut dk, &mut dv]);
+    let saved = Saved { dout, out, lse };
+    run_backward(&plan, &saved, q, k, v, [&mut dq, &mut dk, &mut dv]);
     Ok(Gradients { dq, dk, dv })
 }
 
@@ -265,13 +268,13 @@ pub fn backward_into<F: Float>(
     check("dq", q.dim().into(), dq)?;
     check("dk", k.dim().into(), dk)?;
     check("dv", v.dim().into(), dv)?;
-    let saved = tile_backward::Saved { dout, out, lse };
-    tile_backward::run(&plan, &saved, q, k, v, [dq, dk, dv]);
+    let saved = Saved { dout, out, lse };
+    run_backward(&plan, &saved, q, k, v, [dq, dk, dv]);
     Ok(())
 }
 
-fn check_saved<F: Float>(
-    plan: &Plan<F>,
+pub(crate) fn check_saved<F: Float>(
+    plan: &Plan<'_, F>,
     dout: &ArrayRef4<F>,
     out: &ArrayRef4<F>,
     lse: &ArrayRef3<F>,

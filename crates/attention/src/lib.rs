@@ -9,10 +9,12 @@ pub mod gpu;
 mod memory;
 pub mod merge;
 pub mod reference;
+pub mod score_mods;
 pub mod sinks;
 pub mod varlen;
 
 pub use config::{AttentionConfig, CausalAlignment, Mask};
 pub use error::AttentionError;
 pub use flash::{Gradients, backward, backward_into, forward, forward_into, forward_with_lse};
-pub use ndarray; // the version our signatures speak
+pub use ndarray;
+pub use score_mods::{AlibiOrigin, Dropout, MaskPolarity, ScoreMods}; // the version our signatures speak

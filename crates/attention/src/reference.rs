@@ -5,5 +5,6 @@
 pub mod attention;
 pub mod convert;
 pub mod merge;
+pub mod score_mods;
 pub mod sinks;
 pub mod varlen;

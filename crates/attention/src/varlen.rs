@@ -194,7 +194,7 @@ fn check_all<F: Float>(
     cu_seqlens: &[usize],
     cu_kv_seqlens: &[usize],
     config: &AttentionConfig,
-) -> Result<(Plan<F>, Vec<Sequence>), AttentionError> {
+) -> Result<(Plan<'static, F>, Vec<Sequence>), AttentionError> {
     let (total, _, head_dim) = q.dim();
     let (kv_total, n_kv_heads, _) = k.dim();
     check("k", [kv_total, n_kv_heads, head_dim], k)?;
@@ -308,7 +308,7 @@ fn cut_columns<'a, F>(
 }
 
 /// On threads if there is enough to do. A long sequence may wake more of them for its parts.
-fn for_each<F: Float, T: Send>(plan: &Plan<F>, items: Vec<T>, work: impl Fn(T) + Sync + Send) {
+fn for_each<F: Float, T: Send>(plan: &Plan<'_, F>, items: Vec<T>, work: impl Fn(T) + Sync + Send) {
     if plan.is_parallel() {
         threads::for_each(items, work);
     } else {

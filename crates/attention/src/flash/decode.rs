@@ -18,7 +18,7 @@ struct Item<'a, F> {
 }
 
 pub(super) fn run<F: Float>(
-    plan: &Plan<F>,
+    plan: &Plan<'_, F>,
     q: &ArrayRef4<F>,
     k: &ArrayRef4<F>,
     v: &ArrayRef4<F>,
@@ -68,7 +68,7 @@ pub(super) fn run<F: Float>(
 
 #[inline(always)]
 fn group<F: Float>(
-    plan: &Plan<F>,
+    plan: &Plan<'_, F>,
     q: ArrayView2<'_, F>, // [queries_per_kv, head_dim]
     k: ArrayView2<'_, F>, // [kv_seq, head_dim]
     v: ArrayView2<'_, F>, // [kv_seq, value_dim]
@@ -83,6 +83,8 @@ fn group<F: Float>(
     let mut total = vec![F::zero(); n_queries];
     let mut buffer = vec![F::zero(); head_dim.max(value_dim)];
     let visible = plan.keys(0);
+    let first_head = item.kv_head * plan.queries_per_kv;
+    let is_hidden = |query, key| plan.hides([item.batch, first_head + query, 0], key);
     for start in visible.clone().step_by(key_tile) {
         let keys = start..visible.end.min(start + key_tile);
         for (j, k) in k.slice(s![keys.clone(), ..]).outer_iter().enumerate() {
@@ -97,6 +99,10 @@ fn group<F: Float>(
             if let Some(softcap) = plan.softcap {
                 bend(scores, softcap);
             }
+            let row = [item.batch, first_head + query, 0];
+            if let Some(mods) = &plan.mods {
+                mods.add(row, keys.clone(), scores);
+            }
             let (max, total) = (&mut max[query], &mut total[query]);
             let rescale = online_softmax(scores, 0..keys.len(), max, total);
             if start > visible.start && rescale != F::one() {
@@ -104,11 +110,17 @@ fn group<F: Float>(
                     *x *= rescale;
                 }
             }
+            if let Some(mods) = &plan.mods {
+                mods.drop(row, keys.clone(), scores);
+            }
         }
-        for (j, v) in v.slice(s![keys, ..]).outer_iter().enumerate() {
+        for (j, v) in v.slice(s![keys.clone(), ..]).outer_iter().enumerate() {
             let v = contiguous(&v, &mut buffer);
             for query in 0..n_queries {
                 let weight = scores[query * key_tile + j];
+                if weight == F::zero() && is_hidden(query, keys.start + j) {
+                    continue; // zero times NaN would be NaN
+                }
                 let row = &mut accumulator[query * value_dim..(query + 1) * value_dim];
                 for (x, &v) in row.iter_mut().zip(v) {
                     *x += weight * v;

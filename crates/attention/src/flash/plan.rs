@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 
-use ndarray::{Array4, ArrayRef2, ArrayRef3, ArrayRef4};
+use ndarray::{Array3, Array4, ArrayRef2, ArrayRef3, ArrayRef4};
 
-use crate::{AttentionConfig, AttentionError, CausalAlignment, Mask, memory};
+use super::mods::{Mods, Row};
+use crate::{AttentionConfig, AttentionError, CausalAlignment, Mask, ScoreMods, memory};
 use llm_numerics::{Float, gemm, simd};
 
 /// Work from which threads are worth waking, in multiply-adds.
 const PARALLEL: usize = 1 << 20;
 
 /// The sizes of one call, checked, and its settings.
-pub(crate) struct Plan<F> {
+pub(crate) struct Plan<'a, F> {
     pub(super) batch: usize,
     pub(crate) n_heads: usize,
     pub(super) n_kv_heads: usize,
@@ -27,13 +28,25 @@ pub(crate) struct Plan<F> {
     /// At most `kv_seq`, at least 1.
     pub(super) key_tile: usize,
     mask: Mask,
+    /// `None` if nothing is modified.
+    pub(super) mods: Option<Mods<'a, F>>,
 }
 
-impl<F: Float> Plan<F> {
+impl<'a, F: Float> Plan<'a, F> {
     pub(crate) fn new(
         q: &ArrayRef4<F>,
         k: &ArrayRef4<F>,
         v: &ArrayRef4<F>,
+        config: &AttentionConfig,
+    ) -> Result<Self, AttentionError> {
+        Self::with_mods(q, k, v, &ScoreMods::new(), config)
+    }
+
+    pub(crate) fn with_mods(
+        q: &ArrayRef4<F>,
+        k: &ArrayRef4<F>,
+        v: &ArrayRef4<F>,
+        mods: &ScoreMods<'a, F>,
         config: &AttentionConfig,
     ) -> Result<Self, AttentionError> {
         let (batch, n_heads, seq, head_dim) = q.dim();
@@ -87,14 +100,15 @@ impl<F: Float> Plan<F> {
             query_tile: query_tile.min(seq.max(1)),
             key_tile: key_tile.min(kv_seq.max(1)),
             mask: config.mask,
+            mods: Mods::new(mods, [batch, n_heads, seq, kv_seq])?,
         })
     }
 
-    pub(super) fn out_shape(&self) -> [usize; 4] {
+    pub(crate) fn out_shape(&self) -> [usize; 4] {
         [self.batch, self.n_heads, self.seq, self.value_dim]
     }
 
-    pub(super) fn lse_shape(&self) -> [usize; 3] {
+    pub(crate) fn lse_shape(&self) -> [usize; 3] {
         [self.batch, self.n_heads, self.seq]
     }
 
@@ -155,7 +169,26 @@ impl<F: Float> Plan<F> {
     /// Whether one of the queries does not see one of the keys.
     pub(super) fn hides_some(&self, queries: &Range<usize>, keys: &Range<usize>) -> bool {
         let last = queries.end.saturating_sub(1);
-        self.keys(queries.start).end < keys.end || self.keys(last).start > keys.start
+        self.keys(queries.start).end < keys.end
+            || self.keys(last).start > keys.start
+            || self.mods.as_ref().is_some_and(Mods::may_hide)
+    }
+
+    /// Whether an array hides a key from a query that the mask of the config lets see it.
+    #[inline(always)]
+    pub(super) fn hides(&self, row: Row, key: usize) -> bool {
+        self.mods.as_ref().is_some_and(|mods| mods.hides(row, key))
+    }
+
+    /// Whether an array hides all of the keys from all of the queries of `[batch, head]`.
+    pub(super) fn hides_all(
+        &self,
+        head: [usize; 2],
+        queries: &Range<usize>,
+        keys: &Range<usize>,
+    ) -> bool {
+        let mods = self.mods.as_ref();
+        mods.is_some_and(|mods| mods.hides_all(head, queries.clone(), keys.clone()))
     }
 
     /// Whether the call is worth waking threads.
@@ -222,6 +255,13 @@ pub(crate) fn check_lse<F>(expected: [usize; 3], lse: &ArrayRef3<F>) -> Result<(
 pub(crate) fn zeros<F: Float>(shape: [usize; 4]) -> Result<Array4<F>, AttentionError> {
     memory::fits::<F>(shape)?;
     Ok(Array4::zeros(shape))
+}
+
+/// A log-sum-exp of zeros, or an error if memory cannot hold it.
+pub(crate) fn zeros_lse<F: Float>(shape: [usize; 3]) -> Result<Array3<F>, AttentionError> {
+    let [batch, n_heads, seq] = shape;
+    memory::fits::<F>([1, batch, n_heads, seq])?;
+    Ok(Array3::zeros(shape))
 }
 
 /// `out = alpha a b + beta out`, of shapes that the plan has checked.

@@ -30,7 +30,7 @@ struct Scratch<F> {
 }
 
 impl<F: Float> Scratch<F> {
-    fn new(plan: &Plan<F>) -> Self {
+    fn new(plan: &Plan<'_, F>) -> Self {
         Self {
             scores: Array2::zeros((plan.query_tile, plan.key_tile)),
             accumulator: Array2::zeros((plan.query_tile, plan.value_dim)),
@@ -41,7 +41,7 @@ impl<F: Float> Scratch<F> {
 }
 
 pub(super) fn run<F: Float>(
-    plan: &Plan<F>,
+    plan: &Plan<'_, F>,
     q: &ArrayRef4<F>,
     k: &ArrayRef4<F>,
     v: &ArrayRef4<F>,
@@ -67,7 +67,7 @@ pub(super) fn run<F: Float>(
 
 /// Cuts the results into tiles, batch by batch, head by head.
 fn items<'a, F: Float>(
-    plan: &Plan<F>,
+    plan: &Plan<'_, F>,
     out: ArrayViewMut4<'a, F>,
     lse: Option<ArrayViewMut3<'a, F>>,
 ) -> Vec<Item<'a, F>> {
@@ -96,7 +96,7 @@ fn items<'a, F: Float>(
 
 /// Algorithm 1 of FlashAttention-2 for one tile of queries.
 fn query_tile<F: Float>(
-    plan: &Plan<F>,
+    plan: &Plan<'_, F>,
     q: ArrayView2<'_, F>, // [rows, head_dim]
     k: ArrayView2<'_, F>, // [kv_seq, head_dim]
     v: ArrayView2<'_, F>, // [kv_seq, value_dim]
@@ -112,9 +112,13 @@ fn query_tile<F: Float>(
     let queries = item.first..item.first + rows;
     // No query of the tile sees a key before these or after them.
     let visible = plan.keys(queries.start).start..plan.keys(queries.end - 1).end;
+    let (b, h) = (item.batch, item.head);
+    let mut is_first = true;
     for start in visible.clone().step_by(plan.key_tile) {
         let keys = start..visible.end.min(start + plan.key_tile);
-        let is_first = start == visible.start;
+        if plan.hides_all([b, h], &queries, &keys) {
+            continue;
+        }
         let k = k.slice(s![keys.clone(), ..]);
         let v = v.slice(s![keys.clone(), ..]);
         let mut scores = scratch.scores.slice_mut(s![..rows, ..keys.len()]);
@@ -129,7 +133,16 @@ fn query_tile<F: Float>(
                     if let Some(softcap) = plan.softcap {
                         bend(&mut scores[seen.clone()], softcap);
                     }
-                    let rescale = online_softmax(scores, seen, &mut max[i], &mut total[i]);
+                    let row = [b, h, item.first + i];
+                    let seen_keys = start + seen.start..start + seen.end;
+                    if let Some(mods) = &plan.mods {
+                        mods.add(row, seen_keys.clone(), &mut scores[seen.clone()]);
+                    }
+                    let (max, total) = (&mut max[i], &mut total[i]);
+                    let rescale = online_softmax(scores, seen.clone(), max, total);
+                    if let Some(mods) = &plan.mods {
+                        mods.drop(row, seen_keys, &mut scores[seen]);
+                    }
                     if !is_first && rescale != F::one() {
                         let mut row = accumulator.row_mut(i);
                         for x in row.as_slice_mut().unwrap_or_default() {
@@ -147,16 +160,17 @@ fn query_tile<F: Float>(
                 .zip(scores.outer_iter())
                 .enumerate()
             {
-                for j in seen(i) {
+                for j in seen(i).filter(|&j| !plan.hides([b, h, queries.start + i], start + j)) {
                     row.scaled_add(scores[j], &v.row(j));
                 }
             }
         } else {
             product(F::one(), &scores, &v, beta, &mut accumulator);
         }
+        is_first = false;
     }
     for (i, mut out) in item.out.outer_iter_mut().enumerate() {
-        if visible.is_empty() || total[i] == F::zero() {
+        if is_first || total[i] == F::zero() {
             out.fill(F::zero());
             continue;
         }

@@ -1,21 +1,21 @@
 //! The backward pass: tiles of keys outside, tiles of queries inside.
 
-use std::ops::Range;
-
 use ndarray::{
-    Array2, ArrayRef3, ArrayRef4, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3,
-    s,
+    Array2, ArrayRef3, ArrayRef4, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2,
+    ArrayViewMut3, s,
 };
 
 use super::pieces::{runs, within};
 use super::plan::{Plan, is_finite, product};
+use super::score_gradients::{Buffers, Of, Tile};
 use llm_numerics::{Float, simd, threads};
 
 /// What the forward pass left, and the gradient of its output.
-pub(super) struct Saved<'a, F> {
-    pub(super) dout: &'a ArrayRef4<F>,
-    pub(super) out: &'a ArrayRef4<F>,
-    pub(super) lse: &'a ArrayRef3<F>,
+#[derive(Clone, Copy)]
+pub(crate) struct Saved<'a, F> {
+    pub(crate) dout: &'a ArrayRef4<F>,
+    pub(crate) out: &'a ArrayRef4<F>,
+    pub(crate) lse: &'a ArrayRef3<F>,
 }
 
 /// One key-value head with the query heads that share it: no other task adds to these.
@@ -25,6 +25,7 @@ struct Item<'a, F> {
     dq: ArrayViewMut3<'a, F>, // [queries_per_kv, seq, head_dim]
     dk: ArrayViewMut2<'a, F>, // [kv_seq, head_dim]
     dv: ArrayViewMut2<'a, F>, // [kv_seq, value_dim]
+    dslopes: &'a mut [f64],   // [queries_per_kv]
 }
 
 /// The inputs of one item.
@@ -39,50 +40,53 @@ struct Group<'a, F> {
 
 /// What a task needs besides its item; used again for the next item.
 struct Scratch<F> {
-    weights: Array2<F>, // [query_tile, key_tile], p
-    grads: Array2<F>,   // [query_tile, key_tile], dp and then ds
-    inner: Array2<F>,   // [queries_per_kv, seq], <dout_i, out_i>
+    buffers: Buffers<F>,
+    inner: Array2<F>, // [queries_per_kv, seq], <dout_i, out_i>
 }
 
 impl<F: Float> Scratch<F> {
-    fn new(plan: &Plan<F>) -> Self {
+    fn new(plan: &Plan<'_, F>) -> Self {
         Self {
-            weights: Array2::zeros((plan.query_tile, plan.key_tile)),
-            grads: Array2::zeros((plan.query_tile, plan.key_tile)),
+            buffers: Buffers::new(plan),
             inner: Array2::zeros((plan.queries_per_kv, plan.seq)),
         }
     }
 }
 
-pub(super) fn run<F: Float>(
-    plan: &Plan<F>,
+/// Fills the gradients. Returns those of the slopes, one for each head of each batch row, or none at
+/// all if there are no queries.
+pub(crate) fn run<F: Float>(
+    plan: &Plan<'_, F>,
     saved: &Saved<'_, F>,
     q: &ArrayRef4<F>,
     k: &ArrayRef4<F>,
     v: &ArrayRef4<F>,
     [dq, dk, dv]: [&mut ArrayRef4<F>; 3],
-) {
+) -> Vec<f64> {
     dq.fill(F::zero());
     dk.fill(F::zero());
     dv.fill(F::zero());
     if plan.n_heads == 0 || plan.seq == 0 {
-        return;
+        return Vec::new();
     }
+    let mut all_dslopes = vec![0.0; plan.batch * plan.n_heads];
     let dq = dq.view_mut().into_outer_iter_mut();
     let dq = dq.flat_map(|batch| runs(batch, plan.queries_per_kv));
     let dk = dk.view_mut().into_outer_iter_mut();
     let dk = dk.flat_map(|batch| batch.into_outer_iter_mut());
     let dv = dv.view_mut().into_outer_iter_mut();
     let dv = dv.flat_map(|batch| batch.into_outer_iter_mut());
+    let dslopes = all_dslopes.chunks_mut(plan.queries_per_kv);
     let items: Vec<_> = dq
-        .zip(dk.zip(dv))
+        .zip(dk.zip(dv).zip(dslopes))
         .enumerate()
-        .map(|(index, (dq, (dk, dv)))| Item {
+        .map(|(index, (dq, ((dk, dv), dslopes)))| Item {
             batch: index / plan.n_kv_heads,
             kv_head: index % plan.n_kv_heads,
             dq,
             dk,
             dv,
+            dslopes,
         })
         .collect();
     let work = |item: Item<'_, F>, scratch: &mut Scratch<F>| {
@@ -104,18 +108,24 @@ pub(super) fn run<F: Float>(
         let mut scratch = Scratch::new(plan);
         items.into_iter().for_each(|item| work(item, &mut scratch));
     }
+    all_dslopes
 }
 
 /// Algorithm 2 of FlashAttention-2 for one key-value head.
 fn group<F: Float>(
-    plan: &Plan<F>,
+    plan: &Plan<'_, F>,
     inputs: &Group<'_, F>,
     mut item: Item<'_, F>,
     scratch: &mut Scratch<F>,
 ) {
     simd::vectorize(
         #[inline(always)]
-        || inner_products(&inputs.dout, &inputs.out, &mut scratch.inner),
+        || {
+            let heads = inputs.dout.outer_iter().zip(inputs.out.outer_iter());
+            for ((dout, out), mut inner) in heads.zip(scratch.inner.outer_iter_mut()) {
+                inner_products(&dout, &out, &mut inner);
+            }
+        },
     );
     for start in (0..plan.kv_seq).step_by(plan.key_tile) {
         let keys = start..plan.kv_seq.min(start + plan.key_tile);
@@ -125,32 +135,38 @@ fn group<F: Float>(
         let mut dv = item.dv.slice_mut(s![keys.clone(), ..]);
         // Other queries see no key of the tile.
         let queries = plan.queries(&keys);
-        for head in 0..plan.queries_per_kv {
+        for in_group in 0..plan.queries_per_kv {
+            let head = item.kv_head * plan.queries_per_kv + in_group;
             for first in queries.clone().step_by(plan.query_tile) {
                 let rows = first..queries.end.min(first + plan.query_tile);
-                let q = inputs.q.slice(s![head, rows.clone(), ..]);
-                let dout = inputs.dout.slice(s![head, rows.clone(), ..]);
-                let mut dq = item.dq.slice_mut(s![head, rows.clone(), ..]);
-                let tile = s![..rows.len(), ..keys.len()];
-                let mut p = scratch.weights.slice_mut(tile);
-                let mut ds = scratch.grads.slice_mut(tile);
-                product(plan.scale, &q, &k.t(), F::zero(), &mut p);
-                product(F::one(), &dout, &v.t(), F::zero(), &mut ds);
-                let seen = |i: usize| within(plan.keys(first + i), &keys);
-                simd::vectorize(
-                    #[inline(always)]
-                    || {
-                        let lse = inputs.lse.slice(s![head, rows.clone()]);
-                        let inner = scratch.inner.slice(s![head, rows.clone()]);
-                        score_gradients(plan.softcap, [&mut p, &mut ds], lse, inner, seen);
-                    },
-                );
+                if plan.hides_all([item.batch, head], &rows, &keys) {
+                    continue;
+                }
+                let q = inputs.q.slice(s![in_group, rows.clone(), ..]);
+                let dout = inputs.dout.slice(s![in_group, rows.clone(), ..]);
+                let mut dq = item.dq.slice_mut(s![in_group, rows.clone(), ..]);
+                let tile = Tile {
+                    batch: item.batch,
+                    head,
+                    first,
+                    keys: keys.clone(),
+                    q,
+                    k,
+                    v,
+                    dout,
+                    lse: inputs.lse.slice(s![in_group, rows.clone()]),
+                    inner: scratch.inner.slice(s![in_group, rows.clone()]),
+                };
+                let computed = scratch.buffers.compute(plan, &tile, Of::Products);
+                let (p, ds) = (computed.weights, computed.dscores);
+                item.dslopes[in_group] += computed.dslope;
                 if plan.hides_some(&rows, &keys)
                     && !(is_finite(&q) && is_finite(&k) && is_finite(&dout))
                 {
                     // Zero times NaN would be NaN: leave the hidden pairs out.
-                    for i in 0..rows.len() {
-                        for j in seen(i) {
+                    for (i, row) in rows.enumerate() {
+                        let seen = within(plan.keys(row), &keys);
+                        for j in seen.filter(|j| !plan.hides([item.batch, head, row], start + j)) {
                             let ds = plan.scale * ds[[i, j]];
                             dq.row_mut(i).scaled_add(ds, &k.row(j));
                             dk.row_mut(j).scaled_add(ds, &q.row(i));
@@ -167,69 +183,18 @@ fn group<F: Float>(
     }
 }
 
-/// `<dout_i, out_i>` for every query of the group.
+/// `<dout_i, out_i>` for some queries.
 #[inline(always)]
-fn inner_products<F: Float>(
-    dout: &ArrayView3<'_, F>,
-    out: &ArrayView3<'_, F>,
-    inner: &mut Array2<F>,
+pub(super) fn inner_products<F: Float>(
+    dout: &ArrayView2<'_, F>,
+    out: &ArrayView2<'_, F>,
+    inner: &mut ArrayViewMut1<'_, F>,
 ) {
-    let heads = dout.outer_iter().zip(out.outer_iter());
-    for ((dout, out), mut inner) in heads.zip(inner.outer_iter_mut()) {
-        let rows = dout.outer_iter().zip(out.outer_iter());
-        for ((dout, out), inner) in rows.zip(inner.iter_mut()) {
-            *inner = match (dout.as_slice(), out.as_slice()) {
-                (Some(dout), Some(out)) => simd::dot(dout, out),
-                _ => dout.iter().zip(out).map(|(&x, &y)| x * y).sum(),
-            };
-        }
-    }
-}
-
-/// Scores become weights `e^(s - lse)`, and `dp` becomes `ds = p (dp - inner)`; zero where hidden.
-///
-/// With a softcap the scores are bent first, and `ds` gets the slope `1 - (s / softcap)^2`.
-#[inline(always)]
-fn score_gradients<F: Float>(
-    softcap: Option<F>,
-    [p, ds]: [&mut ArrayViewMut2<'_, F>; 2],
-    lse: ArrayView1<'_, F>,
-    inner: ArrayView1<'_, F>,
-    seen: impl Fn(usize) -> Range<usize>,
-) {
-    let rows = p.outer_iter_mut().zip(ds.outer_iter_mut());
-    for (i, ((mut p, mut ds), (&lse, &inner))) in rows.zip(lse.iter().zip(inner.iter())).enumerate()
-    {
-        // A row of scores that are all -inf has no weights, as if nothing were seen.
-        let seen = if lse == F::neg_infinity() {
-            0..0
-        } else {
-            seen(i)
+    let rows = dout.outer_iter().zip(out.outer_iter());
+    for ((dout, out), inner) in rows.zip(inner.iter_mut()) {
+        *inner = match (dout.as_slice(), out.as_slice()) {
+            (Some(dout), Some(out)) => simd::dot(dout, out),
+            _ => dout.iter().zip(out).map(|(&x, &y)| x * y).sum(),
         };
-        let p = only(p.as_slice_mut().unwrap_or_default(), seen.clone());
-        let ds = only(ds.as_slice_mut().unwrap_or_default(), seen);
-        match softcap {
-            None => {
-                for (p, ds) in p.iter_mut().zip(ds) {
-                    *p = (*p - lse).fast_exp();
-                    *ds = *p * (*ds - inner);
-                }
-            }
-            Some(softcap) => {
-                for (p, ds) in p.iter_mut().zip(ds) {
-                    let bent = (*p / softcap).tanh();
-                    *p = (softcap * bent - lse).fast_exp();
-                    *ds = *p * (*ds - inner) * (F::one() - bent * bent);
-                }
-            }
-        }
     }
-}
-
-/// A part of a row; the rest of it becomes zero.
-#[inline(always)]
-fn only<F: Float>(row: &mut [F], part: Range<usize>) -> &mut [F] {
-    row[part.end..].fill(F::zero());
-    row[..part.start].fill(F::zero());
-    &mut row[part]
 }

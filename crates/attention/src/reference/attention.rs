@@ -2,7 +2,8 @@
 
 use ndarray::{Array1, Array2, Array3, Array4, ArrayRef1, ArrayRef4, ArrayView2, Axis, s};
 
-use crate::{AttentionConfig, AttentionError, CausalAlignment, Gradients, Mask};
+use super::score_mods::{dropout_matrix, score_matrix};
+use crate::{AttentionConfig, AttentionError, CausalAlignment, Gradients, Mask, ScoreMods};
 
 /// Which pairs of query and key take part: `[seq, kv_seq]`.
 ///
@@ -73,7 +74,7 @@ pub fn forward(
     config: &AttentionConfig,
 ) -> Result<(Array4<f64>, Array3<f64>), AttentionError> {
     let sees = |seq, kv_seq| mask_matrix(config.mask, seq, kv_seq);
-    attend([q, k, v], config, sees, None)
+    attend([q, k, v], config, sees, &Extras::default())
 }
 
 /// The gradients of [`forward`], by the chain rule on whole matrices.
@@ -104,18 +105,35 @@ pub fn backward(
     config: &AttentionConfig,
 ) -> Result<Gradients<f64>, AttentionError> {
     let sees = |seq, kv_seq| mask_matrix(config.mask, seq, kv_seq);
-    let (gradients, _) = gradients(dout, [q, k, v], config, sees, None)?;
-    Ok(gradients)
+    let all = gradients(dout, [q, k, v], config, sees, &Extras::default())?;
+    Ok(all.inputs)
 }
 
-/// [`forward`] under any mask, `[seq, kv_seq]` for these lengths, with a score more for each head if there are sinks.
+/// What else takes part in a softmax.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Extras<'a> {
+    /// A score more for each head, without a value.
+    pub(super) sinks: Option<&'a ArrayRef1<f64>>,
+    pub(super) mods: ScoreMods<'a, f64>,
+}
+
+/// Every gradient that there is.
+pub(super) struct AllGradients {
+    pub(super) inputs: Gradients<f64>,
+    /// Of the sinks: zeros if there are none.
+    pub(super) dsinks: Array1<f64>,
+    /// Of the scores, after all that is added to them: `[batch, n_heads, seq, kv_seq]`.
+    pub(super) dscores: Array4<f64>,
+}
+
+/// [`forward`] under any mask, `[seq, kv_seq]` for these lengths, with extras.
 pub(super) fn attend(
     [q, k, v]: [&ArrayRef4<f64>; 3],
     config: &AttentionConfig,
     sees: impl FnOnce(usize, usize) -> Array2<bool>,
-    sinks: Option<&ArrayRef1<f64>>,
+    extras: &Extras<'_>,
 ) -> Result<(Array4<f64>, Array3<f64>), AttentionError> {
-    let (group, scale) = check(q, k, v, config, sinks)?;
+    let (group, scale) = check(q, k, v, config, extras.sinks)?;
     let (batch, n_heads, seq, _) = q.dim();
     let sees = sees(seq, k.dim().2);
     let mut out = Array4::zeros((batch, n_heads, seq, v.dim().3));
@@ -125,78 +143,81 @@ pub(super) fn attend(
             let q = q.slice(s![b, h, .., ..]);
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
-            let scores = scores(&q, &k, scale, config.softcap, &sees);
-            let (p, row_lse) = softmax(scores, sinks.map(|sinks| sinks[h]));
-            out.slice_mut(s![b, h, .., ..]).assign(&p.dot(&v));
+            let bent = bent_scores(&q, &k, scale, config.softcap);
+            let scores = score_matrix(bent, &sees, &extras.mods, [b, h]);
+            let (p, row_lse) = softmax(scores, extras.sinks.map(|sinks| sinks[h]));
+            let kept = p * dropout_matrix(&extras.mods, [b, h], n_heads, sees.dim());
+            out.slice_mut(s![b, h, .., ..]).assign(&kept.dot(&v));
             lse.slice_mut(s![b, h, ..]).assign(&row_lse);
         }
     }
     Ok((out, lse))
 }
 
-/// [`backward`] of [`attend`], and the gradient of the sinks: zeros if there are none.
+/// [`backward`] of [`attend`].
 pub(super) fn gradients(
     dout: &ArrayRef4<f64>,
     [q, k, v]: [&ArrayRef4<f64>; 3],
     config: &AttentionConfig,
     sees: impl FnOnce(usize, usize) -> Array2<bool>,
-    sinks: Option<&ArrayRef1<f64>>,
-) -> Result<(Gradients<f64>, Array1<f64>), AttentionError> {
-    let (group, scale) = check(q, k, v, config, sinks)?;
+    extras: &Extras<'_>,
+) -> Result<AllGradients, AttentionError> {
+    let (group, scale) = check(q, k, v, config, extras.sinks)?;
     let (batch, n_heads, seq, _) = q.dim();
+    let kv_seq = k.dim().2;
     expect_shape("dout", [batch, n_heads, seq, v.dim().3], dout)?;
-    let sees = sees(seq, k.dim().2);
+    let sees = sees(seq, kv_seq);
     let mut dq = Array4::zeros(q.dim());
     let mut dk = Array4::zeros(k.dim());
     let mut dv = Array4::zeros(v.dim());
     let mut dsinks = Array1::zeros(n_heads);
+    let mut dscores = Array4::zeros((batch, n_heads, seq, kv_seq));
     for b in 0..batch {
         for h in 0..n_heads {
             let q = q.slice(s![b, h, .., ..]);
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
             let dout = dout.slice(s![b, h, .., ..]);
-            let scores = scores(&q, &k, scale, config.softcap, &sees);
-            let slope = scores.mapv(|s| match config.softcap {
-                Some(cap) if s.is_finite() => 1.0 - (s / cap).powi(2),
-                _ => 1.0,
-            });
-            let (p, _) = softmax(scores, sinks.map(|sinks| sinks[h]));
-            let dp = dout.dot(&v.t());
+            let bent = bent_scores(&q, &k, scale, config.softcap);
+            let slope = bent.mapv(|s| config.softcap.map_or(1.0, |cap| 1.0 - (s / cap).powi(2)));
+            let scores = score_matrix(bent, &sees, &extras.mods, [b, h]);
+            let (p, _) = softmax(scores, extras.sinks.map(|sinks| sinks[h]));
+            let drop = dropout_matrix(&extras.mods, [b, h], n_heads, sees.dim());
+            let dp = dout.dot(&v.t()) * &drop;
             let inner = (&p * &dp).sum_axis(Axis(1)).insert_axis(Axis(1));
             // The sink has dP = 0, and the weight that the keys leave.
             let left = 1.0 - p.sum_axis(Axis(1)).insert_axis(Axis(1));
             dsinks[h] -= (left * &inner).sum();
-            let ds = scale * &p * (&dp - &inner) * slope;
+            let dscore = &p * &(&dp - &inner);
+            let ds = scale * &dscore * slope;
+            dscores.slice_mut(s![b, h, .., ..]).assign(&dscore);
             let mut dq = dq.slice_mut(s![b, h, .., ..]);
             dq += &ds.dot(&k);
             let mut dk = dk.slice_mut(s![b, h / group, .., ..]);
             dk += &ds.t().dot(&q);
             let mut dv = dv.slice_mut(s![b, h / group, .., ..]);
-            dv += &p.t().dot(&dout);
+            dv += &(p * drop).t().dot(&dout);
         }
     }
-    Ok((Gradients { dq, dk, dv }, dsinks))
+    Ok(AllGradients {
+        inputs: Gradients { dq, dk, dv },
+        dsinks,
+        dscores,
+    })
 }
 
-/// `scale Q K^T`, bent below the softcap, `-inf` where the mask hides a key: `[seq, kv_seq]`.
-fn scores(
+/// `scale Q K^T`, bent below the softcap: `[seq, kv_seq]`.
+fn bent_scores(
     q: &ArrayView2<'_, f64>,
     k: &ArrayView2<'_, f64>,
     scale: f64,
     softcap: Option<f64>,
-    sees: &Array2<bool>,
 ) -> Array2<f64> {
-    let mut scores = scale * q.dot(&k.t());
-    if let Some(cap) = softcap {
-        scores.mapv_inplace(|s| cap * (s / cap).tanh());
+    let scores = scale * q.dot(&k.t());
+    match softcap {
+        Some(cap) => scores.mapv(|s| cap * (s / cap).tanh()),
+        None => scores,
     }
-    scores.zip_mut_with(sees, |score, &sees| {
-        if !sees {
-            *score = f64::NEG_INFINITY;
-        }
-    });
-    scores
 }
 
 /// The softmax of each row and the sink, without the sink's weight, and the log-sum-exp of both.

@@ -2,8 +2,8 @@
 
 use ndarray::{Array1, Array3, Array4, ArrayRef1, ArrayRef4};
 
-use super::attention::{attend, gradients, mask_matrix};
-use crate::{AttentionConfig, AttentionError, Gradients};
+use super::attention::{Extras, attend, gradients, mask_matrix};
+use crate::{AttentionConfig, AttentionError, Gradients, ScoreMods};
 
 /// `softmax([scale Q K^T + mask, sink]) [V; 0]` for each head, and the log-sum-exp of its rows.
 ///
@@ -26,7 +26,7 @@ pub fn forward(
     config: &AttentionConfig,
 ) -> Result<(Array4<f64>, Array3<f64>), AttentionError> {
     let sees = |seq, kv_seq| mask_matrix(config.mask, seq, kv_seq);
-    attend([q, k, v], config, sees, Some(sinks))
+    attend([q, k, v], config, sees, &with(sinks))
 }
 
 /// The gradients of [`forward`] for queries, keys, values, and for the sinks.
@@ -55,5 +55,13 @@ pub fn backward(
     config: &AttentionConfig,
 ) -> Result<(Gradients<f64>, Array1<f64>), AttentionError> {
     let sees = |seq, kv_seq| mask_matrix(config.mask, seq, kv_seq);
-    gradients(dout, [q, k, v], config, sees, Some(sinks))
+    let all = gradients(dout, [q, k, v], config, sees, &with(sinks))?;
+    Ok((all.inputs, all.dsinks))
+}
+
+fn with(sinks: &ArrayRef1<f64>) -> Extras<'_> {
+    Extras {
+        sinks: Some(sinks),
+        mods: ScoreMods::new(),
+    }
 }

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Array3, Array4, ArrayRef3, Axis, s};
 
-use super::attention::{attend, gradients, mask_matrix};
+use super::attention::{Extras, attend, gradients, mask_matrix};
 use crate::varlen::Gradients;
 use crate::{AttentionConfig, AttentionError};
 
@@ -47,7 +47,7 @@ pub fn forward(
 ) -> Result<(Array3<f64>, Array2<f64>), AttentionError> {
     let sees = |_, _| block_mask(config, cu_seqlens, cu_kv_seqlens);
     let [q, k, v] = [q, k, v].map(heads_first);
-    let (out, lse) = attend([&q, &k, &v], config, sees, None)?;
+    let (out, lse) = attend([&q, &k, &v], config, sees, &Extras::default())?;
     Ok((tokens_first(out), lse.remove_axis(Axis(0))))
 }
 
@@ -72,7 +72,7 @@ pub fn backward(
 ) -> Result<Gradients<f64>, AttentionError> {
     let sees = |_, _| block_mask(config, cu_seqlens, cu_kv_seqlens);
     let [dout, q, k, v] = [dout, q, k, v].map(heads_first);
-    let (got, _) = gradients(&dout, [&q, &k, &v], config, sees, None)?;
+    let got = gradients(&dout, [&q, &k, &v], config, sees, &Extras::default())?.inputs;
     let [dq, dk, dv] = [got.dq, got.dk, got.dv].map(tokens_first);
     Ok(Gradients { dq, dk, dv })
 }

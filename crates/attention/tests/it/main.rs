@@ -12,6 +12,7 @@ mod gradients;
 mod masks;
 mod merge;
 mod properties;
+mod score_mods;
 mod sinks;
 mod varlen;
 mod vectors;
