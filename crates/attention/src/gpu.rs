@@ -46,20 +46,36 @@ use crate::AttentionError;
 
 pub mod flash;
 mod plan;
+pub mod score_mods;
+pub mod sinks;
+pub mod varlen;
 
 pub use llm_gpu;
 
 /// Every kernel of this crate, for tools that compile them all.
 pub const KERNELS: &[&Kernel] = &[
+    &score_mods::FLASH_DBIAS,
     &flash::FLASH_DK,
     &flash::FLASH_DQ,
+    &score_mods::FLASH_DSLOPES,
     &flash::FLASH_DV,
     &flash::FLASH_FORWARD,
     &flash::FLASH_ROWS,
+    &score_mods::MASKED_BIAS,
+    &score_mods::ROW_SUMS,
+    &sinks::SINKS_APPLY,
+    &sinks::SINKS_BACKWARD,
 ];
 
 /// The parameter blocks of these kernels, for the test that compares them with the shaders.
-pub const LAYOUTS: &[Layout] = &[plan::FlashParams::LAYOUT, flash::FlashRowsParams::LAYOUT];
+pub const LAYOUTS: &[Layout] = &[
+    flash::FlashRowsParams::LAYOUT,
+    plan::FlashParams::LAYOUT,
+    score_mods::MaskedBiasParams::LAYOUT,
+    score_mods::RowSumsParams::LAYOUT,
+    sinks::SinksApplyParams::LAYOUT,
+    sinks::SinksBackwardParams::LAYOUT,
+];
 
 /// The longest sequence that the kernels take: up to here `f32` holds every position and distance.
 pub const MAX_LENGTH: usize = 1 << 24;
@@ -113,6 +129,9 @@ fn axes<T: GpuElement, const N: usize>(
         got: got.to_vec(),
     })
 }
+
+/// Invocations of a workgroup; the shaders' own default.
+const WORKGROUP_SIZE: u32 = 64;
 
 /// A number of heads, rows or bytes of which there is a tensor; if it has no elements nothing is computed from it.
 fn word(n: usize) -> u32 {

@@ -215,7 +215,7 @@ fn check_all<F: Float>(
 }
 
 /// The tokens of each sequence.
-fn ranges(
+pub(crate) fn ranges(
     name: &'static str,
     list: &[usize],
     total: usize,

@@ -48,8 +48,10 @@ const TILES: Snippet = Snippet {
     source: include_str!("flash_tile.wgsl"),
 };
 
-/// Two tiles of 32 rows of 9 vectors, 32 rows of 33 weights.
-const TILE_BYTES: u32 = 2 * 32 * 9 * 16 + 32 * 33 * 4;
+/// Two tiles of 32 rows of 9 vectors.
+pub(super) const PRODUCT_BYTES: u32 = 2 * 32 * 9 * 16;
+/// And 32 rows of 33 weights.
+const TILE_BYTES: u32 = PRODUCT_BYTES + 32 * 33 * 4;
 /// Two numbers of 8 invocations for each of 32 rows.
 const PARTIAL_BYTES: u32 = 2 * 32 * 8 * 4;
 
@@ -62,6 +64,21 @@ const BACKWARD_SNIPPETS: &[Snippet] = &[
     PHILOX,
     SCORE,
     TILES,
+];
+
+/// With the gradients of the scores of a tile.
+pub(super) const DS_SNIPPETS: &[Snippet] = &[
+    snippet::LINEAR,
+    INPUTS,
+    BACKWARD_INPUTS,
+    MASK,
+    PHILOX,
+    SCORE,
+    TILES,
+    Snippet {
+        name: "flash_ds",
+        source: include_str!("flash_ds.wgsl"),
+    },
 ];
 
 const R: Access = Access::Read;
@@ -87,11 +104,15 @@ pub(super) static FLASH_ROWS: Kernel = Kernel {
     needs: Needs::CORE.with_workgroup_bytes(snippet::TREE_BYTES),
 };
 
-pub(super) static FLASH_DQ: Kernel = backward_kernel("flash_dq", include_str!("flash_dq.wgsl"));
+pub(super) static FLASH_DQ: Kernel = Kernel {
+    snippets: DS_SNIPPETS,
+    ..backward_kernel("flash_dq", include_str!("flash_dq.wgsl"))
+};
 pub(super) static FLASH_DK: Kernel = backward_kernel("flash_dk", include_str!("flash_dk.wgsl"));
 pub(super) static FLASH_DV: Kernel = backward_kernel("flash_dv", include_str!("flash_dv.wgsl"));
 
-const fn backward_kernel(name: &'static str, source: &'static str) -> Kernel {
+/// A kernel that reads what `flash_backward_inputs.wgsl` has, and writes one array.
+pub(super) const fn backward_kernel(name: &'static str, source: &'static str) -> Kernel {
     Kernel {
         name,
         source,

@@ -25,63 +25,15 @@ fn flash_dq(
     let kv_head = item.head / params.queries_per_kv;
     let ty = local_index / 8u;
     let tx = local_index % 8u;
-    var seen: array<vec2<u32>, 4>;
-    var row_lse = vec4<f32>(LOWEST);
-    var row_inner = vec4<f32>();
-    for (var r = 0u; r < 4u; r++) {
-        let query = item.first + 4u * ty + r;
-        if (query < item.q_len) {
-            seen[r] = mask_keys(query, item.q_len, item.kv_len);
-            let row = 2u * lse_row(item, item.head, query);
-            row_lse[r] = rows[row];
-            row_inner[r] = rows[row + 1u];
-        }
-    }
+    let row = rows_of(item, item.head, ty);
     let last = min(item.first + TILE, item.q_len) - 1u;
     let end = mask_keys(last, item.q_len, item.kv_len).y;
     var sums: array<vec4<f32>, 16>;
     for (var first = mask_keys(item.first, item.q_len, item.kv_len).x; first < end; first += TILE) {
-        var scores: array<vec4<f32>, 4>;
-        for (var feature = 0u; feature < params.head_dim; feature += 4u * VECTORS) {
-            workgroupBarrier();
-            for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {
-                let row = i / VECTORS;
-                let vector = i % VECTORS;
-                let query = item.first + row;
-                let key = first + row;
-                left_tile[row * STRIDE + vector] =
-                    q_vector(q_row(item, item.head, query), feature + 4u * vector, query < item.q_len);
-                right_tile[row * STRIDE + vector] =
-                    k_vector(kv_row(item, kv_head, key), feature + 4u * vector, key < end);
-            }
-            workgroupBarrier();
-            tile_product(&scores, ty, tx);
-        }
-        var grads: array<vec4<f32>, 4>;
-        for (var feature = 0u; feature < params.value_dim; feature += 4u * VECTORS) {
-            workgroupBarrier();
-            for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {
-                let row = i / VECTORS;
-                let vector = i % VECTORS;
-                let query = item.first + row;
-                let key = first + row;
-                left_tile[row * STRIDE + vector] =
-                    dout_vector(q_row(item, item.head, query), feature + 4u * vector, query < item.q_len);
-                right_tile[row * STRIDE + vector] =
-                    v_vector(kv_row(item, kv_head, key), feature + 4u * vector, key < end);
-            }
-            workgroupBarrier();
-            tile_product(&grads, ty, tx);
-        }
+        var ds = ds_tile(item, item.head, kv_head, first, end, local_index, row, true);
         for (var r = 0u; r < 4u; r++) {
-            let query = item.first + 4u * ty + r;
             for (var c = 0u; c < 4u; c++) {
-                let column = tx + 8u * c;
-                let score = score_at(scores[r][c], item, item.head, query, first + column, seen[r]);
-                let weight = weight_of(score.value, row_lse[r]);
-                let factor = dropout_factor(item, item.head, query, first + column);
-                let ds = weight * (factor * grads[r][c] - row_inner[r]) * score.slope;
-                weights[(4u * ty + r) * 33u + column] = ds;
+                weights[(4u * ty + r) * 33u + tx + 8u * c] = ds.rows[r][c];
             }
         }
         workgroupBarrier();
@@ -100,13 +52,13 @@ fn flash_dq(
         if (query >= item.q_len) {
             continue;
         }
-        let row = q_row(item, item.head, query) * params.head_dim;
+        let at = q_row(item, item.head, query) * params.head_dim;
         for (var c = 0u; c < COLUMN_VECTORS; c++) {
             let column = item.column + 4u * (tx + 8u * c);
             let x = params.scale * sums[4u * r + c];
             for (var i = 0u; i < 4u; i++) {
                 if (column + i < params.head_dim) {
-                    dq[row + column + i] = x[i];
+                    dq[at + column + i] = x[i];
                 }
             }
         }

@@ -45,6 +45,10 @@ struct FlashParams {
     key_high: u32,
     stream_low: u32,       // the stream of the first row
     stream_high: u32,
+    grad_batch: u32,       // strides of the gradient of the bias, 0 where it is broadcast
+    grad_head: u32,
+    grad_query: u32,
+    grad_key: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: FlashParams;
@@ -71,19 +75,12 @@ struct Item {
 }
 
 fn item_at(index: u32, n_heads: u32) -> Item {
-    var item: Item;
-    item.column = (index % params.n_chunks) * 128u;
     let head_tile = index / params.n_chunks;
-    item.head = head_tile % n_heads;
     let tile = head_tile / n_heads;
-    item.sequence = tile / params.n_tiles;
-    item.first = (tile % params.n_tiles) * TILE;
-    item.q_len = params.q_len;
-    item.kv_len = params.kv_len;
-    item.q_start = item.sequence * params.q_batch;
-    item.kv_start = item.sequence * params.kv_batch;
-    item.lse_start = item.sequence * params.lse_batch;
-    if (params.is_packed != 0u) {
+    var item: Item;
+    if (params.is_packed == 0u) {
+        item = item_of(tile / params.n_tiles, (tile % params.n_tiles) * TILE);
+    } else {
         item.sequence = small[params.tiles + 2u * tile];
         item.first = small[params.tiles + 2u * tile + 1u];
         let queries = small[params.cu_seqlens + item.sequence];
@@ -94,6 +91,21 @@ fn item_at(index: u32, n_heads: u32) -> Item {
         item.kv_start = keys * params.kv_token;
         item.lse_start = queries;
     }
+    item.head = head_tile % n_heads;
+    item.column = (index % params.n_chunks) * 128u;
+    return item;
+}
+
+// A tile of a sequence that is not packed.
+fn item_of(sequence: u32, first: u32) -> Item {
+    var item: Item;
+    item.sequence = sequence;
+    item.first = first;
+    item.q_len = params.q_len;
+    item.kv_len = params.kv_len;
+    item.q_start = sequence * params.q_batch;
+    item.kv_start = sequence * params.kv_batch;
+    item.lse_start = sequence * params.lse_batch;
     return item;
 }
 

@@ -59,6 +59,10 @@ llm_gpu::params! {
         key_high: u32,
         stream_low: u32,
         stream_high: u32,
+        grad_batch: u32,
+        grad_head: u32,
+        grad_query: u32,
+        grad_key: u32,
     }
 }
 
@@ -79,9 +83,18 @@ pub(super) struct Sizes {
 pub(super) struct Plan<'a> {
     pub(super) sizes: Sizes,
     pub(super) params: FlashParams,
-    q: &'a GpuTensor<f32>,
-    k: &'a GpuTensor<f32>,
-    v: &'a GpuTensor<f32>,
+    pub(super) q: &'a GpuTensor<f32>,
+    pub(super) k: &'a GpuTensor<f32>,
+    pub(super) v: &'a GpuTensor<f32>,
+    /// Bound as `small`.
+    pub(super) slopes: Option<&'a GpuTensor<f32>>,
+    /// Bound as `small` where sequences are packed; `params` says what is where.
+    pub(super) lists: Option<GpuTensor<u32>>,
+    /// Tiles of queries and of keys, of all sequences together.
+    pub(super) tiles: [usize; 2],
+    /// Where in the lists the tiles of queries and of keys are.
+    pub(super) tile_lists: [u32; 2],
+    pub(super) bias: Option<GpuTensor<f32>>,
 }
 
 impl<'a> Plan<'a> {
@@ -128,6 +141,11 @@ impl<'a> Plan<'a> {
             q,
             k,
             v,
+            slopes: None,
+            lists: None,
+            tiles: [seq, kv_seq].map(|length| batch.saturating_mul(length.div_ceil(TILE))),
+            tile_lists: [0; 2],
+            bias: None,
         })
     }
 
@@ -148,8 +166,7 @@ impl<'a> Plan<'a> {
         columns: usize,
         more: &[Binding<'_>],
     ) -> Result<(), AttentionError> {
-        let tiles = self.sizes.seq.div_ceil(TILE);
-        self.dispatch(recorder, kernel, [tiles, self.sizes.n_heads, columns], more)
+        self.dispatch(recorder, kernel, 0, [self.sizes.n_heads, columns], more)
     }
 
     /// The same for a kernel whose rows are keys.
@@ -160,49 +177,70 @@ impl<'a> Plan<'a> {
         columns: usize,
         more: &[Binding<'_>],
     ) -> Result<(), AttentionError> {
-        let tiles = self.sizes.kv_seq.div_ceil(TILE);
-        let heads = self.sizes.n_kv_heads;
-        self.dispatch(recorder, kernel, [tiles, heads, columns], more)
+        self.dispatch(recorder, kernel, 1, [self.sizes.n_kv_heads, columns], more)
     }
 
     fn dispatch(
         &self,
         recorder: &mut Recorder,
         kernel: &'static Kernel,
-        [n_tiles, heads, columns]: [usize; 3],
+        side: usize, // 0: rows are queries, 1: keys
+        [heads, columns]: [usize; 2],
         more: &[Binding<'_>],
     ) -> Result<(), AttentionError> {
         // Without columns there may still be a log-sum-exp.
         let n_chunks = columns.div_ceil(COLUMNS).max(1);
-        let n_items = [self.sizes.batch, heads, n_tiles, n_chunks]
+        let n_items = [self.tiles[side], heads, n_chunks]
             .into_iter()
             .fold(1, usize::saturating_mul);
-        let grid = Grid::linear(n_items, 1)?;
+        let length = [self.sizes.seq, self.sizes.kv_seq][side];
         let params = FlashParams {
             n_items: word(n_items),
             n_chunks: word(n_chunks),
-            n_tiles: word(n_tiles),
+            n_tiles: word(length.div_ceil(TILE)),
+            tiles: self.tile_lists[side],
             ..self.params
         };
+        self.dispatch_with(recorder, kernel, columns, &params, n_items, more)
+    }
+
+    /// Records a kernel with these parameters: `n_items` workgroups.
+    pub(super) fn dispatch_with(
+        &self,
+        recorder: &mut Recorder,
+        kernel: &'static Kernel,
+        columns: usize,
+        params: &FlashParams,
+        n_items: usize,
+        more: &[Binding<'_>],
+    ) -> Result<(), AttentionError> {
+        let grid = Grid::linear(n_items, 1)?;
         let column_vectors = columns.clamp(1, COLUMNS).div_ceil(COLUMNS / 4);
         let constants = [("COLUMN_VECTORS", column_vectors as f64)];
         // What is not there is not read: any tensor takes its place.
-        let (small, bias) = (self.q, self.q);
+        let small = match (&self.lists, self.slopes) {
+            (Some(lists), _) => lists.read(),
+            (None, slopes) => slopes.unwrap_or(self.q).read(),
+        };
+        let bias = self.bias.as_ref().unwrap_or(self.q);
         let mut bindings = vec![
             self.q.read(),
             self.k.read(),
             self.v.read(),
-            small.read(),
+            small,
             bias.read(),
         ];
         bindings.extend_from_slice(more);
-        recorder.dispatch(kernel, &constants, &params, &bindings, grid)?;
+        recorder.dispatch(kernel, &constants, params, &bindings, grid)?;
         Ok(())
     }
 }
 
 /// What heads, features and the config say.
-fn params(sizes: &Sizes, config: &AttentionConfig) -> Result<FlashParams, AttentionError> {
+pub(super) fn params(
+    sizes: &Sizes,
+    config: &AttentionConfig,
+) -> Result<FlashParams, AttentionError> {
     let Sizes {
         n_heads,
         n_kv_heads,

@@ -1,8 +1,10 @@
 //! What the recording functions refuse: nothing is recorded, nothing panics.
 
-use llm_attention::gpu::llm_gpu::{Gpu, GpuError, GpuOptions};
-use llm_attention::gpu::{MAX_LENGTH, flash};
-use llm_attention::{AttentionConfig, AttentionError, CausalAlignment, Mask};
+use llm_attention::gpu::llm_gpu::{Gpu, GpuError, GpuOptions, GpuTensor};
+use llm_attention::gpu::score_mods::{self, GpuScoreMods};
+use llm_attention::gpu::{MAX_LENGTH, flash, sinks, varlen};
+use llm_attention::{AlibiOrigin, AttentionConfig, AttentionError, CausalAlignment, Dropout};
+use llm_attention::{Mask, MaskPolarity};
 use ndarray::{Array3, Array4};
 
 use super::{gpu, ones};
@@ -145,6 +147,137 @@ fn long_axes_of_empty_tensors_cost_nothing() {
         assert_eq!(g.dk.shape(), k.shape());
         assert!(g.dk.download_blocking().unwrap().iter().all(|x| *x == 0.0));
     }
+}
+
+#[test]
+fn modifications_must_fit_the_scores() {
+    let Some(gpu) = gpu() else { return };
+    let mut recorder = gpu.recorder();
+    let q = gpu.upload(&ones([2, 4, 3, 4])).unwrap();
+    let k = gpu.upload(&ones([2, 2, 5, 4])).unwrap();
+    let mut refused = |mods: GpuScoreMods<'_>| {
+        score_mods::forward(&mut recorder, &q, &k, &k, &mods, &FULL).unwrap_err()
+    };
+    let slopes = gpu.zeros::<f32>(&[2]).unwrap();
+    let (n_heads, got) = (4, 2);
+    let error = refused(GpuScoreMods::new().with_alibi(&slopes, AlibiOrigin::KeyIndex));
+    assert_eq!(error, AttentionError::Slopes { n_heads, got });
+    let (expected, got) = ([2, 4, 3, 5], [2, 1, 3, 4]);
+    let name = "bias";
+    let bias = gpu.zeros::<f32>(&got).unwrap();
+    let error = refused(GpuScoreMods::new().with_bias(&bias));
+    let want = AttentionError::Broadcast {
+        name,
+        expected,
+        got,
+    };
+    assert_eq!(error, want);
+    let name = "mask";
+    let mask = gpu.zeros::<u32>(&got).unwrap();
+    let error = refused(GpuScoreMods::new().with_mask(&mask, MaskPolarity::TrueHides));
+    let want = AttentionError::Broadcast {
+        name,
+        expected,
+        got,
+    };
+    assert_eq!(error, want);
+    let flat = gpu.zeros::<u32>(&[3, 5]).unwrap();
+    let error = refused(GpuScoreMods::new().with_mask(&flat, MaskPolarity::TrueHides));
+    let (expected, got) = (4, vec![3, 5]);
+    assert_eq!(
+        error,
+        AttentionError::Rank {
+            name,
+            expected,
+            got
+        }
+    );
+    let (key, offset) = (1, 2);
+    for rate in [-0.1, 1.0, f64::INFINITY] {
+        let error = refused(GpuScoreMods::new().with_dropout(Dropout { rate, key, offset }));
+        assert_eq!(error, AttentionError::DropoutRate { got: rate });
+    }
+}
+
+#[test]
+fn packed_sequences_must_fit_their_lists() {
+    let Some(gpu) = gpu() else { return };
+    let mut r = gpu.recorder();
+    let x = gpu.zeros::<f32>(&[5, 2, 4]).unwrap();
+    let mut refused = |q: &GpuTensor<f32>, k: &GpuTensor<f32>, lists: [&[usize]; 2]| {
+        varlen::forward(&mut r, q, k, k, lists[0], lists[1], &FULL).unwrap_err()
+    };
+    let (name, index, got, total) = ("cu_kv_seqlens", 1, Some(6), 5);
+    let want = AttentionError::CuSeqlens {
+        name,
+        index,
+        got,
+        total,
+    };
+    assert_eq!(refused(&x, &x, [&[0, 5], &[0, 6, 5]]), want);
+    let (name, index, got) = ("cu_seqlens", 0, None);
+    let want = AttentionError::CuSeqlens {
+        name,
+        index,
+        got,
+        total,
+    };
+    assert_eq!(refused(&x, &x, [&[], &[0, 5]]), want);
+    let (queries, keys) = (1, 2);
+    let want = AttentionError::CuSeqlensLength { queries, keys };
+    assert_eq!(refused(&x, &x, [&[0, 5], &[0, 1, 5]]), want);
+    let wide = gpu.zeros::<f32>(&[5, 2, 3]).unwrap();
+    let (name, expected, got) = ("k", [5, 2, 4], [5, 2, 3]);
+    let want = AttentionError::PackedShape {
+        name,
+        expected,
+        got,
+    };
+    assert_eq!(refused(&x, &wide, [&[0, 5], &[0, 5]]), want);
+    let lse = gpu.zeros::<f32>(&[5, 2]).unwrap();
+    let list = [0, 5];
+    let error = varlen::backward(&mut r, &x, &x, &x, &x, &x, &lse, &list, &list, &FULL);
+    let (expected, got) = ([2, 5], [5, 2]);
+    assert_eq!(
+        error.unwrap_err(),
+        AttentionError::PackedLseShape { expected, got }
+    );
+    // Without heads and features a sequence may be as long as one likes, but not longer than a shader counts.
+    let long = gpu.zeros::<f32>(&[MAX_LENGTH + 1, 1, 0]).unwrap();
+    let list = [0, MAX_LENGTH + 1];
+    let (name, max, got) = ("seq", MAX_LENGTH, MAX_LENGTH + 1);
+    let error = varlen::forward(&mut r, &long, &long, &long, &list, &list, &FULL).unwrap_err();
+    assert_eq!(error, AttentionError::Length { name, max, got });
+}
+
+#[test]
+fn sinks_must_fit_the_heads() {
+    let Some(gpu) = gpu() else { return };
+    let mut recorder = gpu.recorder();
+    let out = gpu.upload(&ones([1, 2, 3, 4])).unwrap();
+    let lse = gpu.zeros::<f32>(&[1, 2, 3]).unwrap();
+    let few = gpu.zeros::<f32>(&[1]).unwrap();
+    let want = AttentionError::Sinks { n_heads: 2, got: 1 };
+    let error = sinks::apply(&mut recorder, &out, &lse, &few).unwrap_err();
+    assert_eq!(error, want);
+    let error = sinks::backward(&mut recorder, &out, &out, &lse, &few).unwrap_err();
+    assert_eq!(error, want);
+    let two = gpu.zeros::<f32>(&[2]).unwrap();
+    let short = gpu.zeros::<f32>(&[1, 2, 2]).unwrap();
+    let error = sinks::apply(&mut recorder, &out, &short, &two).unwrap_err();
+    let (expected, got) = ([1, 2, 3], [1, 2, 2]);
+    assert_eq!(error, AttentionError::LseShape { expected, got });
+    let dout = gpu.upload(&ones([1, 2, 3, 5])).unwrap();
+    let error = sinks::backward(&mut recorder, &dout, &out, &lse, &two).unwrap_err();
+    let (name, expected, got) = ("dout", [1, 2, 3, 4], [1, 2, 3, 5]);
+    assert_eq!(
+        error,
+        AttentionError::Shape {
+            name,
+            expected,
+            got
+        }
+    );
 }
 
 #[test]
