@@ -176,6 +176,19 @@ pub enum AttentionError {
         /// Heads that shall be left.
         n_kv_heads: usize,
     },
+    /// A page holds no token.
+    #[error("page_size must be at least 1, got 0")]
+    PageSize,
+    /// The block table or the lengths are not for as many sequences as there are.
+    #[error("{name} must have a row for each of {batch} sequences, got {got}")]
+    Rows {
+        /// The argument.
+        name: &'static str,
+        /// Sequences of the queries.
+        batch: usize,
+        /// Rows that were passed.
+        got: usize,
+    },
     /// A tensor on the device has another number of axes.
     #[error("{name} must have {expected} axes, got shape {got:?}")]
     Rank {
@@ -188,7 +201,7 @@ pub enum AttentionError {
     },
     /// A sequence is longer than what shaders count.
     #[error("{name} must be at most {max} on the GPU, got {got}")]
-    Length {
+    TooLong {
         /// The length.
         name: &'static str,
         /// The largest.

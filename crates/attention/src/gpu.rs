@@ -44,7 +44,9 @@ use ndarray::ArrayD;
 
 use crate::AttentionError;
 
+mod decode;
 pub mod flash;
+pub mod paged;
 mod plan;
 pub mod score_mods;
 pub mod sinks;
@@ -54,6 +56,8 @@ pub use llm_gpu;
 
 /// Every kernel of this crate, for tools that compile them all.
 pub const KERNELS: &[&Kernel] = &[
+    &decode::FLASH_DECODE,
+    &decode::FLASH_DECODE_MERGE,
     &score_mods::FLASH_DBIAS,
     &flash::FLASH_DK,
     &flash::FLASH_DQ,
@@ -62,6 +66,9 @@ pub const KERNELS: &[&Kernel] = &[
     &flash::FLASH_FORWARD,
     &flash::FLASH_ROWS,
     &score_mods::MASKED_BIAS,
+    &paged::PAGED_DECODE,
+    &paged::PAGED_DECODE_BF16,
+    &paged::PAGED_DECODE_F16,
     &score_mods::ROW_SUMS,
     &sinks::SINKS_APPLY,
     &sinks::SINKS_BACKWARD,
@@ -69,6 +76,8 @@ pub const KERNELS: &[&Kernel] = &[
 
 /// The parameter blocks of these kernels, for the test that compares them with the shaders.
 pub const LAYOUTS: &[Layout] = &[
+    decode::DecodeParams::LAYOUT,
+    decode::FlashDecodeMergeParams::LAYOUT,
     flash::FlashRowsParams::LAYOUT,
     plan::FlashParams::LAYOUT,
     score_mods::MaskedBiasParams::LAYOUT,

@@ -3,7 +3,7 @@
 use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, Snippet, snippet};
 
 use super::plan::{FlashParams, Plan, expect};
-use super::{GpuGradients, axes, word};
+use super::{GpuGradients, axes, decode, word};
 use crate::{AttentionConfig, AttentionError};
 
 llm_gpu::params! {
@@ -39,6 +39,10 @@ pub const PHILOX: Snippet = Snippet {
     name: "philox",
     source: include_str!("philox.wgsl"),
 };
+pub(super) const TANH: Snippet = Snippet {
+    name: "tanh",
+    source: include_str!("tanh.wgsl"),
+};
 const SCORE: Snippet = Snippet {
     name: "flash_score",
     source: include_str!("flash_score.wgsl"),
@@ -55,13 +59,14 @@ const TILE_BYTES: u32 = PRODUCT_BYTES + 32 * 33 * 4;
 /// Two numbers of 8 invocations for each of 32 rows.
 const PARTIAL_BYTES: u32 = 2 * 32 * 8 * 4;
 
-const FORWARD_SNIPPETS: &[Snippet] = &[snippet::LINEAR, INPUTS, MASK, PHILOX, SCORE, TILES];
+const FORWARD_SNIPPETS: &[Snippet] = &[snippet::LINEAR, INPUTS, MASK, PHILOX, TANH, SCORE, TILES];
 const BACKWARD_SNIPPETS: &[Snippet] = &[
     snippet::LINEAR,
     INPUTS,
     BACKWARD_INPUTS,
     MASK,
     PHILOX,
+    TANH,
     SCORE,
     TILES,
 ];
@@ -73,6 +78,7 @@ pub(super) const DS_SNIPPETS: &[Snippet] = &[
     BACKWARD_INPUTS,
     MASK,
     PHILOX,
+    TANH,
     SCORE,
     TILES,
     Snippet {
@@ -130,6 +136,7 @@ pub(super) const fn backward_kernel(name: &'static str, source: &'static str) ->
 /// out_i = sum_j e^(s_ij - lse_i) v_j,   lse_i = ln sum_j e^(s_ij),   s_ij = scale <q_i, k_j>
 /// ```
 ///
+/// A single query of each head (a decode step) goes over parts of the keys side by side, which are merged by their log-sum-exp.
 /// Tiles of keys that the mask hides from a tile of queries are skipped. The tiles have a size of their own: those of the
 /// config do not matter.
 ///
@@ -145,7 +152,7 @@ pub(super) const fn backward_kernel(name: &'static str, source: &'static str) ->
 /// # Errors
 ///
 /// - [`AttentionError::Rank`] if a tensor has not four axes.
-/// - [`AttentionError::Length`] if `seq` or `kv_seq` is above [`MAX_LENGTH`](super::MAX_LENGTH).
+/// - [`AttentionError::TooLong`] if `seq` or `kv_seq` is above [`MAX_LENGTH`](super::MAX_LENGTH).
 /// - [`AttentionError::Gpu`] if the device has no room for the result, or the tensors are of different devices.
 /// - Those of [`flash::forward`](crate::flash::forward) for shapes, heads and the config, in `f32`.
 ///
@@ -184,7 +191,11 @@ pub fn forward(
     let plan = Plan::new(q, k, v, config)?;
     let out = recorder.output::<f32>(&plan.out_shape())?;
     let lse = recorder.output::<f32>(&plan.lse_shape())?;
-    record_forward(recorder, &plan, &out, &lse)?;
+    if plan.sizes.seq == 1 {
+        decode::record(recorder, &plan, &out, &lse)?;
+    } else {
+        record_forward(recorder, &plan, &out, &lse)?;
+    }
     Ok((out, lse))
 }
 

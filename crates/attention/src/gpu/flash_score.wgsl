@@ -49,16 +49,6 @@ fn score_distance(query: u32, key: u32, q_len: u32, kv_len: u32) -> f32 {
     }
 }
 
-// tanh that is right in its last digits near zero and does not overflow far from it; devices' own may do either.
-fn score_tanh(x: f32) -> f32 {
-    let size = abs(x);
-    if (size < 0.25) {
-        let square = x * x;
-        return x * (1.0 + square * (-0.33333334 + square * (0.13333334 + square * (-0.053968254 + square * 0.021869488))));
-    }
-    return sign(x) * (1.0 - 2.0 / (exp(2.0 * min(size, 20.0)) + 1.0));
-}
-
 // What dropout multiplies a weight with: 0 or keep_scale; 1 without dropout.
 fn dropout_factor(item: Item, head: u32, query: u32, key: u32) -> f32 {
     if (params.has_dropout == 0u) {

@@ -8,7 +8,7 @@ use crate::{AttentionConfig, AttentionError, CausalAlignment, Mask};
 /// Rows and columns of a tile of scores, as in `flash_tile.wgsl`.
 pub(super) const TILE: usize = 32;
 /// Columns of the result that a workgroup has.
-const COLUMNS: usize = 128;
+pub(super) const COLUMNS: usize = 128;
 /// What stands for no limit in a mask: further than any position.
 const UNLIMITED: i32 = 1 << 30;
 
@@ -119,6 +119,23 @@ impl<'a> Plan<'a> {
             head_dim,
             value_dim,
         };
+        Self::of_sizes([q, k, v], sizes, config)
+    }
+
+    /// The same for tensors whose shapes are checked.
+    pub(super) fn of_sizes(
+        [q, k, v]: [&'a GpuTensor<f32>; 3],
+        sizes: Sizes,
+        config: &AttentionConfig,
+    ) -> Result<Self, AttentionError> {
+        let Sizes {
+            batch,
+            n_heads,
+            n_kv_heads,
+            seq,
+            kv_seq,
+            ..
+        } = sizes;
         check_length("seq", seq)?;
         check_length("kv_seq", kv_seq)?;
         let params = FlashParams {
@@ -340,7 +357,7 @@ fn rows(heads: usize, tokens: usize) -> u32 {
 
 pub(super) fn check_length(name: &'static str, got: usize) -> Result<(), AttentionError> {
     if got > MAX_LENGTH {
-        return Err(AttentionError::Length {
+        return Err(AttentionError::TooLong {
             name,
             max: MAX_LENGTH,
             got,

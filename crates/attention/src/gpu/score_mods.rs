@@ -65,6 +65,7 @@ pub(super) static FLASH_DSLOPES: Kernel = Kernel {
         DS_SNIPPETS[5],
         DS_SNIPPETS[6],
         DS_SNIPPETS[7],
+        DS_SNIPPETS[8],
         snippet::TREE_SUM,
     ],
     needs: Needs::CORE.with_workgroup_bytes(PRODUCT_BYTES + snippet::TREE_BYTES),

@@ -27,7 +27,7 @@ use crate::{AttentionConfig, AttentionError};
 /// - [`AttentionError::Rank`] and [`AttentionError::PackedShape`] if the tensors do not fit each other.
 /// - [`AttentionError::CuSeqlens`] if a list does not do what is said above, [`AttentionError::CuSeqlensLength`] if one has more
 ///   sequences than the other.
-/// - [`AttentionError::Length`] if a sequence is longer than [`MAX_LENGTH`](super::MAX_LENGTH).
+/// - [`AttentionError::TooLong`] if a sequence is longer than [`MAX_LENGTH`](super::MAX_LENGTH).
 /// - Those of [`flash::forward`](super::flash::forward) for heads, the config and the device.
 ///
 /// # Precision

@@ -1,7 +1,9 @@
 //! The compute shaders against the reference, on whatever adapter there is (`LLM_GPU=off|auto|require`).
 
+mod decode;
 mod errors;
 mod flash;
+mod paged;
 mod score_mods;
 mod shaders;
 mod sinks;

@@ -126,7 +126,7 @@ fn long_axes_of_empty_tensors_cost_nothing() {
         let [q, k] = [q, k].map(|shape| gpu.zeros::<f32>(&shape).unwrap());
         let got = if name == "seq" { max + 1 } else { usize::MAX };
         let error = flash::forward(&mut recorder, &q, &k, &k, &FULL).unwrap_err();
-        assert_eq!(error, AttentionError::Length { name, max, got });
+        assert_eq!(error, AttentionError::TooLong { name, max, got });
     }
     let many = 1 << 40;
     for (q, k) in [
@@ -247,7 +247,7 @@ fn packed_sequences_must_fit_their_lists() {
     let list = [0, MAX_LENGTH + 1];
     let (name, max, got) = ("seq", MAX_LENGTH, MAX_LENGTH + 1);
     let error = varlen::forward(&mut r, &long, &long, &long, &list, &list, &FULL).unwrap_err();
-    assert_eq!(error, AttentionError::Length { name, max, got });
+    assert_eq!(error, AttentionError::TooLong { name, max, got });
 }
 
 #[test]
