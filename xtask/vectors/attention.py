@@ -9,30 +9,16 @@ back ends were both seen to), and logsumexp over no key is -inf. That is what th
 
 from types import SimpleNamespace
 
+import attention_paged
+import attention_scores
 import torch
-import transformers
+from attention_masks import TORCH, TRANSFORMERS, visible
 from common import arguments, case, generator, gradients
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import masking_utils
 from transformers.models.gemma2 import modeling_gemma2
 from transformers.models.gpt_oss import modeling_gpt_oss
-
-TORCH = f"torch {torch.__version__.split('+')[0]}"
-TRANSFORMERS = f"transformers {transformers.__version__}"
-
-
-def visible(causal, seq, kv_seq, left=None, right=None):
-    """True where query i may attend to key j. A window without a causal mask is at the bottom right."""
-    i, j = torch.arange(seq)[:, None], torch.arange(kv_seq)[None, :]
-    distance = j - (i if causal == "top_left" else i + kv_seq - seq)
-    mask = torch.ones(seq, kv_seq, dtype=torch.bool) if causal is None else distance <= 0
-    if left is not None:
-        mask &= -left <= distance
-    if right is not None:
-        mask &= distance <= right
-    return mask
-
 
 def sdpa(args):
     op = "attention.sdpa"
@@ -361,6 +347,8 @@ def main():
     mask_pattern(args)
     merge_lse(args)
     mha_to_gqa(args)
+    attention_paged.run(args)
+    attention_scores.write(args)
 
 
 if __name__ == "__main__":

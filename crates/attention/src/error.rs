@@ -9,7 +9,8 @@ pub enum AttentionError {
     Shape {
         /// The argument.
         name: &'static str,
-        /// What it must be: `[batch, heads, seq, features]`.
+        /// What it must be: `[batch, heads, seq, features]`, or for pages
+        /// `[n_pages, n_kv_heads, page_size, features]`.
         expected: [usize; 4],
         /// What was passed.
         got: [usize; 4],
@@ -112,6 +113,55 @@ pub enum AttentionError {
         /// The `rate` of the dropout.
         got: f64,
     },
+    /// A page holds no token.
+    #[error("page_size must be at least 1, got 0")]
+    PageSize,
+    /// The scales of 8-bit pages do not have the shape that the pages ask for.
+    #[error("{name} must have shape {expected:?}, got {got:?}")]
+    ScalesShape {
+        /// The argument.
+        name: &'static str,
+        /// What it must be: `[n_pages, n_kv_heads, page_size]`.
+        expected: [usize; 3],
+        /// What was passed.
+        got: [usize; 3],
+    },
+    /// The block table or the lengths are not for as many sequences as there are.
+    #[error("{name} must have a row for each of {batch} sequences, got {got}")]
+    Rows {
+        /// The argument.
+        name: &'static str,
+        /// Sequences of the queries.
+        batch: usize,
+        /// Rows that were passed.
+        got: usize,
+    },
+    /// A sequence is longer than its row of the block table.
+    #[error(
+        "lengths[{row}] must be at most {max_pages} pages of {page_size} tokens, got {got} tokens"
+    )]
+    Length {
+        /// Which sequence.
+        row: usize,
+        /// Its length.
+        got: u32,
+        /// Columns of the block table.
+        max_pages: usize,
+        /// Tokens of a page.
+        page_size: usize,
+    },
+    /// A sequence needs a page that the pool does not have.
+    #[error("block_table[{row}, {index}] must be below {n_pages} (n_pages), got {got}")]
+    Page {
+        /// Which sequence.
+        row: usize,
+        /// Which of its pages.
+        index: usize,
+        /// What the table holds.
+        got: u32,
+        /// Pages of the pool.
+        n_pages: usize,
+    },
     /// A chunk of a mask holds no position.
     #[error("chunk must be at least 1, got 0")]
     Chunk,
@@ -175,19 +225,6 @@ pub enum AttentionError {
         n_heads: usize,
         /// Heads that shall be left.
         n_kv_heads: usize,
-    },
-    /// A page holds no token.
-    #[error("page_size must be at least 1, got 0")]
-    PageSize,
-    /// The block table or the lengths are not for as many sequences as there are.
-    #[error("{name} must have a row for each of {batch} sequences, got {got}")]
-    Rows {
-        /// The argument.
-        name: &'static str,
-        /// Sequences of the queries.
-        batch: usize,
-        /// Rows that were passed.
-        got: usize,
     },
     /// A tensor on the device has another number of axes.
     #[error("{name} must have {expected} axes, got shape {got:?}")]

@@ -6,16 +6,19 @@ use crate::{AttentionConfig, AttentionError};
 use llm_numerics::Float;
 
 mod bias_backward;
-mod decode;
+pub(crate) mod decode;
+mod few_queries;
 mod mods;
 mod pieces;
 mod plan;
+mod rows;
 mod score_gradients;
-mod tile;
+pub(crate) mod tile;
 mod tile_backward;
 
 pub(crate) use bias_backward::run as run_bias_backward;
 pub(crate) use plan::{Plan, check, check_lse, zeros, zeros_lse};
+pub(crate) use rows::{Buffers, Rows};
 pub(crate) use tile_backward::{Saved, run as run_backward};
 
 /// The gradients of [`backward`].

@@ -8,6 +8,7 @@ pub mod flash;
 pub mod gpu;
 mod memory;
 pub mod merge;
+pub mod paged;
 pub mod reference;
 pub mod score_mods;
 pub mod sinks;

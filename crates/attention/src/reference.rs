@@ -5,6 +5,7 @@
 pub mod attention;
 pub mod convert;
 pub mod merge;
+pub mod paged;
 pub mod score_mods;
 pub mod sinks;
 pub mod varlen;

@@ -1,5 +1,11 @@
 //! Vector instructions chosen at run time.
 
+mod prefetch;
+mod rows;
+
+pub use prefetch::prefetch;
+pub use rows::{add_weighted, dots};
+
 /// Runs `op` compiled for the widest vector instructions that this processor has.
 ///
 /// A plain loop over slices inside `op` is turned into vector instructions by the

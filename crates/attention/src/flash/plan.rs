@@ -16,17 +16,17 @@ pub(crate) struct Plan<'a, F> {
     pub(super) batch: usize,
     pub(crate) n_heads: usize,
     pub(super) n_kv_heads: usize,
-    pub(super) queries_per_kv: usize,
+    pub(crate) queries_per_kv: usize,
     pub(crate) seq: usize,
     pub(super) kv_seq: usize,
-    pub(super) head_dim: usize,
+    pub(crate) head_dim: usize,
     pub(crate) value_dim: usize,
     pub(super) scale: F,
     pub(super) softcap: Option<F>,
     /// At most `seq`, at least 1.
-    pub(super) query_tile: usize,
+    pub(crate) query_tile: usize,
     /// At most `kv_seq`, at least 1.
-    pub(super) key_tile: usize,
+    pub(crate) key_tile: usize,
     mask: Mask,
     /// `None` if nothing is modified.
     pub(super) mods: Option<Mods<'a, F>>,
@@ -54,6 +54,18 @@ impl<'a, F: Float> Plan<'a, F> {
         let value_dim = v.dim().3;
         check("k", [batch, n_kv_heads, kv_seq, head_dim], k)?;
         check("v", [batch, n_kv_heads, kv_seq, value_dim], v)?;
+        let keys = [n_kv_heads, kv_seq, value_dim];
+        let plan = Self::of_sizes([batch, n_heads, seq, head_dim], keys, config)?;
+        let mods = Mods::new(mods, [batch, n_heads, seq, kv_seq])?;
+        Ok(Self { mods, ..plan })
+    }
+
+    /// For the shape of the queries, and for so many heads, keys and features of values.
+    pub(crate) fn of_sizes(
+        [batch, n_heads, seq, head_dim]: [usize; 4],
+        [n_kv_heads, kv_seq, value_dim]: [usize; 3],
+        config: &AttentionConfig,
+    ) -> Result<Self, AttentionError> {
         let queries_per_kv = n_heads.checked_div(n_kv_heads).unwrap_or(0);
         if queries_per_kv * n_kv_heads != n_heads {
             return Err(AttentionError::Heads {
@@ -100,7 +112,7 @@ impl<'a, F: Float> Plan<'a, F> {
             query_tile: query_tile.min(seq.max(1)),
             key_tile: key_tile.min(kv_seq.max(1)),
             mask: config.mask,
-            mods: Mods::new(mods, [batch, n_heads, seq, kv_seq])?,
+            mods: None,
         })
     }
 
@@ -137,6 +149,11 @@ impl<'a, F: Float> Plan<'a, F> {
         start.min(end)..end
     }
 
+    /// The keys that one of some queries, at least one, sees: none before these or after them.
+    pub(crate) fn visible(&self, queries: &Range<usize>) -> Range<usize> {
+        self.keys(queries.start).start..self.keys(queries.end - 1).end
+    }
+
     /// The first key that is at most `left` before query `i`.
     #[inline(always)]
     fn start(&self, i: usize, left: usize, alignment: CausalAlignment) -> usize {
@@ -171,7 +188,12 @@ impl<'a, F: Float> Plan<'a, F> {
         let last = queries.end.saturating_sub(1);
         self.keys(queries.start).end < keys.end
             || self.keys(last).start > keys.start
-            || self.mods.as_ref().is_some_and(Mods::may_hide)
+            || self.may_hide()
+    }
+
+    /// Whether an array may hide keys that the mask of the config lets queries see.
+    pub(super) fn may_hide(&self) -> bool {
+        self.mods.as_ref().is_some_and(Mods::may_hide)
     }
 
     /// Whether an array hides a key from a query that the mask of the config lets see it.
@@ -193,11 +215,20 @@ impl<'a, F: Float> Plan<'a, F> {
 
     /// Whether the call is worth waking threads.
     pub(crate) fn is_parallel(&self) -> bool {
+        self.work() >= PARALLEL
+    }
+
+    /// Whether calls are worth it together.
+    pub(crate) fn are_parallel(plans: &[Self]) -> bool {
+        plans.iter().map(Self::work).fold(0, usize::saturating_add) >= PARALLEL
+    }
+
+    /// Multiply-adds, were there no mask.
+    fn work(&self) -> usize {
         [self.n_heads, self.seq, self.kv_seq]
             .into_iter()
             .chain([self.head_dim.saturating_add(self.value_dim)])
             .fold(self.batch, usize::saturating_mul)
-            >= PARALLEL
     }
 }
 

@@ -7,6 +7,7 @@ use ndarray::{
     ArrayViewMut4, s,
 };
 
+use super::mods::Row;
 use super::pieces::{runs, within};
 use super::plan::{Plan, bend, is_finite, product};
 use llm_numerics::{Float, simd, threads};
@@ -21,8 +22,11 @@ struct Item<'a, F> {
     lse: Option<ArrayViewMut1<'a, F>>, // [rows]
 }
 
-/// What a task needs besides its item; used again for the next item.
-struct Scratch<F> {
+/// What a task needs besides its item, and what a tile of queries has gathered; used again for the
+/// next item.
+pub(crate) struct Scratch<F> {
+    /// Whether no tile of keys has been added yet.
+    is_first: bool,
     scores: Array2<F>,      // [query_tile, key_tile]
     accumulator: Array2<F>, // [query_tile, value_dim]
     max: Vec<F>,            // [query_tile]
@@ -30,8 +34,9 @@ struct Scratch<F> {
 }
 
 impl<F: Float> Scratch<F> {
-    fn new(plan: &Plan<'_, F>) -> Self {
+    pub(crate) fn new(plan: &Plan<'_, F>) -> Self {
         Self {
+            is_first: true,
             scores: Array2::zeros((plan.query_tile, plan.key_tile)),
             accumulator: Array2::zeros((plan.query_tile, plan.value_dim)),
             max: vec![F::zero(); plan.query_tile],
@@ -100,30 +105,53 @@ fn query_tile<F: Float>(
     q: ArrayView2<'_, F>, // [rows, head_dim]
     k: ArrayView2<'_, F>, // [kv_seq, head_dim]
     v: ArrayView2<'_, F>, // [kv_seq, value_dim]
-    mut item: Item<'_, F>,
+    item: Item<'_, F>,
+    scratch: &mut Scratch<F>,
+) {
+    begin(q.nrows(), scratch);
+    let queries = item.first..item.first + q.nrows();
+    let keys = plan.visible(&queries);
+    let k = k.slice(s![keys.clone(), ..]);
+    let v = v.slice(s![keys.clone(), ..]);
+    let first = [item.batch, item.head, item.first];
+    advance(plan, q, first, k, v, keys, scratch);
+    finish(item.out, item.lse, scratch);
+}
+
+/// Forgets what other queries have gathered.
+pub(crate) fn begin<F: Float>(rows: usize, scratch: &mut Scratch<F>) {
+    scratch.is_first = true;
+    scratch.max[..rows].fill(F::neg_infinity());
+    scratch.total[..rows].fill(F::zero());
+}
+
+/// Adds some of the keys that the queries from `first` on see, tile by tile.
+pub(crate) fn advance<F: Float>(
+    plan: &Plan<'_, F>,
+    q: ArrayView2<'_, F>, // [rows, head_dim]
+    [b, h, first]: Row,
+    all_k: ArrayView2<'_, F>, // [visible, head_dim]
+    all_v: ArrayView2<'_, F>, // [visible, value_dim]
+    visible: Range<usize>,
     scratch: &mut Scratch<F>,
 ) {
     let rows = q.nrows();
     let mut accumulator = scratch.accumulator.slice_mut(s![..rows, ..]);
     let max = &mut scratch.max[..rows];
     let total = &mut scratch.total[..rows];
-    max.fill(F::neg_infinity());
-    total.fill(F::zero());
-    let queries = item.first..item.first + rows;
-    // No query of the tile sees a key before these or after them.
-    let visible = plan.keys(queries.start).start..plan.keys(queries.end - 1).end;
-    let (b, h) = (item.batch, item.head);
-    let mut is_first = true;
+    let queries = first..first + rows;
     for start in visible.clone().step_by(plan.key_tile) {
         let keys = start..visible.end.min(start + plan.key_tile);
         if plan.hides_all([b, h], &queries, &keys) {
             continue;
         }
-        let k = k.slice(s![keys.clone(), ..]);
-        let v = v.slice(s![keys.clone(), ..]);
+        let is_first = scratch.is_first;
+        let here = start - visible.start..keys.end - visible.start;
+        let k = all_k.slice(s![here.clone(), ..]);
+        let v = all_v.slice(s![here, ..]);
         let mut scores = scratch.scores.slice_mut(s![..rows, ..keys.len()]);
         product(plan.scale, &q, &k.t(), F::zero(), &mut scores);
-        let seen = |row: usize| within(plan.keys(item.first + row), &keys);
+        let seen = |row: usize| within(plan.keys(first + row), &keys);
         simd::vectorize(
             #[inline(always)]
             || {
@@ -133,7 +161,7 @@ fn query_tile<F: Float>(
                     if let Some(softcap) = plan.softcap {
                         bend(&mut scores[seen.clone()], softcap);
                     }
-                    let row = [b, h, item.first + i];
+                    let row = [b, h, first + i];
                     let seen_keys = start + seen.start..start + seen.end;
                     if let Some(mods) = &plan.mods {
                         mods.add(row, seen_keys.clone(), &mut scores[seen.clone()]);
@@ -167,20 +195,29 @@ fn query_tile<F: Float>(
         } else {
             product(F::one(), &scores, &v, beta, &mut accumulator);
         }
-        is_first = false;
+        scratch.is_first = false;
     }
-    for (i, mut out) in item.out.outer_iter_mut().enumerate() {
-        if is_first || total[i] == F::zero() {
+}
+
+/// Divides by the sums of the weights.
+pub(crate) fn finish<F: Float>(
+    mut out: ArrayViewMut2<'_, F>,     // [rows, value_dim]
+    lse: Option<ArrayViewMut1<'_, F>>, // [rows]
+    scratch: &Scratch<F>,
+) {
+    let (max, total) = (&scratch.max, &scratch.total);
+    for (i, mut out) in out.outer_iter_mut().enumerate() {
+        if scratch.is_first || total[i] == F::zero() {
             out.fill(F::zero());
             continue;
         }
         let inverse = F::one() / total[i];
-        let row = accumulator.row(i);
+        let row = scratch.accumulator.row(i);
         out.iter_mut().zip(row).for_each(|(y, &x)| *y = x * inverse);
     }
-    if let Some(mut lse) = item.lse.take() {
-        for (lse, (&max, total)) in lse.iter_mut().zip(max.iter().zip(total)) {
-            *lse = log_sum_exp(max, *total);
+    if let Some(mut lse) = lse {
+        for (lse, (&max, &total)) in lse.iter_mut().zip(max.iter().zip(total)) {
+            *lse = log_sum_exp(max, total);
         }
     }
 }

@@ -1,6 +1,6 @@
 // paged_decode_f16.wgsl: attention to keys and values in pages of f16, in parts of the keys.
 //
-// Twin      src/flash.rs `forward_with_lse`; compared in tests/it/gpu/paged.rs
+// Twin      src/paged.rs `forward_with_lse`; compared in tests/it/gpu/paged.rs
 // Math      as flash_forward.wgsl, over the keys of one part; sequence b has lengths[b] keys
 // Shapes    q, block_table, lengths as in paged_inputs.wgsl
 //           k         [n_pages, n_kv_heads, page_size, head_dim] f16, two in a word

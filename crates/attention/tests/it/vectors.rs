@@ -2,6 +2,8 @@
 
 mod convert;
 mod merge;
+mod paged;
+mod score_mods;
 
 use std::num::NonZero;
 
@@ -18,7 +20,11 @@ fn vectors_agree() {
     run_crate(&files, |case, tier| match case.op() {
         "attention.convert.mha_to_gqa" => convert::run(case, tier),
         "attention.merge_lse" => merge::run(case, tier),
+        "attention.paged" => paged::run(case, tier),
+        "attention.sdpa_storage" => paged::storage(case, tier),
         "attention.mask_pattern" => mask_pattern(case, tier),
+        "attention.alibi" => score_mods::alibi(case, tier, config(case)?),
+        "attention.sdpa_mask" => score_mods::mask(case, tier),
         "attention.sinks" => sinks(case, tier),
         "attention.varlen" => varlen(case, tier),
         "attention.sdpa" | "attention.softcap" => attention(case, tier),

@@ -347,6 +347,44 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Several rows at once: the same bits as one by one, and the sums that they should be.
+    #[test]
+    fn products_of_a_few_rows(
+        rows in prop::collection::vec(prop::collection::vec(-1.0_f64..1.0, 37), 6),
+        n in 0_usize..=37,
+    ) {
+        let row = |i: usize| &rows[i][..n];
+        let (a, b) = ([row(0), row(1), row(2)], [row(3), row(4), &rows[5][..]]);
+        let (products, mut sums) = simd::vectorize(|| {
+            let mut sums = [[0.5_f64; 37]; 3];
+            let [x, y, z] = &mut sums;
+            simd::prefetch(row(0));
+            let products = simd::dots(a, b);
+            simd::add_weighted([x, y, z], products, b);
+            (products, sums)
+        });
+        for i in 0..3 {
+            let weighted = |f: usize| (0..3).map(|j| products[i][j] * b[j][f]).sum::<f64>();
+            for j in 0..3 {
+                let want: f64 = a[i].iter().zip(b[j]).map(|(x, y)| x * y).sum();
+                prop_assert!((products[i][j] - want).abs() < 1e-12);
+                prop_assert_eq!(simd::dots([a[i]], [b[j]]), [[products[i][j]]]);
+            }
+            for f in 0..n {
+                prop_assert!((sums[i][f] - 0.5 - weighted(f)).abs() < 1e-12);
+            }
+            prop_assert!(sums[i][n..].iter().all(|x| *x == 0.5));
+            let mut alone = [0.5; 37];
+            simd::add_weighted([&mut alone], [products[i]], b);
+            prop_assert_eq!(alone, sums[i]);
+        }
+        sums[0][0] = 0.0;
+        simd::add_weighted([&mut sums[0]], [[]], []); // no rows: nothing
+        prop_assert_eq!(sums[0][0], 0.0);
+    }
+}
+
 #[test]
 fn no_list_is_longer_than_memory() {
     assert!(memory::has_room::<f64>(0));

@@ -1,0 +1,70 @@
+//! Keys or values of one key-value head, wherever their rows lie.
+
+use std::ops::Range;
+
+use ndarray::{ArrayView1, ArrayView2};
+
+use llm_numerics::{Float, simd};
+
+/// The keys or the values of one key-value head: `[kv_seq, features]`.
+pub(crate) trait Rows<F> {
+    /// Calls `work` with `B` rows after the other, in order, and where the first stands in the range.
+    ///
+    /// The range has a multiple of `B` rows, `buffer` has room for `B` of them.
+    fn for_each<const B: usize>(
+        &self,
+        range: Range<usize>,
+        buffer: &mut [F],
+        work: impl FnMut(usize, [&[F]; B]),
+    );
+
+    /// Asks the memory for a row that will be read soon.
+    fn prefetch(&self, row: usize);
+}
+
+impl<F: Float> Rows<F> for ArrayView2<'_, F> {
+    #[inline(always)]
+    fn for_each<const B: usize>(
+        &self,
+        range: Range<usize>,
+        buffer: &mut [F],
+        mut work: impl FnMut(usize, [&[F]; B]),
+    ) {
+        for j in range.clone().step_by(B) {
+            let mut buffers = Buffers(buffer);
+            let rows =
+                std::array::from_fn(|b| contiguous(&self.row(j + b), buffers.next(self.ncols())));
+            work(j - range.start, rows);
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, row: usize) {
+        if let Some(row) = self.row(row).to_slice() {
+            simd::prefetch(row);
+        }
+    }
+}
+
+/// A buffer that is handed out row by row.
+pub(crate) struct Buffers<'a, F>(pub(crate) &'a mut [F]);
+
+impl<'a, F> Buffers<'a, F> {
+    /// Room for the next row.
+    #[inline(always)]
+    pub(crate) fn next(&mut self, features: usize) -> &'a mut [F] {
+        let (row, rest) = std::mem::take(&mut self.0).split_at_mut(features);
+        self.0 = rest;
+        row
+    }
+}
+
+/// The row as a slice, copied if its elements do not lie side by side.
+#[inline(always)]
+fn contiguous<'a, F: Float>(row: &ArrayView1<'a, F>, buffer: &'a mut [F]) -> &'a [F] {
+    if let Some(row) = row.to_slice() {
+        return row;
+    }
+    buffer.iter_mut().zip(row).for_each(|(y, &x)| *y = x);
+    buffer
+}
