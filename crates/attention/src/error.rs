@@ -1,7 +1,7 @@
 //! Everything this crate can refuse.
 
 /// Everything this crate can refuse, one variant per rule a caller can break.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttentionError {
     /// An array does not have the shape that the others ask for.
@@ -226,6 +226,30 @@ pub enum AttentionError {
         /// Heads that shall be left.
         n_kv_heads: usize,
     },
+    /// A tensor on the device has another number of axes.
+    #[error("{name} must have {expected} axes, got shape {got:?}")]
+    Rank {
+        /// The argument.
+        name: &'static str,
+        /// How many axes it must have.
+        expected: usize,
+        /// The shape that was passed.
+        got: Vec<usize>,
+    },
+    /// A sequence is longer than what shaders count.
+    #[error("{name} must be at most {max} on the GPU, got {got}")]
+    TooLong {
+        /// The length.
+        name: &'static str,
+        /// The largest.
+        max: usize,
+        /// What was passed.
+        got: usize,
+    },
+    /// The device refuses, or cannot do it.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Gpu(#[from] llm_gpu::GpuError),
     /// The rows of a projection cannot be shared out evenly to its heads.
     #[error("the rows of a projection must be a multiple of n_heads, got {rows} and {n_heads}")]
     HeadRows {

@@ -5,6 +5,8 @@ pub mod convert;
 pub mod differential;
 mod error;
 pub mod flash;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod io_count;
 mod memory;
 pub mod merge;

@@ -44,7 +44,7 @@ pub fn mean_pool_kv_heads(
         return Err(uneven);
     }
     let heads = weight.to_shape((n_kv_heads, group, head_dim, d_model));
-    let pooled = heads.map_err(|_| uneven)?.sum_axis(Axis(1)) / group as f64;
+    let pooled = heads.map_err(|_| uneven.clone())?.sum_axis(Axis(1)) / group as f64;
     let pooled = pooled.into_shape_with_order((n_kv_heads * head_dim, d_model));
     pooled.map_err(|_| uneven)
 }

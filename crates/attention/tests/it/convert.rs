@@ -201,11 +201,11 @@ fn error(rows: usize, columns: usize, n_heads: usize, n_kv_heads: usize) -> Atte
     let bias = Array1::<f64>::zeros(rows);
     let error = convert::mean_pool_kv_heads(&weight, n_heads, n_kv_heads).unwrap_err();
     let got = reference::convert::mean_pool_kv_heads(&weight, n_heads, n_kv_heads);
-    assert_eq!(got, Err(error));
+    assert_eq!(got, Err(error.clone()));
     let got = convert::mean_pool_kv_bias(&bias, n_heads, n_kv_heads);
-    assert_eq!(got, Err(error));
+    assert_eq!(got, Err(error.clone()));
     let got = reference::convert::mean_pool_kv_bias(&bias, n_heads, n_kv_heads);
-    assert_eq!(got, Err(error));
+    assert_eq!(got, Err(error.clone()));
     error
 }
 

@@ -133,7 +133,7 @@ fn lse_must_have_one_value_per_query() {
         got: [1, 2, 5],
     };
     let error = flash::forward_into(&q, &k, &k, &FULL, &mut q.clone(), Some(&mut lse));
-    assert_eq!(error, Err(want));
+    assert_eq!(error, Err(want.clone()));
     let error = flash::backward(&q, &q, &k, &k, &q, &lse, &FULL);
     assert_eq!(error, Err(want));
 }
@@ -147,7 +147,7 @@ fn heads_must_divide() {
             n_heads,
             n_kv_heads,
         };
-        assert_eq!(flash::forward(&q, &k, &k, &FULL), Err(want));
+        assert_eq!(flash::forward(&q, &k, &k, &FULL), Err(want.clone()));
         let error = reference::attention::forward(&q, &k, &k, &FULL);
         assert_eq!(error, Err(want));
     }

@@ -8,6 +8,8 @@ mod cross;
 mod differential;
 mod errors;
 mod golden;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod gradients;
 mod io_count;
 mod masks;

@@ -21,22 +21,22 @@ const F32: Tolerance = Tolerance::new(2e-4, 2e-4);
 
 /// A choice of modifications, drawn before the sizes of the call are known.
 #[derive(Clone, Copy, Debug)]
-struct Choice {
-    alibi: Option<AlibiOrigin>,
+pub(crate) struct Choice {
+    pub(crate) alibi: Option<AlibiOrigin>,
     /// Which axes have the length 1, and whether some numbers are `-inf`.
-    bias: Option<([bool; 4], bool)>,
-    mask: Option<([bool; 4], MaskPolarity)>,
-    dropout: Option<Dropout>,
+    pub(crate) bias: Option<([bool; 4], bool)>,
+    pub(crate) mask: Option<([bool; 4], MaskPolarity)>,
+    pub(crate) dropout: Option<Dropout>,
 }
 
 /// The arrays of a choice.
-struct Arrays {
-    slopes: Array1<f64>,
-    bias: Array4<f64>,
-    mask: Array4<bool>,
+pub(crate) struct Arrays {
+    pub(crate) slopes: Array1<f64>,
+    pub(crate) bias: Array4<f64>,
+    pub(crate) mask: Array4<bool>,
 }
 
-fn choices() -> impl Strategy<Value = Choice> {
+pub(crate) fn choices() -> impl Strategy<Value = Choice> {
     let origin = prop::sample::select(vec![
         AlibiOrigin::KeyIndex,
         AlibiOrigin::LastKeyZero,
@@ -62,7 +62,7 @@ fn choices() -> impl Strategy<Value = Choice> {
 }
 
 impl Choice {
-    fn arrays(&self, case: &Case) -> Arrays {
+    pub(crate) fn arrays(&self, case: &Case) -> Arrays {
         let (batch, n_heads, seq, _) = case.q.dim();
         let shape = [batch, n_heads, seq, case.k.dim().2];
         let shrink = |ones: [bool; 4]| {
@@ -85,7 +85,7 @@ impl Choice {
         Arrays { slopes, bias, mask }
     }
 
-    fn mods<'a>(&self, arrays: &'a Arrays) -> ScoreMods<'a, f64> {
+    pub(crate) fn mods<'a>(&self, arrays: &'a Arrays) -> ScoreMods<'a, f64> {
         let mut mods = ScoreMods::new();
         if let Some(origin) = self.alibi {
             mods = mods.with_alibi(&arrays.slopes, origin);

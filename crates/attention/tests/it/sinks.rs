@@ -162,9 +162,12 @@ fn sinks_must_be_as_many_as_heads() {
     for n in [0, 1, 3] {
         let want = AttentionError::Sinks { n_heads: 2, got: n };
         let few = Array1::zeros(n);
-        assert_eq!(sinks::apply(&out, &lse, &few), Err(want));
-        assert_eq!(sinks::apply_inplace(&mut out, &mut lse, &few), Err(want));
-        assert_eq!(sinks::backward(&out, &out, &lse, &few), Err(want));
+        assert_eq!(sinks::apply(&out, &lse, &few), Err(want.clone()));
+        assert_eq!(
+            sinks::apply_inplace(&mut out, &mut lse, &few),
+            Err(want.clone())
+        );
+        assert_eq!(sinks::backward(&out, &out, &lse, &few), Err(want.clone()));
         let config = AttentionConfig::new(Mask::Full);
         let got = reference::sinks::forward(&out, &out, &out, &few, &config);
         assert_eq!(got.unwrap_err(), want);
@@ -184,7 +187,7 @@ fn arrays_must_fit_each_other() {
         got: [1, 2, 4],
     };
     let lse = Array3::zeros((1, 2, 4));
-    assert_eq!(sinks::apply(&out, &lse, &two), Err(want));
+    assert_eq!(sinks::apply(&out, &lse, &two), Err(want.clone()));
     assert_eq!(sinks::backward(&out, &out, &lse, &two), Err(want));
     let want = AttentionError::Shape {
         name: "dout",

@@ -13,14 +13,14 @@ const F64: Tolerance = Tolerance::new(1e-11, 1e-10);
 
 /// Packed sequences and the settings of a case.
 #[derive(Clone, Debug)]
-struct Packed {
-    q: Array3<f64>,
-    k: Array3<f64>,
-    v: Array3<f64>,
-    dout: Array3<f64>,
-    cu_seqlens: Vec<usize>,
-    cu_kv_seqlens: Vec<usize>,
-    config: AttentionConfig,
+pub(crate) struct Packed {
+    pub(crate) q: Array3<f64>,
+    pub(crate) k: Array3<f64>,
+    pub(crate) v: Array3<f64>,
+    pub(crate) dout: Array3<f64>,
+    pub(crate) cu_seqlens: Vec<usize>,
+    pub(crate) cu_kv_seqlens: Vec<usize>,
+    pub(crate) config: AttentionConfig,
 }
 
 impl Packed {
@@ -40,7 +40,12 @@ impl Packed {
 
 /// Up to four sequences of any lengths, zero included; heads, features and config of [`cases`].
 fn packed() -> impl Strategy<Value = Packed> {
-    let lengths = prop::collection::vec((0_usize..9, 0_usize..9), 0..=4);
+    packed_up_to(8)
+}
+
+/// The same with sequences of up to `longest` tokens.
+pub(crate) fn packed_up_to(longest: usize) -> impl Strategy<Value = Packed> {
+    let lengths = prop::collection::vec((0..=longest, 0..=longest), 0..=4);
     (cases(), lengths, any::<u64>()).prop_map(|(case, lengths, key)| {
         let sums = |lengths: Vec<usize>| {
             let mut list = vec![0];

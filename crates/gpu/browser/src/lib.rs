@@ -19,6 +19,7 @@ use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 /// Every kernel there is, by crate. A crate with kernels adds a line.
 const CRATES: &[(&str, &[&Kernel])] = &[
     ("llm-gpu", kernels::KERNELS),
+    ("llm-attention", llm_attention::gpu::KERNELS),
     ("llm-posenc", llm_posenc::gpu::KERNELS),
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! The instruction reads nothing that a program could see and cannot fault; it is `unsafe` only because it takes a raw
 //! pointer. The pointers here come from a slice that is alive.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the instruction takes a raw pointer")]
 
 /// Bytes that come from memory together.
 #[cfg(target_arch = "x86_64")]

@@ -6,12 +6,15 @@ use llm_attention::{AttentionError, merge, reference};
 /// The error of both tiers, which must be the same.
 fn error(outs: &[&ArrayRef4<f64>], lses: &[&ArrayRef3<f64>]) -> AttentionError {
     let error = merge::forward(outs, lses).unwrap_err();
-    assert_eq!(reference::merge::forward(outs, lses), Err(error));
+    assert_eq!(reference::merge::forward(outs, lses), Err(error.clone()));
     let dout = Array4::zeros((1, 1, 1, 1));
-    assert_eq!(merge::backward(&dout, None, outs, lses, &dout), Err(error));
+    assert_eq!(
+        merge::backward(&dout, None, outs, lses, &dout),
+        Err(error.clone())
+    );
     assert_eq!(
         reference::merge::backward(&dout, None, outs, lses),
-        Err(error)
+        Err(error.clone())
     );
     error
 }
@@ -95,7 +98,7 @@ fn what_comes_back_must_have_the_shape_of_the_result() {
         got: [1, 2, 4],
     };
     let got = merge::backward(&x, Some(&bad), &outs, &lses, &x);
-    assert_eq!(got, Err(want));
+    assert_eq!(got, Err(want.clone()));
     let got = reference::merge::backward(&x, Some(&bad), &outs, &lses);
     assert_eq!(got, Err(want));
 }

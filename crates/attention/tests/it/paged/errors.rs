@@ -109,7 +109,7 @@ fn the_table_and_the_lengths_have_a_row_for_each_sequence() {
     let table = array![[0, 1], [2, 0]];
     let three = array![[0, 1], [2, 0], [0, 0]];
     let want = rows("block_table", 3);
-    assert_eq!(of_table(&three, &array![4, 3]), Some(want));
+    assert_eq!(of_table(&three, &array![4, 3]), Some(want.clone()));
     assert_eq!(
         want.to_string(),
         "block_table must have a row for each of 2 sequences, got 3"

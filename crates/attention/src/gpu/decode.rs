@@ -1,0 +1,192 @@
+//! Split-KV decoding: few queries, many keys, in parts that are merged by their log-sum-exp.
+
+use llm_gpu::{Access, Binding, GpuTensor, Grid, Kernel, Needs, Recorder, Snippet, snippet};
+
+use super::flash::{MASK, TANH};
+use super::plan::{COLUMNS, Plan};
+use super::{WORKGROUP_SIZE, word};
+use crate::AttentionError;
+
+/// Rows of a workgroup, as in `decode.wgsl`.
+const ROWS: usize = 8;
+/// The fewest keys that are worth a workgroup, a multiple of the 32 of a tile.
+const SPLIT: usize = 256;
+/// Workgroups that keep a large device busy. A function of nothing but shapes, so that results do not depend on the device.
+const ENOUGH: usize = 512;
+
+llm_gpu::params! {
+    /// The parameter block of the decode kernels, see `decode_params.wgsl`.
+    pub(super) struct DecodeParams {
+        n_items: u32,
+        n_chunks: u32,
+        n_splits: u32,
+        split: u32,
+        n_row_tiles: u32,
+        batch: u32,
+        n_heads: u32,
+        n_kv_heads: u32,
+        queries_per_kv: u32,
+        head_dim: u32,
+        value_dim: u32,
+        seq: u32,
+        kv_len: u32,
+        page_size: u32,
+        max_pages: u32,
+        n_pages: u32,
+        bottom_right: u32,
+        left: i32,
+        right: i32,
+        chunk: i32,
+        prefix: i32,
+        scale: f32,
+        softcap: f32,
+        pad0: u32,
+    }
+}
+
+llm_gpu::params! {
+    /// The parameter block of `flash_decode_merge.wgsl`.
+    pub(super) struct FlashDecodeMergeParams {
+        n_elements: u32,
+        n_rows: u32,
+        value_dim: u32,
+        n_splits: u32,
+        has_values: u32,
+        pad0: u32,
+        pad1: u32,
+        pad2: u32,
+    }
+}
+
+pub(super) const PARAMS: Snippet = Snippet {
+    name: "decode_params",
+    source: include_str!("decode_params.wgsl"),
+};
+pub(super) const DECODE: Snippet = Snippet {
+    name: "decode",
+    source: include_str!("decode.wgsl"),
+};
+
+/// Tiles of 8 queries and 32 keys in rows of 9 vectors, and 2 times 32 vectors of weights.
+pub(super) const DECODE_BYTES: u32 = (8 * 9 + 32 * 9 + 64) * 16;
+
+pub(super) static FLASH_DECODE: Kernel = Kernel {
+    name: "flash_decode",
+    source: include_str!("flash_decode.wgsl"),
+    snippets: &[snippet::LINEAR, PARAMS, MASK, TANH, DECODE],
+    bindings: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Write,
+        Access::Write,
+    ],
+    params_size: size_of::<DecodeParams>(),
+    constants: &[],
+    needs: Needs::CORE.with_workgroup_bytes(DECODE_BYTES),
+};
+
+pub(super) static FLASH_DECODE_MERGE: Kernel = Kernel {
+    name: "flash_decode_merge",
+    source: include_str!("flash_decode_merge.wgsl"),
+    snippets: &[snippet::LINEAR],
+    bindings: &[Access::Read, Access::Read, Access::Write, Access::Write],
+    params_size: size_of::<FlashDecodeMergeParams>(),
+    constants: &["WORKGROUP_SIZE"],
+    needs: Needs::CORE,
+};
+
+/// Attention of one query of each head.
+pub(super) fn record(
+    recorder: &mut Recorder,
+    plan: &Plan<'_>,
+    out: &GpuTensor<f32>,
+    lse: &GpuTensor<f32>,
+) -> Result<(), AttentionError> {
+    let inputs = [plan.q.read(), plan.k.read(), plan.v.read()];
+    record_parts(recorder, &FLASH_DECODE, plan, [0; 3], &inputs, out, lse)
+}
+
+/// Records a decode kernel for parts of the keys, and what merges them. `plan.sizes.kv_seq` is the most keys that a sequence can
+/// have; `pages` are the size of a page, the length of a row of the block table and the number of pages.
+pub(super) fn record_parts(
+    recorder: &mut Recorder,
+    kernel: &'static Kernel,
+    plan: &Plan<'_>,
+    pages: [usize; 3],
+    inputs: &[Binding<'_>],
+    out: &GpuTensor<f32>,
+    lse: &GpuTensor<f32>,
+) -> Result<(), AttentionError> {
+    if lse.is_empty() {
+        return Ok(()); // nor is there an output
+    }
+    let (sizes, of) = (&plan.sizes, &plan.params);
+    let n_chunks = sizes.value_dim.div_ceil(COLUMNS).max(1);
+    let n_rows = sizes.n_heads / sizes.n_kv_heads.max(1) * sizes.seq;
+    let n_row_tiles = n_rows.div_ceil(ROWS);
+    let workgroups = [sizes.batch, sizes.n_kv_heads, n_row_tiles, n_chunks]
+        .into_iter()
+        .fold(1, usize::saturating_mul);
+    let wanted = ENOUGH.div_ceil(workgroups.max(1));
+    let most = sizes.kv_seq.div_ceil(SPLIT).max(1);
+    let split = sizes
+        .kv_seq
+        .div_ceil(wanted.min(most))
+        .max(1)
+        .next_multiple_of(SPLIT);
+    let n_splits = sizes.kv_seq.div_ceil(split).max(1);
+    let n_items = workgroups.saturating_mul(n_splits);
+    let [page_size, max_pages, n_pages] = pages.map(word);
+    let params = DecodeParams {
+        n_items: word(n_items),
+        n_chunks: word(n_chunks),
+        n_splits: word(n_splits),
+        split: word(split),
+        n_row_tiles: word(n_row_tiles),
+        batch: of.n_sequences,
+        n_heads: of.n_heads,
+        n_kv_heads: of.n_kv_heads,
+        queries_per_kv: of.queries_per_kv,
+        head_dim: of.head_dim,
+        value_dim: of.value_dim,
+        seq: of.q_len,
+        kv_len: of.kv_len,
+        page_size,
+        max_pages,
+        n_pages,
+        bottom_right: of.bottom_right,
+        left: of.left,
+        right: of.right,
+        chunk: of.chunk,
+        prefix: of.prefix,
+        scale: of.scale,
+        softcap: of.softcap,
+        pad0: 0,
+    };
+    let grid = Grid::linear(n_items, 1)?;
+    if n_splits == 1 {
+        let bindings = [inputs, &[out.write(), lse.write()]].concat();
+        recorder.dispatch(kernel, &[], &params, &bindings, grid)?;
+        return Ok(());
+    }
+    let parts = recorder.scratch::<f32>(&[n_splits, lse.len(), sizes.value_dim])?;
+    let part_lse = recorder.scratch::<f32>(&[n_splits, lse.len()])?;
+    let bindings = [inputs, &[parts.write(), part_lse.write()]].concat();
+    recorder.dispatch(kernel, &[], &params, &bindings, grid)?;
+    let n_elements = out.len().max(if out.is_empty() { lse.len() } else { 0 });
+    let params = FlashDecodeMergeParams {
+        n_elements: word(n_elements),
+        n_rows: word(lse.len()),
+        value_dim: word(sizes.value_dim.max(1)),
+        n_splits: word(n_splits),
+        has_values: u32::from(!out.is_empty()),
+        pad0: 0,
+        pad1: 0,
+        pad2: 0,
+    };
+    let bindings = [parts.read(), part_lse.read(), out.write(), lse.write()];
+    let grid = Grid::linear(n_elements, WORKGROUP_SIZE)?;
+    recorder.dispatch(&FLASH_DECODE_MERGE, &[], &params, &bindings, grid)?;
+    Ok(())
+}

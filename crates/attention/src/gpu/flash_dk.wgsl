@@ -1,0 +1,116 @@
+// flash_dk.wgsl: the gradient of the keys, by tiles of queries.
+//
+// Twin      src/flash.rs `backward`; compared in tests/it/gpu/flash.rs
+// Math      p_ij = e^(s_ij - lse_i), ds_ij = p_ij (<dout_i, v_j> - <dout_i, out_i>), dk_j = scale sum_i ds_ij q_i
+//           over the queries of all heads that share the key-value head
+// Shapes    inputs as in flash_inputs.wgsl and flash_backward_inputs.wgsl
+//           dk     as k
+// Grid      linear, one workgroup per 128 columns of 32 keys of a key-value head
+// Races     none: each workgroup writes its own elements
+// Needs     core WebGPU only; 13.1 KiB of workgroup memory
+// Precision f32 sums: over features in fours, over heads and queries in their order
+
+@group(0) @binding(8) var<storage, read_write> dk: array<f32>;
+
+@compute @workgroup_size(INVOCATIONS)
+fn flash_dk(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+) {
+    let index = linear_workgroup(workgroup_id, num_workgroups);
+    if (index >= params.n_items) {
+        return;
+    }
+    let item = item_at(index, params.n_kv_heads);
+    let ty = local_index / 8u;
+    let tx = local_index % 8u;
+    let past = min(item.first + TILE, item.kv_len);
+    // Other queries see no key of the tile.
+    let queries = mask_queries(item.first, past, item.q_len, item.kv_len);
+    var sums: array<vec4<f32>, 16>;
+    for (var in_group = 0u; in_group < params.queries_per_kv; in_group++) {
+        let head = item.head * params.queries_per_kv + in_group;
+        for (var first = queries.x; first < queries.y; first += TILE) {
+            var scores: array<vec4<f32>, 4>;
+            for (var feature = 0u; feature < params.head_dim; feature += 4u * VECTORS) {
+                workgroupBarrier();
+                for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {
+                    let row = i / VECTORS;
+                    let vector = i % VECTORS;
+                    let key = item.first + row;
+                    let query = first + row;
+                    left_tile[row * STRIDE + vector] =
+                        k_vector(kv_row(item, item.head, key), feature + 4u * vector, key < item.kv_len);
+                    right_tile[row * STRIDE + vector] =
+                        q_vector(q_row(item, head, query), feature + 4u * vector, query < item.q_len);
+                }
+                workgroupBarrier();
+                tile_product(&scores, ty, tx);
+            }
+            var grads: array<vec4<f32>, 4>;
+            for (var feature = 0u; feature < params.value_dim; feature += 4u * VECTORS) {
+                workgroupBarrier();
+                for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {
+                    let row = i / VECTORS;
+                    let vector = i % VECTORS;
+                    let key = item.first + row;
+                    let query = first + row;
+                    left_tile[row * STRIDE + vector] =
+                        v_vector(kv_row(item, item.head, key), feature + 4u * vector, key < item.kv_len);
+                    right_tile[row * STRIDE + vector] =
+                        dout_vector(q_row(item, head, query), feature + 4u * vector, query < item.q_len);
+                }
+                workgroupBarrier();
+                tile_product(&grads, ty, tx);
+            }
+            // Of the scores, rows are keys and columns are queries.
+            for (var c = 0u; c < 4u; c++) {
+                let query = first + tx + 8u * c;
+                var seen = vec2<u32>();
+                var row_lse = LOWEST;
+                var row_inner = 0.0;
+                if (query < item.q_len) {
+                    seen = mask_keys(query, item.q_len, item.kv_len);
+                    let row = 2u * lse_row(item, head, query);
+                    row_lse = rows[row];
+                    row_inner = rows[row + 1u];
+                }
+                for (var r = 0u; r < 4u; r++) {
+                    let key = item.first + 4u * ty + r;
+                    let score = score_at(scores[r][c], item, head, query, key, seen);
+                    let weight = weight_of(score.value, row_lse);
+                    let factor = dropout_factor(item, head, query, key);
+                    let ds = weight * (factor * grads[r][c] - row_inner) * score.slope;
+                    weights[(4u * ty + r) * 33u + tx + 8u * c] = ds;
+                }
+            }
+            workgroupBarrier();
+            for (var part = 0u; part < TILE && first + part < queries.y; part += 8u) {
+                for (var i = local_index; i < 256u; i += INVOCATIONS) {
+                    let query = first + part + i / 32u;
+                    right_tile[i] = q_vector(q_row(item, head, query), item.column + 4u * (i % 32u), query < queries.y);
+                }
+                workgroupBarrier();
+                tile_accumulate(&sums, part, ty, tx);
+                workgroupBarrier();
+            }
+        }
+    }
+    for (var r = 0u; r < 4u; r++) {
+        let key = item.first + 4u * ty + r;
+        if (key >= item.kv_len) {
+            continue;
+        }
+        let row = kv_row(item, item.head, key) * params.head_dim;
+        for (var c = 0u; c < COLUMN_VECTORS; c++) {
+            let column = item.column + 4u * (tx + 8u * c);
+            let x = params.scale * sums[4u * r + c];
+            for (var i = 0u; i < 4u; i++) {
+                if (column + i < params.head_dim) {
+                    dk[row + column + i] = x[i];
+                }
+            }
+        }
+    }
+}

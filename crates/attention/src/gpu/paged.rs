@@ -1,0 +1,254 @@
+//! Attention on the GPU to keys and values that lie in pages of a pool.
+
+use llm_gpu::half::{bf16, f16};
+use llm_gpu::{Access, GpuElement, GpuTensor, Kernel, Needs, Recorder, Snippet, snippet};
+
+use super::decode::{DECODE, DECODE_BYTES, DecodeParams, PARAMS, record_parts};
+use super::flash::{MASK, TANH};
+use super::plan::{Plan, Sizes};
+use super::{MAX_LENGTH, axes};
+use crate::{AttentionConfig, AttentionError};
+
+const INPUTS: Snippet = Snippet {
+    name: "paged_inputs",
+    source: include_str!("paged_inputs.wgsl"),
+};
+
+const R: Access = Access::Read;
+const W: Access = Access::Write;
+
+const fn kernel(name: &'static str, source: &'static str, snippets: &'static [Snippet]) -> Kernel {
+    Kernel {
+        name,
+        source,
+        snippets,
+        bindings: &[R, R, R, R, R, W, W],
+        params_size: size_of::<DecodeParams>(),
+        constants: &[],
+        needs: Needs::CORE.with_workgroup_bytes(DECODE_BYTES),
+    }
+}
+
+pub(super) static PAGED_DECODE: Kernel = kernel(
+    "paged_decode",
+    include_str!("paged_decode.wgsl"),
+    &[snippet::LINEAR, PARAMS, MASK, TANH, DECODE, INPUTS],
+);
+
+pub(super) static PAGED_DECODE_F16: Kernel = kernel(
+    "paged_decode_f16",
+    include_str!("paged_decode_f16.wgsl"),
+    &[
+        snippet::LINEAR,
+        snippet::F16,
+        PARAMS,
+        MASK,
+        TANH,
+        DECODE,
+        INPUTS,
+    ],
+);
+
+pub(super) static PAGED_DECODE_BF16: Kernel = kernel(
+    "paged_decode_bf16",
+    include_str!("paged_decode_bf16.wgsl"),
+    &[
+        snippet::LINEAR,
+        snippet::BF16,
+        PARAMS,
+        MASK,
+        TANH,
+        DECODE,
+        INPUTS,
+    ],
+);
+
+/// An element type of pages on the device: `f32`, `f16` or `bf16`.
+pub trait GpuPageElement: GpuElement + sealed::Sealed {}
+
+impl GpuPageElement for f32 {}
+impl GpuPageElement for f16 {}
+impl GpuPageElement for bf16 {}
+
+mod sealed {
+    use super::{PAGED_DECODE, PAGED_DECODE_BF16, PAGED_DECODE_F16, bf16, f16};
+    use llm_gpu::Kernel;
+
+    pub trait Sealed {
+        fn kernel() -> &'static Kernel;
+    }
+    impl Sealed for f32 {
+        fn kernel() -> &'static Kernel {
+            &PAGED_DECODE
+        }
+    }
+    impl Sealed for f16 {
+        fn kernel() -> &'static Kernel {
+            &PAGED_DECODE_F16
+        }
+    }
+    impl Sealed for bf16 {
+        fn kernel() -> &'static Kernel {
+            &PAGED_DECODE_BF16
+        }
+    }
+}
+
+/// The keys and values of a batch of sequences, in pages of a pool on the device.
+///
+/// Token `t` of sequence `b` is at place `t % page_size` of page `block_table[b, t / page_size]`. Sequences may share pages.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuPagedKv<'a, T: GpuElement> {
+    k: &'a GpuTensor<T>,
+    v: &'a GpuTensor<T>,
+    block_table: &'a GpuTensor<u32>,
+    lengths: &'a GpuTensor<u32>,
+}
+
+impl<'a, T: GpuPageElement> GpuPagedKv<'a, T> {
+    /// Checked when they are used.
+    ///
+    /// # Shapes
+    ///
+    /// - `k`: `[n_pages, n_kv_heads, page_size, head_dim]`
+    /// - `v`: `[n_pages, n_kv_heads, page_size, value_dim]`
+    /// - `block_table`: `[batch, max_pages]`
+    /// - `lengths`: `[batch]`, tokens of each sequence
+    #[must_use]
+    pub const fn new(
+        k: &'a GpuTensor<T>,
+        v: &'a GpuTensor<T>,
+        block_table: &'a GpuTensor<u32>,
+        lengths: &'a GpuTensor<u32>,
+    ) -> Self {
+        Self {
+            k,
+            v,
+            block_table,
+            lengths,
+        }
+    }
+}
+
+/// Records attention of the last tokens of each sequence to all its keys and values in pages.
+///
+/// The formula is that of [`flash::forward`](super::flash::forward), for each sequence with its own `kv_seq = lengths[b]`. The
+/// queries are its last `seq` tokens; with one it is a decode step. Keys are worked on in parts, whose results are merged by
+/// their log-sum-exp.
+///
+/// # Shapes
+///
+/// - `q`: `[batch, n_heads, seq, head_dim]`
+/// - `kv`: see [`GpuPagedKv`]
+/// - returns: `[batch, n_heads, seq, value_dim]` and the log-sum-exp `[batch, n_heads, seq]`
+///
+/// The table and the lengths are on the device and not checked by the host. A length beyond the table counts as the longest that
+/// the table can name, and a page that the pool does not have hides its keys: nothing outside the pool is read.
+///
+/// # Errors
+///
+/// - [`AttentionError::Rank`] if a tensor has another number of axes.
+/// - [`AttentionError::PageSize`] if a page holds no token.
+/// - [`AttentionError::Shape`] if the pages do not fit `q` or each other.
+/// - [`AttentionError::Rows`] if the table or the lengths are not for `batch` sequences.
+/// - [`AttentionError::TooLong`] if a row of the table can name more than [`MAX_LENGTH`] tokens.
+/// - Those of [`flash::forward`](super::flash::forward) for heads, the config and the device.
+///
+/// # Precision
+///
+/// As [`flash::forward`](super::flash::forward); pages of `f16` and `bf16` are widened to f32.
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::gpu::paged::{self, GpuPagedKv};
+/// use llm_attention::{AttentionConfig, CausalAlignment, Mask};
+/// use ndarray::{Array4, array};
+///
+/// # let Some(gpu) = llm_attention::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// // Pages of 2 tokens, one feature: [n_pages, n_kv_heads, page_size, head_dim] = [3, 1, 2, 1].
+/// let k = gpu.upload(&Array4::<f32>::zeros((3, 1, 2, 1)))?; // equal keys: a mean of the values
+/// let v = gpu.upload(&array![[[[5.0_f32], [0.0]]], [[[1.0], [2.0]]], [[[7.0], [9.0]]]])?;
+/// let block_table = gpu.upload(&array![[1_u32, 0], [2, 99]])?; // what no sequence needs may be anything
+/// let lengths = gpu.upload(&array![3_u32, 2])?;
+/// let q = gpu.upload(&Array4::<f32>::ones((2, 1, 1, 1)))?; // [batch, n_heads, seq, head_dim]
+/// let kv = GpuPagedKv::new(&k, &v, &block_table, &lengths);
+/// let config = AttentionConfig::new(Mask::Causal(CausalAlignment::BottomRight));
+/// let mut recorder = gpu.recorder();
+/// let (out, _) = paged::forward(&mut recorder, &q, &kv, &config)?;
+/// recorder.submit()?;
+/// let out = out.download_blocking()?;
+/// assert!((out[[0, 0, 0, 0]] - 8.0 / 3.0).abs() < 1e-5); // 1, 2 of page 1, 5 of page 0
+/// assert!((out[[1, 0, 0, 0]] - 8.0).abs() < 1e-5); // 7, 9 of page 2
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: Kwon et al., vLLM, arXiv:2309.06180v1, section 4.1.
+pub fn forward<T: GpuPageElement>(
+    recorder: &mut Recorder,
+    q: &GpuTensor<f32>,
+    kv: &GpuPagedKv<'_, T>,
+    config: &AttentionConfig,
+) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
+    let [batch, n_heads, seq, head_dim] = axes("q", q)?;
+    let [n_pages, n_kv_heads, page_size, _] = axes("k", kv.k)?;
+    let [.., value_dim] = axes::<_, 4>("v", kv.v)?;
+    if page_size == 0 {
+        return Err(AttentionError::PageSize);
+    }
+    expect("k", kv.k, [n_pages, n_kv_heads, page_size, head_dim])?;
+    expect("v", kv.v, [n_pages, n_kv_heads, page_size, value_dim])?;
+    let [rows, max_pages] = axes("block_table", kv.block_table)?;
+    let [n_lengths] = axes("lengths", kv.lengths)?;
+    for (name, got) in [("block_table", rows), ("lengths", n_lengths)] {
+        if got != batch {
+            return Err(AttentionError::Rows { name, batch, got });
+        }
+    }
+    let kv_seq = max_pages.saturating_mul(page_size);
+    if kv_seq > MAX_LENGTH {
+        return Err(AttentionError::TooLong {
+            name: "max_pages * page_size",
+            max: MAX_LENGTH,
+            got: kv_seq,
+        });
+    }
+    let sizes = Sizes {
+        batch,
+        n_heads,
+        n_kv_heads,
+        seq,
+        kv_seq,
+        head_dim,
+        value_dim,
+    };
+    let plan = Plan::of_sizes([q; 3], sizes, config)?;
+    let out = recorder.output::<f32>(&plan.out_shape())?;
+    let lse = recorder.output::<f32>(&plan.lse_shape())?;
+    let inputs = [
+        q.read(),
+        kv.block_table.read(),
+        kv.lengths.read(),
+        kv.k.read(),
+        kv.v.read(),
+    ];
+    let pages = [page_size, max_pages, n_pages];
+    record_parts(recorder, T::kernel(), &plan, pages, &inputs, &out, &lse)?;
+    Ok((out, lse))
+}
+
+fn expect<T: GpuElement>(
+    name: &'static str,
+    tensor: &GpuTensor<T>,
+    expected: [usize; 4],
+) -> Result<(), AttentionError> {
+    let got = axes(name, tensor)?;
+    if got == expected {
+        return Ok(());
+    }
+    Err(AttentionError::Shape {
+        name,
+        expected,
+        got,
+    })
+}

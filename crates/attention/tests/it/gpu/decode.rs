@@ -1,0 +1,119 @@
+//! A single query on the GPU equals the reference, in one part of the keys and in many.
+
+use llm_attention::gpu::flash;
+use llm_attention::gpu::llm_gpu::Gpu;
+use llm_attention::{AttentionConfig, CausalAlignment, Mask, reference};
+use ndarray::Array4;
+use proptest::prelude::*;
+
+use super::{case_in_f32, close, features, few, gpu, upload, wide, wide_lse};
+use crate::cases::{Case, Sizes, masks};
+
+fn check(gpu: &Gpu, case: &Case) -> Result<(), TestCaseError> {
+    let [q, k, v] = [&case.q, &case.k, &case.v].map(|x| upload(gpu, x));
+    let (mut r, config) = (gpu.recorder(), &case.config);
+    let (out, lse) = flash::forward(&mut r, &q, &k, &v, config).unwrap();
+    r.submit().unwrap();
+    let (q, k, v) = (&case.q, &case.k, &case.v);
+    let (want, want_lse) = reference::attention::forward(q, k, v, config).unwrap();
+    close(&wide(&out), &want)?;
+    close(&wide_lse(&lse), &want_lse)
+}
+
+fn sizes(kv_seq: impl Strategy<Value = usize>) -> impl Strategy<Value = Sizes> {
+    // More heads than the 8 rows of a workgroup, and fewer.
+    let heads = (1_usize..3, prop_oneof![1_usize..5, 7_usize..12]);
+    (1_usize..3, heads, kv_seq, (features(), features())).prop_map(
+        |(batch, (n_kv_heads, group), kv_seq, (head_dim, value_dim))| Sizes {
+            batch,
+            n_heads: n_kv_heads * group,
+            n_kv_heads,
+            seq: 1,
+            kv_seq,
+            head_dim,
+            value_dim,
+        },
+    )
+}
+
+#[test]
+fn one_part_equals_the_reference() {
+    let Some(gpu) = gpu() else { return };
+    let lengths = prop_oneof![Just(1), Just(31), Just(32), Just(33), 1_usize..256];
+    proptest!(few(32), |(
+        sizes in sizes(lengths),
+        mask in masks(),
+        softcap in prop::option::weighted(0.3, 0.5_f64..50.0),
+        key in any::<u64>(),
+    )| {
+        let mut config = AttentionConfig::new(mask);
+        config.softcap = softcap;
+        check(&gpu, &case_in_f32(sizes, config, key))?;
+    });
+}
+
+/// 257 keys and more are in several parts; a window makes some of them see nothing.
+#[test]
+fn many_parts_equal_the_reference() {
+    let Some(gpu) = gpu() else { return };
+    let lengths = prop_oneof![Just(256), Just(257), Just(512), 257_usize..1200];
+    proptest!(few(6), |(mut sizes in sizes(lengths), key in any::<u64>(), left in 0_usize..600)| {
+        (sizes.head_dim, sizes.value_dim) = (sizes.head_dim.min(40), sizes.value_dim.min(40));
+        let alignment = CausalAlignment::BottomRight;
+        let window = Mask::Window { left: Some(left), right: Some(0), alignment };
+        for mask in [Mask::Full, window, Mask::Causal(CausalAlignment::TopLeft)] {
+            check(&gpu, &case_in_f32(sizes, AttentionConfig::new(mask), key))?;
+        }
+    });
+}
+
+/// No values, no features, no keys: the log-sum-exp is there all the same.
+#[test]
+fn empty_axes_equal_the_reference() {
+    let Some(gpu) = gpu() else { return };
+    for (kv_seq, head_dim, value_dim) in
+        [(300, 4, 0), (300, 0, 3), (300, 0, 0), (0, 4, 3), (5, 0, 0)]
+    {
+        let sizes = Sizes {
+            batch: 2,
+            n_heads: 3,
+            n_kv_heads: 1,
+            seq: 1,
+            kv_seq,
+            head_dim,
+            value_dim,
+        };
+        check(
+            &gpu,
+            &case_in_f32(sizes, AttentionConfig::new(Mask::Full), 1),
+        )
+        .unwrap();
+    }
+}
+
+/// Values that no part sees are not multiplied with zero: garbage behind a window stays out.
+#[test]
+fn hidden_keys_are_not_read() {
+    let Some(gpu) = gpu() else { return };
+    let q = gpu.upload(&Array4::<f32>::ones((1, 1, 1, 4))).unwrap();
+    let x = Array4::from_shape_fn(
+        (1, 1, 600, 4),
+        |(.., j, _)| if j < 500 { f32::INFINITY } else { 1.0 },
+    );
+    let x = gpu.upload(&x).unwrap();
+    let alignment = CausalAlignment::BottomRight;
+    let mask = Mask::Window {
+        left: Some(99),
+        right: Some(0),
+        alignment,
+    };
+    let mut r = gpu.recorder();
+    let (out, _) = flash::forward(&mut r, &q, &x, &x, &AttentionConfig::new(mask)).unwrap();
+    r.submit().unwrap();
+    assert!(
+        out.download_blocking()
+            .unwrap()
+            .iter()
+            .all(|x| (x - 1.0).abs() < 1e-6)
+    );
+}
