@@ -106,15 +106,15 @@ pub struct AttentionConfig {
 }
 
 impl AttentionConfig {
-    /// The default scale, `1 / sqrt(head_dim)`, no softcap, and tiles of 64 queries by 64 keys.
+    /// The default scale, `1 / sqrt(head_dim)`, no softcap, and tiles of 128 queries by 128 keys.
     #[must_use]
     pub const fn new(mask: Mask) -> Self {
         Self {
             mask,
             scale: None,
             softcap: None,
-            query_tile: 64,
-            key_tile: 64,
+            query_tile: 128,
+            key_tile: 128,
         }
     }
 

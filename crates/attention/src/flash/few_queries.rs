@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::rows::{Buffers, Rows};
+use super::rows::Rows;
 use llm_numerics::{Float, simd};
 
 /// Queries that share a row in registers.
@@ -13,7 +13,7 @@ const QUERIES: usize = 4;
 /// Keys that share the registers of these queries: twice four running sums.
 const KEYS: usize = 2;
 /// Values that are added to a sum while it is in a register.
-const VALUES: usize = 4;
+const VALUES: usize = 2;
 /// Bytes between the row that is used and the one that is asked for.
 const AHEAD: usize = 16 << 10;
 
@@ -104,7 +104,7 @@ pub(super) fn add_values<F: Float>(
                 for (query, sum) in sums.chunks_exact_mut(value_dim).enumerate() {
                     let weight = weights.all[query * weights.stride + j];
                     if !(weight == F::zero() && is_hidden(query, keys.start + j)) {
-                        simd::add_weighted([sum], [[weight]], rows);
+                        simd::add_weighted(sum, [[weight]], rows);
                     }
                 }
             },
@@ -138,20 +138,20 @@ fn add_rows<F: Float, const B: usize>(
     j: usize,
     weights: &Scores<'_, F>,
 ) {
-    let weights_of = |query: usize| -> [F; B] {
-        let of_query = &weights.all[query * weights.stride + j..][..B];
-        std::array::from_fn(|b| of_query[b])
-    };
     let mut blocks = sums.chunks_exact_mut(QUERIES * value_dim);
     let mut query = 0;
-    for block in &mut blocks {
-        let mut block = Buffers(block);
-        let sums: [&mut [F]; QUERIES] = std::array::from_fn(|_| block.next(value_dim));
-        simd::add_weighted(sums, std::array::from_fn(|i| weights_of(query + i)), rows);
+    for sums in &mut blocks {
+        let mut of_block = [[F::zero(); B]; QUERIES];
+        for (i, of_query) in of_block.iter_mut().enumerate() {
+            of_query.copy_from_slice(&weights.all[(query + i) * weights.stride + j..][..B]);
+        }
+        simd::add_weighted(sums, of_block, rows);
         query += QUERIES;
     }
     for sum in blocks.into_remainder().chunks_exact_mut(value_dim) {
-        simd::add_weighted([sum], [weights_of(query)], rows);
+        let mut of_query = [F::zero(); B];
+        of_query.copy_from_slice(&weights.all[query * weights.stride + j..][..B]);
+        simd::add_weighted(sum, [of_query], rows);
         query += 1;
     }
 }

@@ -32,8 +32,10 @@ impl<F: Float> Rows<F> for ArrayView2<'_, F> {
     ) {
         for j in range.clone().step_by(B) {
             let mut buffers = Buffers(buffer);
-            let rows =
-                std::array::from_fn(|b| contiguous(&self.row(j + b), buffers.next(self.ncols())));
+            let mut rows = [&[][..]; B];
+            for (b, row) in rows.iter_mut().enumerate() {
+                *row = contiguous(&self.row(j + b), buffers.next(self.ncols()));
+            }
             work(j - range.start, rows);
         }
     }

@@ -108,7 +108,8 @@ impl<F: Float, S: PageElement<F>> Rows<F> for PageRows<'_, S> {
         let mut all = run.rows.to_slice();
         for j in range.clone().step_by(B) {
             let mut buffers = Buffers(buffer);
-            let rows = std::array::from_fn(|b| {
+            let mut rows = [&[][..]; B];
+            for (b, to) in rows.iter_mut().enumerate() {
                 if j + b - first == run.rows.nrows() {
                     first = j + b;
                     run = self.run(&(first..range.end));
@@ -117,11 +118,11 @@ impl<F: Float, S: PageElement<F>> Rows<F> for PageRows<'_, S> {
                 let row = j + b - first;
                 let scale = run.scales.map_or(1.0, |scales| scales[row]);
                 let buffer = buffers.next(features);
-                match all {
+                *to = match all {
                     Some(all) => S::row(&all[row * features..(row + 1) * features], scale, buffer),
                     None => S::gather(&run.rows.row(row), scale, buffer),
-                }
-            });
+                };
+            }
             work(j - range.start, rows);
         }
     }

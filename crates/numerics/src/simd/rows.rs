@@ -1,6 +1,7 @@
 //! Products of a few rows with a few others: each loaded element serves several of them.
 //!
 //! With one query at a time attention waits for the arithmetic, not for the memory that it reads.
+#![allow(clippy::needless_range_loop, reason = "the loops run over several arrays at once")]
 
 use crate::Float;
 
@@ -26,24 +27,25 @@ const LANES: usize = 8;
 #[must_use]
 pub fn dots<F: Float, const A: usize, const B: usize>(a: [&[F]; A], b: [&[F]; B]) -> [[F; B]; A] {
     let n = a.iter().chain(&b).map(|row| row.len()).min().unwrap_or(0);
-    let a = a.map(|row| row[..n].as_chunks::<LANES>());
-    let b = b.map(|row| row[..n].as_chunks::<LANES>());
+    let (a_chunks, a_rest) = chunks(a, n);
+    let (b_chunks, b_rest) = chunks(b, n);
     let mut lanes = [[[F::zero(); LANES]; B]; A];
     for chunk in 0..n / LANES {
-        let b: [[F; LANES]; B] = std::array::from_fn(|j| b[j].0[chunk]);
-        for (lanes, a) in lanes.iter_mut().zip(&a) {
-            let a = a.0[chunk];
-            for (lanes, b) in lanes.iter_mut().zip(&b) {
+        for i in 0..A {
+            let a = a_chunks[i][chunk];
+            for j in 0..B {
+                let b = b_chunks[j][chunk];
                 for l in 0..LANES {
-                    lanes[l] += a[l] * b[l];
+                    lanes[i][j][l] += a[l] * b[l];
                 }
             }
         }
     }
-    std::array::from_fn(|i| {
-        std::array::from_fn(|j| {
-            let mut lanes = lanes[i][j];
-            for (lane, (&a, &b)) in lanes.iter_mut().zip(a[i].1.iter().zip(b[j].1)) {
+    let mut products = [[F::zero(); B]; A];
+    for i in 0..A {
+        for j in 0..B {
+            let lanes = &mut lanes[i][j];
+            for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest[i].iter().zip(b_rest[j])) {
                 *lane += a * b;
             }
             let mut width = LANES / 2;
@@ -54,13 +56,29 @@ pub fn dots<F: Float, const A: usize, const B: usize>(a: [&[F]; A], b: [&[F]; B]
                 }
                 width /= 2;
             }
-            lanes[0]
-        })
-    })
+            products[i][j] = lanes[0];
+        }
+    }
+    products
 }
 
-/// Adds weighted sums of `B` rows to `A` rows: `sums_i += sum_j weights[i][j] b_j`, one `j` after
-/// the other.
+/// The first `n` elements of each row in chunks, all of the same number, and the rest of them.
+///
+/// Written with loops: closures over arrays are not always compiled into their caller, which then has no vector
+/// instructions.
+#[inline(always)]
+#[allow(clippy::type_complexity, reason = "two lists of slices")]
+fn chunks<F, const N: usize>(rows: [&[F]; N], n: usize) -> ([&[[F; LANES]]; N], [&[F]; N]) {
+    let (mut all, mut rests) = ([&[][..]; N], [&[][..]; N]);
+    for i in 0..N {
+        let (chunks, rest) = rows[i][..n].as_chunks::<LANES>();
+        (all[i], rests[i]) = (&chunks[..n / LANES], rest);
+    }
+    (all, rests)
+}
+
+/// Adds weighted sums of `B` rows to `A` rows that lie one behind the other:
+/// `sums[i] += sum_j weights[i][j] b_j`, one `j` after the other.
 ///
 /// Elements beyond the length of the shortest row are ignored. Call it inside
 /// [`vectorize`](super::vectorize).
@@ -70,36 +88,39 @@ pub fn dots<F: Float, const A: usize, const B: usize>(a: [&[F]; A], b: [&[F]; B]
 /// ```
 /// use llm_numerics::simd;
 ///
-/// let mut sum = [1.0, 0.0];
-/// simd::add_weighted([&mut sum], [[2.0, 10.0]], [&[1.0, 2.0], &[3.0, 4.0]]);
-/// assert_eq!(sum, [33.0, 44.0]);
+/// let mut sums = [1.0, 0.0, 0.0, 0.0]; // two rows
+/// simd::add_weighted(&mut sums, [[2.0, 10.0], [1.0, 0.0]], [&[1.0, 2.0], &[3.0, 4.0]]);
+/// assert_eq!(sums, [33.0, 44.0, 1.0, 2.0]);
 /// ```
 #[inline(always)]
 pub fn add_weighted<F: Float, const A: usize, const B: usize>(
-    sums: [&mut [F]; A],
+    sums: &mut [F],
     weights: [[F; B]; A],
     b: [&[F]; B],
 ) {
-    let shortest = b.iter().map(|row| row.len()).min().unwrap_or(0);
-    let n = (sums.iter().map(|row| row.len()).min()).map_or(0, |n| n.min(shortest));
-    let b = b.map(|row| row[..n].as_chunks::<LANES>());
-    let mut sums = sums.map(|row| row[..n].as_chunks_mut::<LANES>());
+    let width = sums.len().checked_div(A).unwrap_or(0);
+    let n = b.iter().map(|row| row.len()).min().unwrap_or(0).min(width);
+    let (b_chunks, b_rest) = chunks(b, n);
     for chunk in 0..n / LANES {
-        let b: [[F; LANES]; B] = std::array::from_fn(|j| b[j].0[chunk]);
-        for (sums, weights) in sums.iter_mut().zip(&weights) {
-            let mut sum = sums.0[chunk];
-            for (&weight, b) in weights.iter().zip(&b) {
+        for i in 0..A {
+            let Some(in_memory) = sums[i * width + chunk * LANES..].first_chunk_mut::<LANES>() else {
+                continue; // cannot be: the width is at least n
+            };
+            let mut sum = *in_memory;
+            for j in 0..B {
+                let b = b_chunks[j][chunk];
                 for l in 0..LANES {
-                    sum[l] += weight * b[l];
+                    sum[l] += weights[i][j] * b[l];
                 }
             }
-            sums.0[chunk] = sum;
+            *in_memory = sum;
         }
     }
-    for (sums, weights) in sums.iter_mut().zip(&weights) {
-        for (&weight, b) in weights.iter().zip(&b) {
-            for (sum, &b) in sums.1.iter_mut().zip(b.1) {
-                *sum += weight * b;
+    for i in 0..A {
+        let sums = &mut sums[i * width..][n - n % LANES..n];
+        for j in 0..B {
+            for (sum, &b) in sums.iter_mut().zip(b_rest[j]) {
+                *sum += weights[i][j] * b;
             }
         }
     }

@@ -356,12 +356,11 @@ proptest! {
     ) {
         let row = |i: usize| &rows[i][..n];
         let (a, b) = ([row(0), row(1), row(2)], [row(3), row(4), &rows[5][..]]);
-        let (products, mut sums) = simd::vectorize(|| {
+        let (products, sums) = simd::vectorize(|| {
             let mut sums = [[0.5_f64; 37]; 3];
-            let [x, y, z] = &mut sums;
             simd::prefetch(row(0));
             let products = simd::dots(a, b);
-            simd::add_weighted([x, y, z], products, b);
+            simd::add_weighted(sums.as_flattened_mut(), products, b);
             (products, sums)
         });
         for i in 0..3 {
@@ -376,13 +375,22 @@ proptest! {
             }
             prop_assert!(sums[i][n..].iter().all(|x| *x == 0.5));
             let mut alone = [0.5; 37];
-            simd::add_weighted([&mut alone], [products[i]], b);
+            simd::add_weighted(&mut alone, [products[i]], b);
             prop_assert_eq!(alone, sums[i]);
         }
-        sums[0][0] = 0.0;
-        simd::add_weighted([&mut sums[0]], [[]], []); // no rows: nothing
-        prop_assert_eq!(sums[0][0], 0.0);
     }
+}
+
+/// Neither rows nor sums: nothing happens.
+#[test]
+fn products_of_no_rows() {
+    let mut sums = [1.0_f32, 2.0];
+    simd::add_weighted(&mut sums, [[]], []);
+    simd::add_weighted(&mut sums, [], [&[5.0, 6.0]]);
+    simd::add_weighted(&mut [], [[1.0]], [&[5.0_f32]]);
+    assert_eq!(sums, [1.0, 2.0]);
+    assert_eq!(simd::dots::<f32, 1, 0>([&[1.0]], []), [[]]);
+    assert_eq!(simd::dots::<f32, 1, 1>([&[]], [&[3.0]]), [[0.0]]);
 }
 
 #[test]
