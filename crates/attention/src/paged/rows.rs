@@ -1,5 +1,6 @@
 //! The keys or the values of one sequence and one head, as its pages hold them.
 
+use std::hint::black_box;
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
@@ -7,6 +8,11 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
 use super::PageElement;
 use crate::flash::Rows;
 use llm_numerics::{Float, simd};
+
+/// Bytes that memory hands over at once.
+const LINE: usize = 64;
+/// How many of them are asked for ahead, of each run.
+const LINES: usize = 4;
 
 /// The rows of a sequence, `[length, features]`, page by page.
 ///
@@ -90,24 +96,46 @@ impl<'a, S> PageRows<'a, S> {
 }
 
 impl<F: Float, S: PageElement<F>> Rows<F> for PageRows<'_, S> {
+    /// Reads the beginning of each run. These reads do not wait for each other, as those of the
+    /// rows in order would: where pages follow each other, nothing in the processor foresees it.
+    #[inline(always)]
+    fn warm(&self, range: Range<usize>) {
+        let mut next = range.start;
+        while next < range.end {
+            let run = self.run(&(next..range.end));
+            let a_line_apart = (LINE / size_of::<S>()).max(1);
+            for x in run.rows.row(0).iter().step_by(a_line_apart).take(LINES) {
+                black_box(*x);
+            }
+            if let Some(scales) = run.scales {
+                black_box(scales[0]);
+            }
+            next += run.rows.nrows();
+        }
+    }
+
     #[inline(always)]
     fn for_each(&self, range: Range<usize>, buffer: &mut [F], mut work: impl FnMut(usize, &[F])) {
         let features = self.pages.len_of(Axis(2));
         let mut next = range.start;
         while next < range.end {
             let run = self.run(&(next..range.end));
-            let n_rows = run.rows.nrows();
+            let first = next - range.start;
+            let scale = |j: usize| run.scales.map_or(1.0, |scales| scales[j]);
             // Mostly the rows lie side by side, which is asked once.
-            let all = run.rows.to_slice();
-            for j in 0..n_rows {
-                let scale = run.scales.map_or(1.0, |scales| scales[j]);
-                let row = match all {
-                    Some(all) => S::row(&all[j * features..(j + 1) * features], scale, buffer),
-                    None => S::gather(&run.rows.row(j), scale, buffer),
-                };
-                work(next - range.start + j, row);
+            match run.rows.to_slice() {
+                Some(all) if features > 0 => {
+                    for (j, row) in all.chunks_exact(features).enumerate() {
+                        work(first + j, S::row(row, scale(j), buffer));
+                    }
+                }
+                _ => {
+                    for (j, row) in run.rows.outer_iter().enumerate() {
+                        work(first + j, S::gather(&row, scale(j), buffer));
+                    }
+                }
             }
-            next += n_rows;
+            next += run.rows.nrows();
         }
     }
 }
