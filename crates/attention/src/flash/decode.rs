@@ -140,8 +140,6 @@ fn partial<F: Float>(
     let mut buffer = vec![F::zero(); head_dim.max(value_dim)];
     for start in visible.clone().step_by(key_tile) {
         let keys = start..visible.end.min(start + key_tile);
-        k.warm(keys.clone());
-        v.warm(keys.clone());
         k.for_each(
             keys.clone(),
             &mut buffer,

@@ -8,10 +8,6 @@ use llm_numerics::Float;
 
 /// The keys or the values of one key-value head: `[kv_seq, features]`.
 pub(crate) trait Rows<F> {
-    /// Says that a range is read soon, as far as that saves time.
-    #[inline(always)]
-    fn warm(&self, _: Range<usize>) {}
-
     /// Calls `work` with the rows of a range, in order, counted from the start of the range.
     ///
     /// `buffer` has room for a row.

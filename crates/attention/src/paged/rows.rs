@@ -1,6 +1,5 @@
 //! The keys or the values of one sequence and one head, as its pages hold them.
 
-use std::hint::black_box;
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
@@ -8,11 +7,6 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
 use super::PageElement;
 use crate::flash::Rows;
 use llm_numerics::{Float, simd};
-
-/// Bytes that memory hands over at once.
-const LINE: usize = 64;
-/// How many of them are asked for ahead, of each run.
-const LINES: usize = 4;
 
 /// The rows of a sequence, `[length, features]`, page by page.
 ///
@@ -96,24 +90,6 @@ impl<'a, S> PageRows<'a, S> {
 }
 
 impl<F: Float, S: PageElement<F>> Rows<F> for PageRows<'_, S> {
-    /// Reads the beginning of each run. These reads do not wait for each other, as those of the
-    /// rows in order would: where pages follow each other, nothing in the processor foresees it.
-    #[inline(always)]
-    fn warm(&self, range: Range<usize>) {
-        let mut next = range.start;
-        while next < range.end {
-            let run = self.run(&(next..range.end));
-            let a_line_apart = (LINE / size_of::<S>()).max(1);
-            for x in run.rows.row(0).iter().step_by(a_line_apart).take(LINES) {
-                black_box(*x);
-            }
-            if let Some(scales) = run.scales {
-                black_box(scales[0]);
-            }
-            next += run.rows.nrows();
-        }
-    }
-
     #[inline(always)]
     fn for_each(&self, range: Range<usize>, buffer: &mut [F], mut work: impl FnMut(usize, &[F])) {
         let features = self.pages.len_of(Axis(2));
