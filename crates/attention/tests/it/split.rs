@@ -2,7 +2,7 @@
 
 use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, merge, reference};
 use llm_numerics::testing::{Tolerance, compare};
-use ndarray::{Array4, s};
+use ndarray::s;
 use proptest::prelude::*;
 
 use crate::cases::{Case, Sizes, close, masks};
@@ -119,7 +119,7 @@ fn the_number_of_threads_changes_no_bit() {
         value_dim: 24,
     };
     let case = Case::new(sizes, AttentionConfig::new(Mask::Full), 3);
-    let narrow = |x: &Array4<f64>| x.mapv(|x| x as f32);
+    let narrow = |x: &ndarray::Array4<f64>| x.mapv(|x| x as f32);
     let (q, k, v) = (narrow(&case.q), narrow(&case.k), narrow(&case.v));
     let run = |n: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build();
