@@ -1,7 +1,7 @@
 //! Laws of attention to pages, over the documented domain.
 
 use llm_attention::paged::{self, PageElement, PagedKv, UnscaledElement};
-use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, reference};
+use llm_attention::{AttentionConfig, CausalAlignment, Mask, reference};
 use llm_numerics::half::{bf16, f16};
 use llm_numerics::testing::Tolerance;
 use ndarray::{Array1, Array2, Array3, Array4, Axis, ShapeBuilder, concatenate, s};
@@ -253,9 +253,7 @@ fn the_number_of_threads_changes_no_bit() {
         assert_eq!(run(2), want);
         assert_eq!(run(3), want);
         for b in 0..2 {
-            let alone = paged.alone(b);
-            let (out, lse) =
-                flash::forward_with_lse(&alone.q, &alone.k, &alone.v, &alone.config).unwrap();
+            let (out, lse) = paged.alone(b).forward();
             close(&Paged::row(&want.0, b), &out, F64).unwrap();
             close(&Paged::row(&want.1, b), &lse, F64).unwrap();
             if seq == 1 {
