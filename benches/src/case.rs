@@ -8,10 +8,6 @@ use crate::peers::Python;
 
 /// The work of one call, which says what limits it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(
-    dead_code,
-    reason = "the crates that exist have no case yet for each kind"
-)]
 pub(crate) enum Work {
     /// Reads and writes main memory; bytes that must be read plus bytes that must be written.
     Copy { bytes: usize },

@@ -3,7 +3,9 @@
 //!
 //! One file for each crate's cases; [`CRATES`] lists them.
 
+mod attention;
 mod case;
+mod growth;
 mod limits;
 mod measure;
 mod peers;
@@ -17,16 +19,23 @@ use clap::Parser;
 use serde_json::json;
 
 use crate::case::{Plan, Setup};
+use crate::growth::Growth;
 use crate::limits::Limits;
 use crate::measure::Contender;
 use crate::peers::Python;
 use crate::table::{PeerTime, Row, scaled, time};
 
 /// The crates with cases, without `llm-`.
-const CRATES: [(&str, Plans); 1] = [("posenc", posenc::plans)];
+const CRATES: [(&str, Plans); 2] = [("posenc", posenc::plans), ("attention", attention::plans)];
+
+/// The crates with calls whose memory is measured, without `llm-`.
+const GROWTHS: [(&str, Growths); 1] = [("attention", attention::growths)];
 
 /// A crate's list of cases.
 type Plans = fn() -> Vec<Plan>;
+
+/// A crate's list of calls whose memory is measured.
+type Growths = fn() -> Vec<Growth>;
 
 /// What to assume where the system does not say how large its cache is.
 const UNKNOWN_CACHE: usize = 64 << 20;
@@ -55,7 +64,7 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let plans = chosen(&args)?;
+    let (plans, growths) = chosen(&args)?;
     let threads = rayon::current_num_threads();
     let cache_bytes = cache_bytes(Path::new("/sys/devices/system/cpu/cpu0/cache"));
     let python = match args.python.as_deref() {
@@ -99,7 +108,19 @@ fn main() -> Result<()> {
         judged.extend(row.judged(plan.bars));
         rows.push(row);
     }
-    println!("\n{}", table::markdown(&rows));
+    let mut peaks = Vec::new();
+    for (package, growth) in growths {
+        let measured = growth.measured(package);
+        let measured = measured.with_context(|| format!("{package} {}", growth.name))?;
+        judged.push(measured.judged());
+        peaks.push(measured);
+    }
+    if !rows.is_empty() {
+        println!("\n{}", table::markdown(&rows));
+    }
+    if !peaks.is_empty() {
+        println!("\n{}", table::memory(&peaks));
+    }
     for bar in &judged {
         println!("{} {}", if bar.reached { "✓" } else { "✗" }, bar.line);
     }
@@ -111,6 +132,7 @@ fn main() -> Result<()> {
             "read_bytes_per_second": read,
             "product_operations_per_second": product,
             "rows": table::json(&rows),
+            "memory": peaks.iter().map(growth::Peaks::json).collect::<Vec<_>>(),
         });
         std::fs::write(file, format!("{report:#}\n"))
             .with_context(|| format!("cannot write {}", file.display()))?;
@@ -122,14 +144,23 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The plans that the command line asks for, with their crates.
-fn chosen(args: &Args) -> Result<Vec<(&'static str, Plan)>> {
+/// Items with their crates.
+type Chosen<T> = Vec<(&'static str, T)>;
+
+/// The plans and the calls that the command line asks for.
+fn chosen(args: &Args) -> Result<(Chosen<Plan>, Chosen<Growth>)> {
     let names = CRATES.map(|(name, _)| name).join(", ");
     let wanted = args.package.as_deref();
-    let mut plans = Vec::new();
+    let is_wanted = |package: &str| wanted.is_none_or(|wanted| wanted == package);
+    let (mut plans, mut growths) = (Vec::new(), Vec::new());
     for (package, cases) in CRATES {
-        if wanted.is_none_or(|wanted| wanted == package) {
+        if is_wanted(package) {
             plans.extend(cases().into_iter().map(|plan| (package, plan)));
+        }
+    }
+    for (package, calls) in GROWTHS {
+        if is_wanted(package) {
+            growths.extend(calls().into_iter().map(|growth| (package, growth)));
         }
     }
     if plans.is_empty() {
@@ -137,11 +168,12 @@ fn chosen(args: &Args) -> Result<Vec<(&'static str, Plan)>> {
     }
     if let Some(text) = &args.case {
         plans.retain(|(_, plan)| plan.name.contains(&**text));
-        if plans.is_empty() {
+        growths.retain(|(_, growth)| growth.name.contains(&**text));
+        if plans.is_empty() && growths.is_empty() {
             bail!("no case has `{text}` in its name");
         }
     }
-    Ok(plans)
+    Ok((plans, growths))
 }
 
 /// Builds the case, which compares the results, and times it.

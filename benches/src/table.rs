@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::case::{Bars, Work};
+use crate::growth::Peaks;
 use crate::measure::Samples;
 
 /// A case that was timed.
@@ -144,6 +145,27 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
             }
         }
         lines.push(line);
+    }
+    aligned(&lines)
+}
+
+/// The peaks of memory as a table like that of the times.
+pub(crate) fn memory(calls: &[Peaks]) -> String {
+    let mut lines = vec![vec![
+        "peak of memory".to_owned(),
+        "tokens".to_owned(),
+        "held".to_owned(),
+        "for a token".to_owned(),
+    ]];
+    for call in calls {
+        for &(length, bytes) in &call.peaks {
+            lines.push(vec![
+                format!("{} {}", call.package, call.name),
+                length.to_string(),
+                scaled(bytes as f64, "B"),
+                scaled(bytes as f64 / length as f64, "B"),
+            ]);
+        }
     }
     aligned(&lines)
 }

@@ -26,26 +26,30 @@ class Peer:
     """A library that can do a case.
 
     `prepare(inputs)` runs once for each set, outside the clock, and returns what `call` gets; `results(output)` names
-    the tensors of one call's output.
+    the tensors of one call's output. `rest()` runs after each sample, outside the clock: threads that wait for more work in
+    a loop must stop, so that the next one has the machine for itself.
     """
 
-    def __init__(self, library, version, call, results, prepare=lambda inputs: inputs):
+    def __init__(self, library, version, call, results, prepare=lambda inputs: inputs, rest=lambda: None):
         self.library, self.version = library, version
-        self.call, self.results, self.prepare = call, results, prepare
+        self.call, self.results, self.prepare, self.rest = call, results, prepare, rest
 
 
 class Runner:
     """A peer with its sets of inputs."""
 
     def __init__(self, peer, sets):
-        self.call, self.sets, self.next = peer.call, [peer.prepare(inputs) for inputs in sets], 0
+        self.call, self.rest = peer.call, peer.rest
+        self.sets, self.next = [peer.prepare(inputs) for inputs in sets], 0
 
     def run(self, calls):
         start = time.perf_counter()
         for _ in range(calls):
             self.call(self.sets[self.next])
             self.next = (self.next + 1) % len(self.sets)
-        return time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.rest()
+        return seconds
 
 
 def open_case(request):

@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// Also time other libraries: candle, and those in Python, whose environment is made if it is missing
     #[arg(long)]
     peers: bool,
+    /// Add llama.cpp to these for good; it is compiled, which takes minutes and a C++ compiler
+    #[arg(long, requires = "peers")]
+    llama_cpp: bool,
     /// Fail if a figure misses what is asked of it; only on a machine that has nothing else to do
     #[arg(long)]
     strict: bool,
@@ -49,7 +52,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         None => None,
     };
     let python = if args.peers {
-        Some(python::environment(&root)?)
+        let python = python::environment(&root)?;
+        if args.llama_cpp {
+            python::add_compiled_peers(&root, &python)?;
+        }
+        Some(python)
     } else {
         None
     };

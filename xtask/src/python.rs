@@ -10,6 +10,7 @@ use crate::command;
 
 const VENV: &str = ".vectors-venv";
 const REQUIREMENTS: &str = "xtask/vectors/requirements.txt";
+const COMPILED: &str = "xtask/peers/requirements.txt";
 
 /// Makes the virtual environment if the pinned packages changed since, and returns its interpreter.
 pub(crate) fn environment(root: &Path) -> Result<PathBuf> {
@@ -19,10 +20,7 @@ pub(crate) fn environment(root: &Path) -> Result<PathBuf> {
     } else {
         "bin/python"
     });
-    let wanted = std::fs::read_to_string(root.join(REQUIREMENTS))
-        .with_context(|| format!("cannot read {REQUIREMENTS}"))?;
-    let installed = venv.join("installed.txt");
-    if python.is_file() && std::fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
+    if python.is_file() && is_installed(root, REQUIREMENTS)? {
         return Ok(python);
     }
     let system = if cfg!(windows) { "python" } else { "python3" };
@@ -37,15 +35,46 @@ pub(crate) fn environment(root: &Path) -> Result<PathBuf> {
             .current_dir(root)
             .args(["-m", "venv", VENV]),
     )?;
-    command::run(Command::new(&python).current_dir(root).args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--requirement",
-        REQUIREMENTS,
-    ]))?;
-    std::fs::write(&installed, wanted)
-        .with_context(|| format!("cannot write {}", installed.display()))?;
+    install(root, &python, REQUIREMENTS)?;
     Ok(python)
+}
+
+/// Adds the peers of the benches that are compiled, unless they are there.
+pub(crate) fn add_compiled_peers(root: &Path, python: &Path) -> Result<()> {
+    if is_installed(root, COMPILED)? {
+        return Ok(());
+    }
+    install(root, python, COMPILED)
+}
+
+fn install(root: &Path, python: &Path, requirements: &str) -> Result<()> {
+    let pip = ["-m", "pip", "install", "--quiet", "--requirement"];
+    command::run(
+        Command::new(python)
+            .current_dir(root)
+            .args(pip)
+            .arg(requirements),
+    )?;
+    let stamp = stamp(root, requirements);
+    std::fs::copy(root.join(requirements), &stamp)
+        .with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(())
+}
+
+/// Whether the environment has what the file says now.
+fn is_installed(root: &Path, requirements: &str) -> Result<bool> {
+    let wanted = std::fs::read_to_string(root.join(requirements))
+        .with_context(|| format!("cannot read {requirements}"))?;
+    let installed = std::fs::read_to_string(stamp(root, requirements));
+    Ok(installed.is_ok_and(|text| text == wanted))
+}
+
+/// A copy of the file at the time when it was installed.
+fn stamp(root: &Path, requirements: &str) -> PathBuf {
+    let name = if requirements == COMPILED {
+        "installed-peers.txt"
+    } else {
+        "installed.txt"
+    };
+    root.join(VENV).join(name)
 }

@@ -1,5 +1,5 @@
 """Test vectors of attention: scaled dot products with causal alignments, windows, grouped heads, a softcap, gradients,
-log-sum-exp; patterns of masks; parts merged by log-sum-exp; key-value heads pooled.
+log-sum-exp; patterns of masks; parts merged by log-sum-exp; key-value heads pooled. See attention_variants.py for the others.
 
 Library versions: torch 2.15.0, transformers 5.23.0 (see requirements.txt).
 
@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import attention_paged
 import attention_scores
+import attention_variants
 import torch
 from attention_masks import TORCH, TRANSFORMERS, visible
 from common import arguments, case, generator, gradients
@@ -349,6 +350,7 @@ def main():
     mha_to_gqa(args)
     attention_paged.run(args)
     attention_scores.write(args)
+    attention_variants.run(args)
 
 
 if __name__ == "__main__":

@@ -258,6 +258,84 @@ pub enum AttentionError {
         /// Heads that they belong to.
         n_heads: usize,
     },
+    /// The shared rotated key of latent attention is longer than a query.
+    #[error("rotary_dim must be at most {head_dim}, the features of a query, got {rotary_dim}")]
+    RotaryDim {
+        /// Features of `k_rope`.
+        rotary_dim: usize,
+        /// Features of a query, rotated or not.
+        head_dim: usize,
+    },
+    /// More features that are not rotated than a query of latent attention has.
+    #[error("nope_dim must be at most {head_dim}, the features of a query, got {nope_dim}")]
+    NopeDim {
+        /// What was passed.
+        nope_dim: usize,
+        /// Features of a query, rotated or not.
+        head_dim: usize,
+    },
+    /// A head of `kv_b_proj` has not even the rows of its keys.
+    #[error("kv_b_proj must have at least nope_dim = {nope_dim} rows for each head, got {rows}")]
+    NopeRows {
+        /// Rows of a head.
+        rows: usize,
+        /// Features of a query that are not rotated.
+        nope_dim: usize,
+    },
+    /// `kv_b_proj` does not take latents of this length.
+    #[error("kv_b_proj must have latent_dim = {latent_dim} columns, got {got}")]
+    LatentDim {
+        /// Features of a latent.
+        latent_dim: usize,
+        /// Columns of `kv_b_proj`.
+        got: usize,
+    },
+    /// A matrix does not have the shape that the others ask for.
+    #[error("{name} must have shape {expected:?}, got {got:?}")]
+    MatrixShape {
+        /// The argument.
+        name: &'static str,
+        /// What it must be: `[tokens, features]`.
+        expected: [usize; 2],
+        /// What was passed.
+        got: [usize; 2],
+    },
+    /// A shared prefix does not have the shape that the keys and values ask for.
+    #[error("{name} must have shape {expected:?}, got {got:?}")]
+    PrefixShape {
+        /// The argument.
+        name: &'static str,
+        /// What it must be: `[n_kv_heads, prefix, features]`.
+        expected: [usize; 3],
+        /// What was passed.
+        got: [usize; 3],
+    },
+    /// There is not one `lambda` for each head of differential attention.
+    #[error("lambda must have one number for each of {n_heads} heads, got {got}")]
+    Lambda {
+        /// Heads of the first queries.
+        n_heads: usize,
+        /// How many numbers were passed.
+        got: usize,
+    },
+    /// The vectors that `lambda` is made from differ in length.
+    #[error("q[0], k[0], q[1] and k[1] must have the same length, got {got:?}")]
+    LambdaVectors {
+        /// Their lengths.
+        got: [usize; 4],
+    },
+    /// What `lambda` starts from is no number.
+    #[error("lambda_init must be finite, got {got}")]
+    LambdaInit {
+        /// What was passed.
+        got: f64,
+    },
+    /// What a norm adds to the mean square is no number, or negative.
+    #[error("eps must be finite and not negative, got {got}")]
+    Eps {
+        /// What was passed.
+        got: f64,
+    },
 }
 
 /// A number of a list, or that there is none.

@@ -2,13 +2,17 @@
 
 mod config;
 pub mod convert;
+pub mod differential;
 mod error;
 pub mod flash;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod io_count;
 mod memory;
 pub mod merge;
+pub mod mla;
 pub mod paged;
+pub mod prefix;
 pub mod reference;
 pub mod score_mods;
 pub mod sinks;

@@ -4,8 +4,11 @@
 
 pub mod attention;
 pub mod convert;
+pub mod differential;
 pub mod merge;
+pub mod mla;
 pub mod paged;
+pub mod prefix;
 pub mod score_mods;
 pub mod sinks;
 pub mod varlen;

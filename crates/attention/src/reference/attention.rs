@@ -287,7 +287,7 @@ fn check(
     Ok((n_heads / n_kv_heads.max(1), scale))
 }
 
-fn expect_shape(
+pub(super) fn expect_shape(
     name: &'static str,
     expected: [usize; 4],
     array: &ArrayRef4<f64>,

@@ -4,14 +4,19 @@
 
 mod cases;
 mod convert;
+mod cross;
+mod differential;
 mod errors;
 mod golden;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod gradients;
+mod io_count;
 mod masks;
 mod merge;
+mod mla;
 mod paged;
+mod prefix;
 mod properties;
 mod score_mods;
 mod sinks;

@@ -2,7 +2,9 @@
 
 mod convert;
 mod merge;
+mod mla;
 mod paged;
+mod prefix;
 mod score_mods;
 
 use std::num::NonZero;
@@ -16,15 +18,19 @@ fn vectors_agree() {
     let files = VectorRun::new(
         "attention",
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"),
-    );
+    )
+    // These need projections, norms and positions: tests of `llm-blocks`.
+    .with_elsewhere(&["attention.mla.module", "attention.differential.module"]);
     run_crate(&files, |case, tier| match case.op() {
         "attention.convert.mha_to_gqa" => convert::run(case, tier),
+        "attention.mla.core" => mla::run(case, tier),
         "attention.merge_lse" => merge::run(case, tier),
         "attention.paged" => paged::run(case, tier),
         "attention.sdpa_storage" => paged::storage(case, tier),
         "attention.mask_pattern" => mask_pattern(case, tier),
         "attention.alibi" => score_mods::alibi(case, tier, config(case)?),
         "attention.sdpa_mask" => score_mods::mask(case, tier),
+        "attention.prefix_kv" => prefix::run(case, tier),
         "attention.sinks" => sinks(case, tier),
         "attention.varlen" => varlen(case, tier),
         "attention.sdpa" | "attention.softcap" => attention(case, tier),

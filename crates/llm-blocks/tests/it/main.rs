@@ -5,4 +5,5 @@
 mod by_hand;
 mod by_reference;
 mod configs;
+mod modules;
 mod reachable;
