@@ -35,7 +35,7 @@ fn flash_dk(
             if (tile_is_hidden(item, head, first, item.first, local_index)) {
                 continue;
             }
-            var scores: array<vec4<f32>, 4>;
+            var scores = array<vec4<f32>, 4>();
             for (var feature = 0u; feature < params.head_dim; feature += 4u * VECTORS) {
                 workgroupBarrier();
                 for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {
@@ -51,7 +51,7 @@ fn flash_dk(
                 workgroupBarrier();
                 tile_product(&scores, ty, tx);
             }
-            var grads: array<vec4<f32>, 4>;
+            var grads = array<vec4<f32>, 4>();
             for (var feature = 0u; feature < params.value_dim; feature += 4u * VECTORS) {
                 workgroupBarrier();
                 for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {

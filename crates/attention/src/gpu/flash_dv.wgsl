@@ -35,7 +35,7 @@ fn flash_dv(
             if (tile_is_hidden(item, head, first, item.first, local_index)) {
                 continue;
             }
-            var scores: array<vec4<f32>, 4>;
+            var scores = array<vec4<f32>, 4>();
             for (var feature = 0u; feature < params.head_dim; feature += 4u * VECTORS) {
                 workgroupBarrier();
                 for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {

@@ -47,7 +47,8 @@ fn flash_forward(
         if (tile_is_hidden(item, item.head, item.first, first, local_index)) {
             continue;
         }
-        var scores: array<vec4<f32>, 4>;
+        // Zeroed in words: a driver was seen that did it only once for a declaration in a loop.
+        var scores = array<vec4<f32>, 4>();
         for (var feature = 0u; feature < params.head_dim; feature += 4u * VECTORS) {
             workgroupBarrier();
             for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {

@@ -87,7 +87,7 @@ async fn rope(gpu: &Gpu, pairing: RopePairing) -> Result<Case, PosencError> {
 }
 
 /// Two tiles of queries, grouped heads, a window; then a decode step over several parts of the keys. Scores are at most 2, so a
-/// weighted mean of values of at most 1 errs by some 2^-24 of its 300 terms.
+/// weighted mean of values of at most 1, or a gradient, errs by some 2^-24 of its 300 terms.
 pub(crate) async fn attention(gpu: &Gpu) -> Result<Vec<Case>, AttentionError> {
     let wave = |i: usize| ((i * 7919) % 2003) as f32 / 1001.5 - 1.0;
     let array = |shape: [usize; 4], shift: usize| {
@@ -109,14 +109,25 @@ pub(crate) async fn attention(gpu: &Gpu) -> Result<Vec<Case>, AttentionError> {
         let config = AttentionConfig::new(mask);
         let (q, k) = (array([1, 4, seq, 8], 0), array([1, 2, kv_seq, 8], 500));
         let v = array([1, 2, kv_seq, 5], 900);
-        let want = llm_attention::flash::forward(&q, &k, &v, &config)?;
+        let (want, lse) = llm_attention::flash::forward_with_lse(&q, &k, &v, &config)?;
+        // The output serves as its own gradient.
+        let grads = llm_attention::flash::backward(&want, &q, &k, &v, &want, &lse, &config)?;
         let (q, k, v) = (gpu.upload(&q)?, gpu.upload(&k)?, gpu.upload(&v)?);
         let mut recorder = gpu.recorder();
-        let (got, _) = flash::forward(&mut recorder, &q, &k, &v, &config)?;
+        let (got, lse) = flash::forward(&mut recorder, &q, &k, &v, &config)?;
+        let got_grads = flash::backward(&mut recorder, &got, &q, &k, &v, &got, &lse, &config)?;
         recorder.submit()?;
-        let want: Vec<f64> = want.iter().map(|&x| f64::from(x)).collect();
-        let name = format!("attention, {seq} queries, {kv_seq} keys");
-        cases.push(compare(name, &got, &want, 2e-5).await?);
+        let pairs = [
+            ("output", got, want),
+            ("dq", got_grads.dq, grads.dq),
+            ("dk", got_grads.dk, grads.dk),
+            ("dv", got_grads.dv, grads.dv),
+        ];
+        for (what, got, want) in pairs {
+            let name = format!("attention, {seq} queries, {kv_seq} keys: {what}");
+            let want: Vec<f64> = want.iter().map(|&x| f64::from(x)).collect();
+            cases.push(compare(name, &got, &want, 2e-5).await?);
+        }
     }
     Ok(cases)
 }
