@@ -69,6 +69,7 @@ pub const KERNELS: &[&Kernel] = &[
     &paged::PAGED_DECODE,
     &paged::PAGED_DECODE_BF16,
     &paged::PAGED_DECODE_F16,
+    &paged::PAGED_DECODE_INT8,
     &score_mods::ROW_SUMS,
     &sinks::SINKS_APPLY,
     &sinks::SINKS_BACKWARD,

@@ -52,16 +52,35 @@ const TILES: Snippet = Snippet {
     source: include_str!("flash_tile.wgsl"),
 };
 
-/// Two tiles of 32 rows of 9 vectors.
-pub(super) const PRODUCT_BYTES: u32 = 2 * 32 * 9 * 16;
+/// Two tiles of 32 rows of 9 vectors; and what says whether a tile is hidden.
+pub(super) const PRODUCT_BYTES: u32 = 2 * 32 * 9 * 16 + 64 * 4 + 16;
 /// And 32 rows of 33 weights.
 const TILE_BYTES: u32 = PRODUCT_BYTES + 32 * 33 * 4;
 /// Two numbers of 8 invocations for each of 32 rows.
 const PARTIAL_BYTES: u32 = 2 * 32 * 8 * 4;
 
-const FORWARD_SNIPPETS: &[Snippet] = &[snippet::LINEAR, INPUTS, MASK, PHILOX, TANH, SCORE, TILES];
+const HIDDEN: Snippet = Snippet {
+    name: "flash_hidden",
+    source: include_str!("flash_hidden.wgsl"),
+};
+const DS: Snippet = Snippet {
+    name: "flash_ds",
+    source: include_str!("flash_ds.wgsl"),
+};
+
+const FORWARD_SNIPPETS: &[Snippet] = &[
+    snippet::LINEAR,
+    INPUTS,
+    MASK,
+    PHILOX,
+    TANH,
+    SCORE,
+    TILES,
+    HIDDEN,
+];
 const BACKWARD_SNIPPETS: &[Snippet] = &[
     snippet::LINEAR,
+    snippet::TREE_SUM,
     INPUTS,
     BACKWARD_INPUTS,
     MASK,
@@ -69,22 +88,8 @@ const BACKWARD_SNIPPETS: &[Snippet] = &[
     TANH,
     SCORE,
     TILES,
-];
-
-/// With the gradients of the scores of a tile.
-pub(super) const DS_SNIPPETS: &[Snippet] = &[
-    snippet::LINEAR,
-    INPUTS,
-    BACKWARD_INPUTS,
-    MASK,
-    PHILOX,
-    TANH,
-    SCORE,
-    TILES,
-    Snippet {
-        name: "flash_ds",
-        source: include_str!("flash_ds.wgsl"),
-    },
+    HIDDEN,
+    DS,
 ];
 
 const R: Access = Access::Read;
@@ -110,10 +115,7 @@ pub(super) static FLASH_ROWS: Kernel = Kernel {
     needs: Needs::CORE.with_workgroup_bytes(snippet::TREE_BYTES),
 };
 
-pub(super) static FLASH_DQ: Kernel = Kernel {
-    snippets: DS_SNIPPETS,
-    ..backward_kernel("flash_dq", include_str!("flash_dq.wgsl"))
-};
+pub(super) static FLASH_DQ: Kernel = backward_kernel("flash_dq", include_str!("flash_dq.wgsl"));
 pub(super) static FLASH_DK: Kernel = backward_kernel("flash_dk", include_str!("flash_dk.wgsl"));
 pub(super) static FLASH_DV: Kernel = backward_kernel("flash_dv", include_str!("flash_dv.wgsl"));
 

@@ -6,7 +6,7 @@
 //           dbias  [batch, n_heads, q_len, kv_len] f32, where each axis may have the length 1
 // Grid      linear, one workgroup per 32 by 32 elements, or 32, or 1 where axes have the length 1
 // Races     none: each workgroup writes its own elements
-// Needs     core WebGPU only; 13.1 KiB of workgroup memory
+// Needs     core WebGPU only; 13.4 KiB of workgroup memory
 // Precision f32 sums: over batch, heads and tiles in their order, then rows, then columns of a tile
 
 @group(0) @binding(8) var<storage, read_write> dbias: array<f32>;
@@ -48,6 +48,9 @@ fn flash_dbias(
                     let first = key_tile * TILE;
                     if (first >= end || first + TILE <= start) {
                         continue; // hidden
+                    }
+                    if (tile_is_hidden(item, head, item.first, first, local_index)) {
+                        continue;
                     }
                     var ds = ds_tile(item, head, head / params.queries_per_kv, first, end, local_index, row, false);
                     for (var r = 0u; r < 4u; r++) {

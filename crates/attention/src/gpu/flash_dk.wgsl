@@ -7,7 +7,7 @@
 //           dk     as k
 // Grid      linear, one workgroup per 128 columns of 32 keys of a key-value head
 // Races     none: each workgroup writes its own elements
-// Needs     core WebGPU only; 13.1 KiB of workgroup memory
+// Needs     core WebGPU only; 13.4 KiB of workgroup memory
 // Precision f32 sums: over features in fours, over heads and queries in their order
 
 @group(0) @binding(8) var<storage, read_write> dk: array<f32>;
@@ -32,7 +32,10 @@ fn flash_dk(
     for (var in_group = 0u; in_group < params.queries_per_kv; in_group++) {
         let head = item.head * params.queries_per_kv + in_group;
         for (var first = queries.x; first < queries.y; first += TILE) {
-            var scores: array<vec4<f32>, 4>;
+            if (tile_is_hidden(item, head, first, item.first, local_index)) {
+                continue;
+            }
+            var scores = array<vec4<f32>, 4>();
             for (var feature = 0u; feature < params.head_dim; feature += 4u * VECTORS) {
                 workgroupBarrier();
                 for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {
@@ -48,7 +51,7 @@ fn flash_dk(
                 workgroupBarrier();
                 tile_product(&scores, ty, tx);
             }
-            var grads: array<vec4<f32>, 4>;
+            var grads = array<vec4<f32>, 4>();
             for (var feature = 0u; feature < params.value_dim; feature += 4u * VECTORS) {
                 workgroupBarrier();
                 for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {

@@ -6,7 +6,7 @@
 //           dq     as q
 // Grid      linear, one workgroup per 128 columns of 32 queries of a head
 // Races     none: each workgroup writes its own elements
-// Needs     core WebGPU only; 13.1 KiB of workgroup memory
+// Needs     core WebGPU only; 13.4 KiB of workgroup memory
 // Precision f32 sums: over features in fours, over keys in their order
 
 @group(0) @binding(8) var<storage, read_write> dq: array<f32>;
@@ -30,6 +30,9 @@ fn flash_dq(
     let end = mask_keys(last, item.q_len, item.kv_len).y;
     var sums: array<vec4<f32>, 16>;
     for (var first = mask_keys(item.first, item.q_len, item.kv_len).x; first < end; first += TILE) {
+        if (tile_is_hidden(item, item.head, item.first, first, local_index)) {
+            continue;
+        }
         var ds = ds_tile(item, item.head, kv_head, first, end, local_index, row, true);
         for (var r = 0u; r < 4u; r++) {
             for (var c = 0u; c < 4u; c++) {

@@ -13,7 +13,7 @@ struct Scores {
 }
 
 fn rows_of(item: Item, head: u32, ty: u32) -> Rows {
-    var mine: Rows;
+    var mine = Rows();
     mine.lse = vec4<f32>(LOWEST);
     for (var r = 0u; r < 4u; r++) {
         let query = item.first + 4u * ty + r;
@@ -35,7 +35,7 @@ fn ds_tile(
     let ty = local_index / 8u;
     let tx = local_index % 8u;
     var mine = row;
-    var scores: array<vec4<f32>, 4>;
+    var scores = array<vec4<f32>, 4>();
     for (var feature = 0u; feature < params.head_dim; feature += 4u * VECTORS) {
         workgroupBarrier();
         for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {
@@ -51,7 +51,7 @@ fn ds_tile(
         workgroupBarrier();
         tile_product(&scores, ty, tx);
     }
-    var grads: array<vec4<f32>, 4>;
+    var grads = array<vec4<f32>, 4>();
     for (var feature = 0u; feature < params.value_dim; feature += 4u * VECTORS) {
         workgroupBarrier();
         for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {
@@ -67,7 +67,7 @@ fn ds_tile(
         workgroupBarrier();
         tile_product(&grads, ty, tx);
     }
-    var ds: Scores;
+    var ds = Scores();
     for (var r = 0u; r < 4u; r++) {
         let query = item.first + 4u * ty + r;
         for (var c = 0u; c < 4u; c++) {

@@ -6,7 +6,7 @@
 //           sums   [n_heads, batch * n_tiles] f32
 // Grid      linear, one workgroup per 32 queries of a head
 // Races     none: partial sums meet in tree_sum.wgsl; invocation 0 writes the result
-// Needs     core WebGPU only; 9.3 KiB of workgroup memory
+// Needs     core WebGPU only; 9.6 KiB of workgroup memory
 // Precision f32 sums: over keys, then columns and rows of an invocation, then invocations
 
 @group(0) @binding(8) var<storage, read_write> sums: array<f32>;
@@ -29,6 +29,9 @@ fn flash_dslopes(
     let end = mask_keys(last, item.q_len, item.kv_len).y;
     var sum = 0.0;
     for (var first = mask_keys(item.first, item.q_len, item.kv_len).x; first < end; first += TILE) {
+        if (tile_is_hidden(item, item.head, item.first, first, local_index)) {
+            continue;
+        }
         var ds = ds_tile(item, item.head, item.head / params.queries_per_kv, first, end, local_index, row, false);
         for (var r = 0u; r < 4u; r++) {
             for (var c = 0u; c < 4u; c++) {

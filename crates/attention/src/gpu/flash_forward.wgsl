@@ -7,7 +7,7 @@
 //           lse    [batch, n_heads, q_len] f32, or packed [n_heads, total]; LOWEST where no key is seen
 // Grid      linear, one workgroup per 128 columns of 32 queries of a head
 // Races     none: each workgroup writes its own elements; the log-sum-exp is written by that of the first columns
-// Needs     core WebGPU only; 15.1 KiB of workgroup memory
+// Needs     core WebGPU only; 15.4 KiB of workgroup memory
 // Precision f32 sums: over features in fours, over keys in the order of tiles, relative to the largest score so far
 
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
@@ -44,7 +44,11 @@ fn flash_forward(
     var total = vec4<f32>();
     // Tiles before the first key that the first query sees, and behind the last that the last one does, are skipped.
     for (var first = mask_keys(item.first, item.q_len, item.kv_len).x; first < end; first += TILE) {
-        var scores: array<vec4<f32>, 4>;
+        if (tile_is_hidden(item, item.head, item.first, first, local_index)) {
+            continue;
+        }
+        // Zeroed in words: a driver was seen that did it only once for a declaration in a loop.
+        var scores = array<vec4<f32>, 4>();
         for (var feature = 0u; feature < params.head_dim; feature += 4u * VECTORS) {
             workgroupBarrier();
             for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {

@@ -77,7 +77,7 @@ struct Item {
 fn item_at(index: u32, n_heads: u32) -> Item {
     let head_tile = index / params.n_chunks;
     let tile = head_tile / n_heads;
-    var item: Item;
+    var item = Item();
     if (params.is_packed == 0u) {
         item = item_of(tile / params.n_tiles, (tile % params.n_tiles) * TILE);
     } else {
@@ -98,7 +98,7 @@ fn item_at(index: u32, n_heads: u32) -> Item {
 
 // A tile of a sequence that is not packed.
 fn item_of(sequence: u32, first: u32) -> Item {
-    var item: Item;
+    var item = Item();
     item.sequence = sequence;
     item.first = first;
     item.q_len = params.q_len;

@@ -23,8 +23,7 @@ fn score_at(product: f32, item: Item, head: u32, query: u32, key: u32, keys: vec
         value += slope * score_distance(query, key, item.q_len, item.kv_len);
     }
     if (params.has_bias != 0u) {
-        let at = item.sequence * params.bias_batch + head * params.bias_head + query * params.bias_query + key * params.bias_key;
-        let bits = bias[at];
+        let bits = bias[bias_place(item, head, query, key)];
         if (bits == 0xff800000u) {
             return score;
         }
@@ -34,6 +33,10 @@ fn score_at(product: f32, item: Item, head: u32, query: u32, key: u32, keys: vec
     return score;
 }
 // ANCHOR_END: score
+
+fn bias_place(item: Item, head: u32, query: u32, key: u32) -> u32 {
+    return item.sequence * params.bias_batch + head * params.bias_head + query * params.bias_query + key * params.bias_key;
+}
 
 // What a slope of ALiBi is multiplied with: 1 = key index, 2 = the last key is zero, 3 = absolute distance, 4 = signed distance,
 // 5 = past distance. The query's position is that of the bottom right alignment, whatever the mask has.

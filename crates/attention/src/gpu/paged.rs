@@ -1,11 +1,14 @@
 //! Attention on the GPU to keys and values that lie in pages of a pool.
 
 use llm_gpu::half::{bf16, f16};
-use llm_gpu::{Access, GpuElement, GpuTensor, Kernel, Needs, Recorder, Snippet, snippet};
+use llm_gpu::{
+    Access, Binding, Gpu, GpuElement, GpuTensor, Kernel, Needs, Recorder, Snippet, snippet,
+};
+use ndarray::ArrayRef4;
 
 use super::decode::{DECODE, DECODE_BYTES, DecodeParams, PARAMS, record_parts};
 use super::flash::{MASK, TANH};
-use super::plan::{Plan, Sizes};
+use super::plan::{Plan, Sizes, expect as expect_tensor};
 use super::{MAX_LENGTH, axes};
 use crate::{AttentionConfig, AttentionError};
 
@@ -63,6 +66,15 @@ pub(super) static PAGED_DECODE_BF16: Kernel = kernel(
     ],
 );
 
+pub(super) static PAGED_DECODE_INT8: Kernel = Kernel {
+    bindings: &[R, R, R, R, R, R, W, W],
+    ..kernel(
+        "paged_decode_int8",
+        include_str!("paged_decode_int8.wgsl"),
+        &[snippet::LINEAR, PARAMS, MASK, TANH, DECODE, INPUTS],
+    )
+};
+
 /// An element type of pages on the device: `f32`, `f16` or `bf16`.
 pub trait GpuPageElement: GpuElement + sealed::Sealed {}
 
@@ -75,22 +87,51 @@ mod sealed {
     use llm_gpu::Kernel;
 
     pub trait Sealed {
-        fn kernel() -> &'static Kernel;
+        const KERNEL: &'static Kernel;
     }
     impl Sealed for f32 {
-        fn kernel() -> &'static Kernel {
-            &PAGED_DECODE
-        }
+        const KERNEL: &'static Kernel = &PAGED_DECODE;
     }
     impl Sealed for f16 {
-        fn kernel() -> &'static Kernel {
-            &PAGED_DECODE_F16
-        }
+        const KERNEL: &'static Kernel = &PAGED_DECODE_F16;
     }
     impl Sealed for bf16 {
-        fn kernel() -> &'static Kernel {
-            &PAGED_DECODE_BF16
-        }
+        const KERNEL: &'static Kernel = &PAGED_DECODE_BF16;
+    }
+}
+
+/// Pages of 8-bit integers on the device, four in a word, the first in the lowest byte.
+#[derive(Clone, Debug)]
+pub struct GpuInt8Pages {
+    words: GpuTensor<u32>,
+    shape: [usize; 4],
+}
+
+impl GpuInt8Pages {
+    /// Copies pages to the device: `[n_pages, n_kv_heads, page_size, features]`.
+    ///
+    /// # Errors
+    ///
+    /// [`AttentionError::Gpu`] if the device has no room.
+    pub fn upload(gpu: &Gpu, pages: &ArrayRef4<i8>) -> Result<Self, AttentionError> {
+        let bytes: Vec<u8> = pages.iter().map(|x| x.cast_unsigned()).collect();
+        let words: Vec<u32> = bytes
+            .chunks(4)
+            .map(|chunk| {
+                let byte = |i| chunk.get(i).copied().unwrap_or(0);
+                u32::from_le_bytes(std::array::from_fn(byte))
+            })
+            .collect();
+        Ok(Self {
+            words: gpu.upload_slice(&[words.len()], &words)?,
+            shape: pages.dim().into(),
+        })
+    }
+
+    /// `[n_pages, n_kv_heads, page_size, features]`.
+    #[must_use]
+    pub const fn shape(&self) -> [usize; 4] {
+        self.shape
     }
 }
 
@@ -98,14 +139,22 @@ mod sealed {
 ///
 /// Token `t` of sequence `b` is at place `t % page_size` of page `block_table[b, t / page_size]`. Sequences may share pages.
 #[derive(Clone, Copy, Debug)]
-pub struct GpuPagedKv<'a, T: GpuElement> {
-    k: &'a GpuTensor<T>,
-    v: &'a GpuTensor<T>,
+pub struct GpuPagedKv<'a> {
+    k: Pages<'a>,
+    v: Pages<'a>,
+    scales: Option<&'a GpuTensor<f32>>,
+    kernel: &'static Kernel,
     block_table: &'a GpuTensor<u32>,
     lengths: &'a GpuTensor<u32>,
 }
 
-impl<'a, T: GpuPageElement> GpuPagedKv<'a, T> {
+#[derive(Clone, Copy, Debug)]
+struct Pages<'a> {
+    binding: Binding<'a>,
+    shape: &'a [usize],
+}
+
+impl<'a> GpuPagedKv<'a> {
     /// Checked when they are used.
     ///
     /// # Shapes
@@ -115,15 +164,49 @@ impl<'a, T: GpuPageElement> GpuPagedKv<'a, T> {
     /// - `block_table`: `[batch, max_pages]`
     /// - `lengths`: `[batch]`, tokens of each sequence
     #[must_use]
-    pub const fn new(
+    pub fn new<T: GpuPageElement>(
         k: &'a GpuTensor<T>,
         v: &'a GpuTensor<T>,
         block_table: &'a GpuTensor<u32>,
         lengths: &'a GpuTensor<u32>,
     ) -> Self {
+        let pages = |tensor: &'a GpuTensor<T>| Pages {
+            binding: tensor.read(),
+            shape: tensor.shape(),
+        };
         Self {
-            k,
-            v,
+            k: pages(k),
+            v: pages(v),
+            scales: None,
+            kernel: T::KERNEL,
+            block_table,
+            lengths,
+        }
+    }
+
+    /// The same for pages of 8-bit integers, with a scale for each token and head: `k = k_scale * k_int8`.
+    ///
+    /// # Shapes
+    ///
+    /// - `scales`: `[2, n_pages, n_kv_heads, page_size]`, those of the keys, then those of the values
+    /// - the others as in [`GpuPagedKv::new`]
+    #[must_use]
+    pub fn int8(
+        k: &'a GpuInt8Pages,
+        v: &'a GpuInt8Pages,
+        scales: &'a GpuTensor<f32>,
+        block_table: &'a GpuTensor<u32>,
+        lengths: &'a GpuTensor<u32>,
+    ) -> Self {
+        let pages = |pages: &'a GpuInt8Pages| Pages {
+            binding: pages.words.read(),
+            shape: &pages.shape,
+        };
+        Self {
+            k: pages(k),
+            v: pages(v),
+            scales: Some(scales),
+            kernel: &PAGED_DECODE_INT8,
             block_table,
             lengths,
         }
@@ -149,14 +232,14 @@ impl<'a, T: GpuPageElement> GpuPagedKv<'a, T> {
 ///
 /// - [`AttentionError::Rank`] if a tensor has another number of axes.
 /// - [`AttentionError::PageSize`] if a page holds no token.
-/// - [`AttentionError::Shape`] if the pages do not fit `q` or each other.
+/// - [`AttentionError::Shape`] if the pages do not fit `q` or each other, or the scales the pages.
 /// - [`AttentionError::Rows`] if the table or the lengths are not for `batch` sequences.
 /// - [`AttentionError::TooLong`] if a row of the table can name more than [`MAX_LENGTH`] tokens.
 /// - Those of [`flash::forward`](super::flash::forward) for heads, the config and the device.
 ///
 /// # Precision
 ///
-/// As [`flash::forward`](super::flash::forward); pages of `f16` and `bf16` are widened to f32.
+/// As [`flash::forward`](super::flash::forward); pages of `f16`, `bf16` and 8-bit integers are widened to f32.
 ///
 /// # Example
 ///
@@ -184,20 +267,23 @@ impl<'a, T: GpuPageElement> GpuPagedKv<'a, T> {
 /// ```
 ///
 /// Source: Kwon et al., vLLM, arXiv:2309.06180v1, section 4.1.
-pub fn forward<T: GpuPageElement>(
+pub fn forward(
     recorder: &mut Recorder,
     q: &GpuTensor<f32>,
-    kv: &GpuPagedKv<'_, T>,
+    kv: &GpuPagedKv<'_>,
     config: &AttentionConfig,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
     let [batch, n_heads, seq, head_dim] = axes("q", q)?;
-    let [n_pages, n_kv_heads, page_size, _] = axes("k", kv.k)?;
-    let [.., value_dim] = axes::<_, 4>("v", kv.v)?;
+    let [n_pages, n_kv_heads, page_size, _] = four("k", &kv.k)?;
+    let [.., value_dim] = four("v", &kv.v)?;
     if page_size == 0 {
         return Err(AttentionError::PageSize);
     }
-    expect("k", kv.k, [n_pages, n_kv_heads, page_size, head_dim])?;
-    expect("v", kv.v, [n_pages, n_kv_heads, page_size, value_dim])?;
+    expect("k", &kv.k, [n_pages, n_kv_heads, page_size, head_dim])?;
+    expect("v", &kv.v, [n_pages, n_kv_heads, page_size, value_dim])?;
+    if let Some(scales) = kv.scales {
+        expect_tensor("scales", scales, [2, n_pages, n_kv_heads, page_size])?;
+    }
     let [rows, max_pages] = axes("block_table", kv.block_table)?;
     let [n_lengths] = axes("lengths", kv.lengths)?;
     for (name, got) in [("block_table", rows), ("lengths", n_lengths)] {
@@ -225,24 +311,35 @@ pub fn forward<T: GpuPageElement>(
     let plan = Plan::of_sizes([q; 3], sizes, config)?;
     let out = recorder.output::<f32>(&plan.out_shape())?;
     let lse = recorder.output::<f32>(&plan.lse_shape())?;
-    let inputs = [
+    let mut inputs = vec![
         q.read(),
         kv.block_table.read(),
         kv.lengths.read(),
-        kv.k.read(),
-        kv.v.read(),
+        kv.k.binding,
+        kv.v.binding,
     ];
+    inputs.extend(kv.scales.map(GpuTensor::read));
     let pages = [page_size, max_pages, n_pages];
-    record_parts(recorder, T::kernel(), &plan, pages, &inputs, &out, &lse)?;
+    record_parts(recorder, kv.kernel, &plan, pages, &inputs, &out, &lse)?;
     Ok((out, lse))
 }
 
-fn expect<T: GpuElement>(
+/// The lengths of the axes of pages, if there are four.
+fn four(name: &'static str, pages: &Pages<'_>) -> Result<[usize; 4], AttentionError> {
+    let got = pages.shape;
+    got.try_into().map_err(|_| AttentionError::Rank {
+        name,
+        expected: 4,
+        got: got.to_vec(),
+    })
+}
+
+fn expect(
     name: &'static str,
-    tensor: &GpuTensor<T>,
+    pages: &Pages<'_>,
     expected: [usize; 4],
 ) -> Result<(), AttentionError> {
-    let got = axes(name, tensor)?;
+    let got = four(name, pages)?;
     if got == expected {
         return Ok(());
     }

@@ -2,8 +2,8 @@
 
 use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 
-use super::flash::{DS_SNIPPETS, PRODUCT_BYTES};
-use super::flash::{backward_kernel, expect_lse, record_backward, record_forward, record_rows};
+use super::flash::{PRODUCT_BYTES, backward_kernel, expect_lse};
+use super::flash::{record_backward, record_forward, record_rows};
 use super::plan::{FlashParams, Plan, TILE, expect};
 use super::{GpuGradients, WORKGROUP_SIZE, axes, word};
 use crate::{AlibiOrigin, AttentionConfig, AttentionError, Dropout, MaskPolarity};
@@ -50,24 +50,10 @@ pub(super) static MASKED_BIAS: Kernel = Kernel {
     needs: Needs::CORE,
 };
 
-pub(super) static FLASH_DBIAS: Kernel = Kernel {
-    snippets: DS_SNIPPETS,
-    ..backward_kernel("flash_dbias", include_str!("flash_dbias.wgsl"))
-};
+pub(super) static FLASH_DBIAS: Kernel =
+    backward_kernel("flash_dbias", include_str!("flash_dbias.wgsl"));
 
 pub(super) static FLASH_DSLOPES: Kernel = Kernel {
-    snippets: &[
-        DS_SNIPPETS[0],
-        DS_SNIPPETS[1],
-        DS_SNIPPETS[2],
-        DS_SNIPPETS[3],
-        DS_SNIPPETS[4],
-        DS_SNIPPETS[5],
-        DS_SNIPPETS[6],
-        DS_SNIPPETS[7],
-        DS_SNIPPETS[8],
-        snippet::TREE_SUM,
-    ],
     needs: Needs::CORE.with_workgroup_bytes(PRODUCT_BYTES + snippet::TREE_BYTES),
     ..backward_kernel("flash_dslopes", include_str!("flash_dslopes.wgsl"))
 };

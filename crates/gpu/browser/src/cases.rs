@@ -1,5 +1,7 @@
 //! What runs in the browser: uploaded, computed on the device, downloaded, and compared with the same on the CPU.
 
+use llm_attention::gpu::flash;
+use llm_attention::{AttentionConfig, AttentionError, CausalAlignment, Mask};
 use llm_gpu::{Gpu, GpuError, GpuTensor, Grid};
 use llm_posenc::PosencError;
 use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
@@ -82,6 +84,52 @@ async fn rope(gpu: &Gpu, pairing: RopePairing) -> Result<Case, PosencError> {
     recorder.submit()?;
     let want: Vec<f64> = want.iter().map(|&x| f64::from(x)).collect();
     Ok(compare(format!("rope, {pairing:?}"), &got, &want, 2e-6).await?)
+}
+
+/// Two tiles of queries, grouped heads, a window; then a decode step over several parts of the keys. Scores are at most 2, so a
+/// weighted mean of values of at most 1, or a gradient, errs by some 2^-24 of its 300 terms.
+pub(crate) async fn attention(gpu: &Gpu) -> Result<Vec<Case>, AttentionError> {
+    let wave = |i: usize| ((i * 7919) % 2003) as f32 / 1001.5 - 1.0;
+    let array = |shape: [usize; 4], shift: usize| {
+        let mut i = shift;
+        Array::from_shape_simple_fn(shape, || {
+            i += 1;
+            wave(i)
+        })
+    };
+    let alignment = CausalAlignment::BottomRight;
+    let (left, right) = (Some(20), Some(0));
+    let window = Mask::Window {
+        left,
+        right,
+        alignment,
+    };
+    let mut cases = Vec::new();
+    for (seq, kv_seq, mask) in [(40, 45, window), (1, 600, Mask::Full)] {
+        let config = AttentionConfig::new(mask);
+        let (q, k) = (array([1, 4, seq, 8], 0), array([1, 2, kv_seq, 8], 500));
+        let v = array([1, 2, kv_seq, 5], 900);
+        let (want, lse) = llm_attention::flash::forward_with_lse(&q, &k, &v, &config)?;
+        // The output serves as its own gradient.
+        let grads = llm_attention::flash::backward(&want, &q, &k, &v, &want, &lse, &config)?;
+        let (q, k, v) = (gpu.upload(&q)?, gpu.upload(&k)?, gpu.upload(&v)?);
+        let mut recorder = gpu.recorder();
+        let (got, lse) = flash::forward(&mut recorder, &q, &k, &v, &config)?;
+        let got_grads = flash::backward(&mut recorder, &got, &q, &k, &v, &got, &lse, &config)?;
+        recorder.submit()?;
+        let pairs = [
+            ("output", got, want),
+            ("dq", got_grads.dq, grads.dq),
+            ("dk", got_grads.dk, grads.dk),
+            ("dv", got_grads.dv, grads.dv),
+        ];
+        for (what, got, want) in pairs {
+            let name = format!("attention, {seq} queries, {kv_seq} keys: {what}");
+            let want: Vec<f64> = want.iter().map(|&x| f64::from(x)).collect();
+            cases.push(compare(name, &got, &want, 2e-5).await?);
+        }
+    }
+    Ok(cases)
 }
 
 /// Numbers of many sizes and both signs, the same in each run.

@@ -82,7 +82,8 @@ pub fn planted_shader() -> Shader {
 #[wasm_bindgen]
 pub async fn parity() -> Result<Vec<Case>, JsError> {
     let gpu = Gpu::new(&GpuOptions::default()).await?;
-    let cases = cases::run(&gpu).await?;
+    let mut cases = cases::run(&gpu).await?;
+    cases.extend(cases::attention(&gpu).await?);
     gpu.check()?;
     Ok(cases)
 }

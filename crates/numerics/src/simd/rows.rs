@@ -1,7 +1,10 @@
 //! Products of a few rows with a few others: each loaded element serves several of them.
 //!
 //! With one query at a time attention waits for the arithmetic, not for the memory that it reads.
-#![allow(clippy::needless_range_loop, reason = "the loops run over several arrays at once")]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "the loops run over several arrays at once"
+)]
 
 use crate::Float;
 
@@ -103,7 +106,8 @@ pub fn add_weighted<F: Float, const A: usize, const B: usize>(
     let (b_chunks, b_rest) = chunks(b, n);
     for chunk in 0..n / LANES {
         for i in 0..A {
-            let Some(in_memory) = sums[i * width + chunk * LANES..].first_chunk_mut::<LANES>() else {
+            let Some(in_memory) = sums[i * width + chunk * LANES..].first_chunk_mut::<LANES>()
+            else {
                 continue; // cannot be: the width is at least n
             };
             let mut sum = *in_memory;

@@ -38,7 +38,7 @@ fn small_cases_equal_the_reference() {
 #[test]
 fn cases_of_several_tiles_equal_the_reference() {
     let Some(gpu) = gpu() else { return };
-    proptest!(few(12), |(
+    proptest!(few(8), |(
         sizes in sizes(),
         mask in masks(),
         softcap in prop::option::weighted(0.3, 0.5_f64..50.0),

@@ -2,7 +2,7 @@
 
 use llm_attention::gpu::llm_gpu::Gpu;
 use llm_attention::gpu::llm_gpu::half::{bf16, f16};
-use llm_attention::gpu::paged::{self, GpuPagedKv};
+use llm_attention::gpu::paged::{self, GpuInt8Pages, GpuPagedKv};
 use llm_attention::{AttentionConfig, AttentionError, CausalAlignment, Mask, reference};
 use llm_numerics::philox::Philox4x32;
 use ndarray::{Array1, Array2, Array4, Axis, s};
@@ -158,6 +158,53 @@ fn narrow_pages_equal_the_reference() {
     });
 }
 
+/// Every 8-bit integer, each token and head with a scale of its own, features that do not fill words.
+#[test]
+fn pages_of_8_bit_integers_equal_the_reference() {
+    let Some(gpu) = gpu() else { return };
+    proptest!(few(32), |(case in cases(), key in any::<u64>())| {
+        let random = Philox4x32::new(key);
+        let integers = |stream: u64, x: &Array4<f64>| {
+            let mut i = 0;
+            Array4::from_shape_simple_fn(x.dim(), || {
+                i += 1;
+                random.u32_at(stream, i) as i8
+            })
+        };
+        let (k, v) = (integers(0, &case.k), integers(1, &case.v));
+        let (n_pages, heads, page_size, _) = k.dim();
+        let mut i = 0;
+        let scales = Array4::from_shape_simple_fn((2, n_pages, heads, page_size), || {
+            i += 1;
+            0.001 + random.uniform_f32(2, i) / 64.0
+        });
+        let wide = |x: &Array4<i8>, side: usize| {
+            let mut wide = x.mapv(f64::from);
+            for ((page, head, place, _), x) in wide.indexed_iter_mut() {
+                *x = f64::from(*x as f32 * scales[[side, page, head, place]]);
+            }
+            wide
+        };
+        let (want_k, want_v) = (wide(&k, 0), wide(&v, 1));
+
+        let q = upload(&gpu, &case.q);
+        let [k, v] = [&k, &v].map(|x| GpuInt8Pages::upload(&gpu, x).unwrap());
+        let scales = gpu.upload(&scales).unwrap();
+        let table = gpu.upload(&case.block_table).unwrap();
+        let lengths = gpu.upload(&case.lengths).unwrap();
+        let kv = GpuPagedKv::int8(&k, &v, &scales, &table, &lengths);
+        let mut r = gpu.recorder();
+        let (out, lse) = paged::forward(&mut r, &q, &kv, &case.config).unwrap();
+        r.submit().unwrap();
+        let (want, want_lse) = reference::paged::forward(
+            &case.q, &want_k, &want_v, &case.block_table, &case.lengths, &case.config,
+        )
+        .unwrap();
+        close(&super::wide(&out), &want)?;
+        close(&wide_lse(&lse), &want_lse)?;
+    });
+}
+
 /// Long sequences are in several parts.
 #[test]
 fn many_parts_equal_the_reference() {
@@ -241,6 +288,19 @@ fn pages_must_fit_the_queries() {
     let (name, batch, got) = ("lengths", 2, 3);
     let want = AttentionError::Rows { name, batch, got };
     assert_eq!(refused(&pages, &pages, &table, &three), want);
+    let bytes = GpuInt8Pages::upload(&gpu, &Array4::zeros((3, 1, 2, 4))).unwrap();
+    let scales = zeros(&[1, 3, 1, 2]);
+    let kv = GpuPagedKv::int8(&bytes, &bytes, &scales, &table, &lengths);
+    let error = paged::forward(&mut gpu.recorder(), &q, &kv, &config).unwrap_err();
+    let (name, expected, got) = ("scales", [2, 3, 1, 2], [1, 3, 1, 2]);
+    assert_eq!(
+        error,
+        AttentionError::Shape {
+            name,
+            expected,
+            got
+        }
+    );
     let long = words(&[2, (1 << 23) + 1]);
     let error = refused(&pages, &pages, &long, &lengths);
     assert!(matches!(error, AttentionError::TooLong { .. }), "{error}");

@@ -2,7 +2,8 @@
 
 use llm_attention::gpu::llm_gpu::Gpu;
 use llm_attention::gpu::score_mods::{self, GpuScoreMods};
-use llm_attention::{AttentionConfig, Dropout, Mask, ScoreMods, reference};
+use llm_attention::reference;
+use llm_attention::{AlibiOrigin, AttentionConfig, Dropout, Mask, MaskPolarity, ScoreMods};
 use llm_numerics::philox::Philox4x32;
 use llm_numerics::testing::{Tolerance, compare};
 use ndarray::{Array1, Array4};
@@ -141,6 +142,54 @@ fn extreme_rates_drop_nothing_and_everything() {
             "rate {rate}"
         );
     }
+}
+
+/// Tiles that a mask hides from all their queries are not computed, forward and backward: what is there may be infinite.
+#[test]
+fn tiles_that_a_mask_hides_are_skipped() {
+    let Some(gpu) = gpu() else { return };
+    let (seq, kv_seq) = (33, 96);
+    let x = |n: usize, hidden: f32| {
+        Array4::from_shape_fn((1, 1, n, 4), |(.., j, d)| match j {
+            32..64 => hidden,
+            _ => (j as f32 * 0.3 + d as f32).sin(),
+        })
+    };
+    let mask = Array4::from_shape_fn((1, 1, 1, kv_seq), |(.., j)| {
+        u32::from((32..64).contains(&j))
+    });
+    let slopes = gpu.upload(&ndarray::array![0.1_f32]).unwrap();
+    let (mask, bias) = (
+        gpu.upload(&mask).unwrap(),
+        gpu.zeros::<f32>(&[1, 1, 1, kv_seq]).unwrap(),
+    );
+    let mods = GpuScoreMods::new()
+        .with_mask(&mask, MaskPolarity::TrueHides)
+        .with_alibi(&slopes, AlibiOrigin::SignedDistance)
+        .with_bias(&bias);
+    let config = AttentionConfig::new(Mask::Full);
+    let run = |hidden: f32| {
+        let q = gpu.upload(&x(seq, 0.5)).unwrap();
+        let k = gpu.upload(&x(kv_seq, hidden)).unwrap();
+        let mut r = gpu.recorder();
+        let (out, lse) = score_mods::forward(&mut r, &q, &k, &k, &mods, &config).unwrap();
+        let g = score_mods::backward(&mut r, &q, &q, &k, &k, &out, &lse, &mods, &config).unwrap();
+        r.submit().unwrap();
+        let inputs = g.inputs;
+        [
+            out,
+            lse,
+            inputs.dq,
+            inputs.dk,
+            inputs.dv,
+            g.dbias.unwrap(),
+            g.dslopes.unwrap(),
+        ]
+        .map(|x| x.download_blocking().unwrap())
+    };
+    let want = run(1.0);
+    assert!(want.iter().flatten().all(|x| x.is_finite()));
+    assert_eq!(run(f32::INFINITY), want);
 }
 
 /// A bias of -inf hides its key whatever the score is, also if it is the only thing there.
