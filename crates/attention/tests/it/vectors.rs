@@ -1,6 +1,8 @@
 //! The vector files, on the reference and on the CPU.
 
 mod convert;
+#[cfg(feature = "gpu")]
+mod device;
 mod merge;
 mod mla;
 mod paged;
@@ -9,6 +11,8 @@ mod score_mods;
 
 use std::num::NonZero;
 
+#[cfg(feature = "gpu")]
+use llm_attention::ScoreMods;
 use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, reference, sinks, varlen};
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
 use ndarray::{Array2, Array4, Axis, Ix1, Ix3, Ix4};
@@ -21,6 +25,8 @@ fn vectors_agree() {
     )
     // These need projections, norms and positions: tests of `llm-blocks`.
     .with_elsewhere(&["attention.mla.module", "attention.differential.module"]);
+    #[cfg(feature = "gpu")]
+    let files = files.with_tiers(&device::tiers());
     run_crate(&files, |case, tier| match case.op() {
         "attention.convert.mha_to_gqa" => convert::run(case, tier),
         "attention.mla.core" => mla::run(case, tier),
@@ -76,7 +82,10 @@ fn sinks(case: &Case, tier: Tier) -> Result<(), VectorError> {
             let dsinks = sinks::backward(&dout, &out, &lse, &sink).map_err(VectorError::op)?;
             case.expect("dsinks", &dsinks)?;
         }
-        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
+        #[cfg(feature = "gpu")]
+        Tier::Gpu => device::attention(case, &config, &ScoreMods::new())?,
+        #[cfg(not(feature = "gpu"))]
+        Tier::Gpu => return Err(case.unsupported("built without the feature `gpu`")),
     }
     Ok(())
 }
@@ -128,7 +137,10 @@ fn attention(case: &Case, tier: Tier) -> Result<(), VectorError> {
                 }
             }
         }
-        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
+        #[cfg(feature = "gpu")]
+        Tier::Gpu => device::attention(case, &config, &ScoreMods::new())?,
+        #[cfg(not(feature = "gpu"))]
+        Tier::Gpu => return Err(case.unsupported("built without the feature `gpu`")),
     }
     Ok(())
 }
@@ -172,7 +184,10 @@ fn varlen(case: &Case, tier: Tier) -> Result<(), VectorError> {
             case.expect("dk", &got.dk)?;
             case.expect("dv", &got.dv)?;
         }
-        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
+        #[cfg(feature = "gpu")]
+        Tier::Gpu => device::packed(case, [&queries, &keys], &config)?,
+        #[cfg(not(feature = "gpu"))]
+        Tier::Gpu => return Err(case.unsupported("built without the feature `gpu`")),
     }
     Ok(())
 }
@@ -266,7 +281,7 @@ fn mask_pattern(case: &Case, tier: Tier) -> Result<(), VectorError> {
             let out = out.index_axis(Axis(0), 0);
             out.index_axis(Axis(0), 0).mapv(|weight| weight > 0.0)
         }
-        Tier::Gpu => return Err(case.unsupported("no kernel yet")),
+        Tier::Gpu => return Err(case.unsupported("seen in the masks of the other files")),
     };
     case.expect_bool("mask", &sees.insert_axis(Axis(0)))
 }

@@ -17,7 +17,8 @@ pub(super) fn run(case: &Case, tier: Tier) -> Result<(), VectorError> {
         lengths: numbers::<Ix1>(case, "lengths")?,
     };
     match (tier, case.param_str("storage")?) {
-        (Tier::Gpu, _) => Err(case.unsupported("no kernel yet")),
+        #[cfg(not(feature = "gpu"))]
+        (Tier::Gpu, _) => Err(case.unsupported("built without the feature `gpu`")),
         (_, storage) if !["float32", "float16", "bfloat16"].contains(&storage) => {
             Err(unknown(case))
         }
@@ -33,21 +34,21 @@ pub(super) fn run(case: &Case, tier: Tier) -> Result<(), VectorError> {
             case.expect("out", &out)?;
             case.expect("lse", &lse)
         }
-        (Tier::Cpu, storage) => {
+        (tier, storage) => {
             let q = case.input_f32::<Ix4>("q")?;
             let [k, v] = ["k", "v"];
             match storage {
                 "bfloat16" => {
                     let pages = [case.input_bf16::<Ix4>(k)?, case.input_bf16::<Ix4>(v)?];
-                    table.expect(case, &q, &pages, config)
+                    table.expect(case, tier, &q, &pages, config)
                 }
                 "float16" => {
                     let pages = [case.input_f16::<Ix4>(k)?, case.input_f16::<Ix4>(v)?];
-                    table.expect(case, &q, &pages, config)
+                    table.expect(case, tier, &q, &pages, config)
                 }
                 _ => {
                     let pages = [case.input_f32::<Ix4>(k)?, case.input_f32::<Ix4>(v)?];
-                    table.expect(case, &q, &pages, config)
+                    table.expect(case, tier, &q, &pages, config)
                 }
             }
         }
@@ -58,7 +59,8 @@ pub(super) fn run(case: &Case, tier: Tier) -> Result<(), VectorError> {
 pub(super) fn storage(case: &Case, tier: Tier) -> Result<(), VectorError> {
     let config = super::config(case)?;
     match (tier, case.param_str("storage")?) {
-        (Tier::Gpu, _) => Err(case.unsupported("no kernel yet")),
+        #[cfg(not(feature = "gpu"))]
+        (Tier::Gpu, _) => Err(case.unsupported("built without the feature `gpu`")),
         (_, storage) if !["float16", "bfloat16"].contains(&storage) => Err(unknown(case)),
         (Tier::Reference, _) => {
             let (q, k) = (case.input_f64::<Ix4>("q")?, case.input_f64::<Ix4>("k")?);
@@ -67,24 +69,40 @@ pub(super) fn storage(case: &Case, tier: Tier) -> Result<(), VectorError> {
                 reference::attention::forward(&q, &k, &v, &config).map_err(VectorError::op)?;
             case.expect("out", &out)
         }
-        (Tier::Cpu, storage) => {
+        (tier, storage) => {
             let q = case.input_f32::<Ix4>("q")?;
             let [k, v] = ["k", "v"];
             for page_size in [1, 4, 100] {
                 if storage == "bfloat16" {
                     let arrays = [case.input_bf16::<Ix4>(k)?, case.input_bf16::<Ix4>(v)?];
                     let (table, pages) = in_pages(&arrays, page_size);
-                    table.expect(case, &q, &pages, config)?;
+                    table.expect(case, tier, &q, &pages, config)?;
                 } else {
                     let arrays = [case.input_f16::<Ix4>(k)?, case.input_f16::<Ix4>(v)?];
                     let (table, pages) = in_pages(&arrays, page_size);
-                    table.expect(case, &q, &pages, config)?;
+                    table.expect(case, tier, &q, &pages, config)?;
                 }
             }
             Ok(())
         }
     }
 }
+
+/// What pages may hold on the CPU and on the device.
+#[cfg(feature = "gpu")]
+trait OnEveryTier:
+    PageElement<f32> + UnscaledElement + llm_attention::gpu::paged::GpuPageElement
+{
+}
+#[cfg(feature = "gpu")]
+impl<S: PageElement<f32> + UnscaledElement + llm_attention::gpu::paged::GpuPageElement> OnEveryTier
+    for S
+{
+}
+#[cfg(not(feature = "gpu"))]
+trait OnEveryTier: PageElement<f32> + UnscaledElement {}
+#[cfg(not(feature = "gpu"))]
+impl<S: PageElement<f32> + UnscaledElement> OnEveryTier for S {}
 
 struct Tables {
     block_table: Array2<u32>,
@@ -93,13 +111,24 @@ struct Tables {
 
 impl Tables {
     /// With the default tiles, and with some that cut these small cases.
-    fn expect<S: PageElement<f32> + UnscaledElement>(
+    fn expect<S: OnEveryTier>(
         &self,
         case: &Case,
+        tier: Tier,
         q: &Array4<f32>,
-        [k, v]: &[Array4<S>; 2],
+        pages: &[Array4<S>; 2],
         config: AttentionConfig,
     ) -> Result<(), VectorError> {
+        #[cfg(feature = "gpu")]
+        if tier == Tier::Gpu {
+            let Tables {
+                block_table,
+                lengths,
+            } = self;
+            return super::device::pages(case, pages, block_table, lengths, &config);
+        }
+        assert_eq!(tier, Tier::Cpu);
+        let [k, v] = pages;
         let kv = PagedKv::new(k, v, &self.block_table, &self.lengths);
         for config in [config, config.with_tile(3, 2)] {
             let (out, lse) = paged::forward_with_lse(q, &kv, &config).map_err(VectorError::op)?;

@@ -108,7 +108,10 @@ fn run(
             }
             Ok(())
         }
-        Tier::Gpu => Err(case.unsupported("no kernel yet")),
+        #[cfg(feature = "gpu")]
+        Tier::Gpu => super::device::attention(case, &config, mods32),
+        #[cfg(not(feature = "gpu"))]
+        Tier::Gpu => Err(case.unsupported("built without the feature `gpu`")),
     }
 }
 
