@@ -60,6 +60,7 @@ pub fn mean_pool_kv_heads<F: Float>(
     let (rows, d_model) = weight.dim();
     let (head_dim, group) = check(rows, n_heads, n_kv_heads)?;
     memory::fits::<F>([1, n_kv_heads, head_dim, d_model])?;
+    memory::fits::<F>([1, 1, rows, d_model])?;
     let mut pooled = Array2::zeros((n_kv_heads * head_dim, d_model)); // at most `rows`
     if pooled.is_empty() {
         return Ok(pooled);

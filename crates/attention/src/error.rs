@@ -173,8 +173,8 @@ pub enum AttentionError {
         /// The `key_tile` of the config.
         key_tile: usize,
     },
-    /// The result does not fit into memory.
-    #[error("the result must fit into memory, got shape {shape:?}")]
+    /// A result, or an array that would be walked through, does not fit into memory.
+    #[error("arrays must fit into memory, got shape {shape:?}")]
     TooLarge {
         /// Its shape.
         shape: [usize; 4],

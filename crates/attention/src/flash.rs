@@ -2,7 +2,7 @@
 
 use ndarray::{Array3, Array4, ArrayRef3, ArrayRef4};
 
-use crate::{AttentionConfig, AttentionError};
+use crate::{AttentionConfig, AttentionError, memory};
 use llm_numerics::Float;
 
 mod bias_backward;
@@ -62,8 +62,11 @@ pub struct Gradients<F> {
 /// - [`AttentionError::Shape`] if `k` or `v` does not fit `q`.
 /// - [`AttentionError::Heads`] if `n_heads` is not a multiple of `n_kv_heads`.
 /// - [`AttentionError::Scale`] if the scale is not finite in `F`.
+/// - [`AttentionError::Softcap`] if the softcap is not positive and finite in `F`.
+/// - [`AttentionError::Chunk`] if a chunk of the mask holds no position.
 /// - [`AttentionError::Tile`] if a tile is empty.
-/// - [`AttentionError::TooLarge`] if the result does not fit into memory.
+/// - [`AttentionError::TooLarge`] if the result, a tile, or the keys or values of a head would not fit
+///   into memory.
 ///
 /// # Precision
 ///
@@ -284,5 +287,7 @@ pub(crate) fn check_saved<F: Float>(
 ) -> Result<(), AttentionError> {
     check("dout", plan.out_shape(), dout)?;
     check("out", plan.out_shape(), out)?;
-    check_lse(plan.lse_shape(), lse)
+    check_lse(plan.lse_shape(), lse)?;
+    let [batch, n_heads, seq] = plan.lse_shape();
+    memory::fits::<F>([1, batch, n_heads, seq])
 }

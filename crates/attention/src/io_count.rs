@@ -155,7 +155,7 @@ pub fn flash1(
     tile: Tiles,
 ) -> Result<(Array2<f64>, IoCount), AttentionError> {
     let sizes = Sizes::new(q, k, v)?;
-    tile.check()?;
+    tile.check(sizes)?;
     let (n, e) = (sizes.seq, sizes.value_dim);
     let io = std::cell::Cell::default();
     let (q, k, v) = (Slow::new(q, &io), Slow::new(k, &io), Slow::new(v, &io));
@@ -239,7 +239,7 @@ pub fn flash2(
     tile: Tiles,
 ) -> Result<(Array2<f64>, Array1<f64>, IoCount), AttentionError> {
     let sizes = Sizes::new(q, k, v)?;
-    tile.check()?;
+    tile.check(sizes)?;
     let (n, e) = (sizes.seq, sizes.value_dim);
     let io = std::cell::Cell::default();
     let (q, k, v) = (Slow::new(q, &io), Slow::new(k, &io), Slow::new(v, &io));

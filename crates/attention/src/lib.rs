@@ -21,5 +21,5 @@ pub mod varlen;
 pub use config::{AttentionConfig, CausalAlignment, Mask};
 pub use error::AttentionError;
 pub use flash::{Gradients, backward, backward_into, forward, forward_into, forward_with_lse};
-pub use ndarray;
-pub use score_mods::{AlibiOrigin, Dropout, MaskPolarity, ScoreMods}; // the version our signatures speak
+pub use ndarray; // the version our signatures speak
+pub use score_mods::{AlibiOrigin, Dropout, MaskPolarity, ScoreMods};

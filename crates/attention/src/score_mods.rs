@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array3, Array4, ArrayRef1, ArrayRef3, ArrayRef4};
 
 use crate::flash::{self, Plan, zeros, zeros_lse};
-use crate::{AttentionConfig, AttentionError};
+use crate::{AttentionConfig, AttentionError, memory};
 use llm_numerics::Float;
 
 /// What ALiBi multiplies the slope of a head with, at key `j` and a query of position `p`.
@@ -43,7 +43,7 @@ pub enum MaskPolarity {
 /// A weight is dropped with probability `rate`; those that stay are divided by `1 - rate`. The
 /// weight of query `i` of head `h` in batch row `b` for key `j` stays if word `j` of the stream
 /// `offset + (b * n_heads + h) * seq + i` of [`Philox4x32`](llm_numerics::philox::Philox4x32) with
-/// this key is at least `rate * 2^32`: the same on every device, and again in the backward pass.
+/// this key is at least `rate * 2^32`, rounded to the nearest integer: the same on every device, and again in the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// The probability that a weight is dropped: at least 0 and below 1.
@@ -279,6 +279,7 @@ pub fn backward<F: Float>(
     let mut dv = zeros(v.dim().into())?;
     let dbias = mods.bias.map(|bias| zeros::<F>(bias.dim().into()));
     let mut dbias = dbias.transpose()?;
+    memory::fits::<f64>([1, 1, 1, q.dim().1])?;
     let saved = flash::Saved { dout, out, lse };
     let of_rows = flash::run_backward(&plan, &saved, q, k, v, [&mut dq, &mut dk, &mut dv]);
     if let Some(dbias) = &mut dbias {

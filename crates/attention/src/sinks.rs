@@ -70,6 +70,9 @@ pub fn apply_inplace<F: Float>(
     sinks: &ArrayRef1<F>,
 ) -> Result<(), AttentionError> {
     check_sinks(out, lse, sinks)?;
+    if lse.is_empty() {
+        return Ok(()); // however many heads there are
+    }
     let heads: Vec<_> = out
         .outer_iter_mut()
         .zip(lse.outer_iter_mut())
@@ -174,6 +177,10 @@ pub fn backward<F: Float>(
 ) -> Result<Array1<F>, AttentionError> {
     check_sinks(out, lse, sinks)?;
     check("dout", out.dim().into(), dout)?;
+    memory::fits::<f64>([1, 1, 1, sinks.len()])?;
+    if lse.is_empty() {
+        return Ok(Array1::zeros(sinks.len()));
+    }
     let mut sums = Array1::<f64>::zeros(sinks.len());
     for ((dout, out), lse) in (dout.outer_iter())
         .zip(out.outer_iter())

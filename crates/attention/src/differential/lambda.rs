@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, ArrayRef1};
 
-use crate::AttentionError;
+use crate::{AttentionError, memory};
 use llm_numerics::Float;
 
 /// The gradients of [`backward`].
@@ -140,6 +140,7 @@ fn exponentials<F: Float>(
     if lengths.iter().any(|&length| length != lengths[0]) {
         return Err(AttentionError::LambdaVectors { got: lengths });
     }
+    memory::fits::<F>([1, 1, 1, lengths[0]])?;
     let product = |m: usize| {
         let terms = q[m].iter().zip(k[m]);
         terms.map(|(x, y)| x.as_f64() * y.as_f64()).sum::<f64>()

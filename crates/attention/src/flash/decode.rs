@@ -225,12 +225,12 @@ fn finish<F: Float>(whole: &Partial<F>, mut item: Item<'_, F>) {
     } = whole;
     let value_dim = item.out.ncols();
     for (query, mut out) in item.out.outer_iter_mut().enumerate() {
+        if total[query] == F::zero() {
+            out.fill(F::zero()); // nothing seen
+            continue;
+        }
         let row = &accumulator[query * value_dim..(query + 1) * value_dim];
-        let inverse = if total[query] == F::zero() {
-            F::zero() // nothing seen: the row is zero too
-        } else {
-            F::one() / total[query]
-        };
+        let inverse = F::one() / total[query];
         out.iter_mut().zip(row).for_each(|(y, &x)| *y = x * inverse);
     }
     if let Some(mut lse) = item.lse.take() {

@@ -98,6 +98,14 @@ impl<'a, F: Float> Plan<'a, F> {
                 key_tile,
             });
         }
+        let query_tile = query_tile.min(seq.max(1));
+        let key_tile = key_tile.min(kv_seq.max(1));
+        let features = head_dim.max(value_dim).max(1);
+        // Rows that repeat one need no memory, but are walked through. (Batch rows that do are a shared prefix.)
+        memory::fits::<F>([1, 1, kv_seq, features])?;
+        // What a tile or a decode step needs besides.
+        memory::fits::<F>([1, 1, query_tile.max(queries_per_kv), key_tile])?;
+        memory::fits::<F>([1, 1, query_tile.max(queries_per_kv), features])?;
         Ok(Self {
             batch,
             n_heads,
@@ -109,8 +117,8 @@ impl<'a, F: Float> Plan<'a, F> {
             value_dim,
             scale: F::from_f64(scale),
             softcap: config.softcap.map(F::from_f64),
-            query_tile: query_tile.min(seq.max(1)),
-            key_tile: key_tile.min(kv_seq.max(1)),
+            query_tile,
+            key_tile,
             mask: config.mask,
             mods: None,
         })

@@ -95,9 +95,11 @@ impl<F: Float> Buffers<F> {
                     dslope +=
                         modified(mods, row, keys, plan.softcap, [p, ds], [lse, inner], slopes);
                     if of == Of::Products && plan.softcap.is_some() {
-                        ds.iter_mut()
-                            .zip(slopes)
-                            .for_each(|(ds, &mut slope)| *ds *= slope);
+                        for (ds, &mut slope) in ds.iter_mut().zip(slopes) {
+                            if *ds != F::zero() {
+                                *ds *= slope; // NaN where a hidden product overflowed
+                            }
+                        }
                     }
                 }
             },

@@ -53,6 +53,9 @@ pub(super) fn run<F: Float>(
     out: &mut ArrayRef4<F>,
     lse: Option<&mut ArrayRef3<F>>,
 ) {
+    if out.is_empty() && lse.as_ref().is_none_or(|lse| lse.is_empty()) {
+        return; // however many heads there are
+    }
     let items = items(plan, out.view_mut(), lse.map(|lse| lse.view_mut()));
     let work = |item: Item<'_, F>, scratch: &mut Scratch<F>| {
         let rows = item.first..item.first + item.out.nrows();

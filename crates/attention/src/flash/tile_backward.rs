@@ -66,8 +66,8 @@ pub(crate) fn run<F: Float>(
     dq.fill(F::zero());
     dk.fill(F::zero());
     dv.fill(F::zero());
-    if plan.n_heads == 0 || plan.seq == 0 {
-        return Vec::new();
+    if plan.n_heads == 0 || plan.seq == 0 || (dq.is_empty() && dk.is_empty() && dv.is_empty()) {
+        return Vec::new(); // without features the weights do not depend on anything
     }
     let mut all_dslopes = vec![0.0; plan.batch * plan.n_heads];
     let dq = dq.view_mut().into_outer_iter_mut();

@@ -84,7 +84,10 @@ fn flash_dk(
                     let score = score_at(scores[r][c], item, head, query, key, seen);
                     let weight = weight_of(score.value, row_lse);
                     let factor = dropout_factor(item, head, query, key);
-                    let ds = weight * (factor * grads[r][c] - row_inner) * score.slope;
+                    var ds = 0.0;
+                    if (weight > 0.0) { // a hidden value may be so large that the product would be NaN
+                        ds = weight * (factor * grads[r][c] - row_inner) * score.slope;
+                    }
                     weights[(4u * ty + r) * 33u + tx + 8u * c] = ds;
                 }
             }

@@ -10,7 +10,7 @@ use super::decode::{DECODE, DECODE_BYTES, DecodeParams, PARAMS, record_parts};
 use super::flash::{MASK, TANH};
 use super::plan::{Plan, Sizes, expect as expect_tensor};
 use super::{MAX_LENGTH, axes};
-use crate::{AttentionConfig, AttentionError};
+use crate::{AttentionConfig, AttentionError, memory};
 
 const INPUTS: Snippet = Snippet {
     name: "paged_inputs",
@@ -114,6 +114,7 @@ impl GpuInt8Pages {
     ///
     /// [`AttentionError::Gpu`] if the device has no room.
     pub fn upload(gpu: &Gpu, pages: &ArrayRef4<i8>) -> Result<Self, AttentionError> {
+        memory::fits::<i8>(pages.dim().into())?;
         let bytes: Vec<u8> = pages.iter().map(|x| x.cast_unsigned()).collect();
         let words: Vec<u32> = bytes
             .chunks(4)

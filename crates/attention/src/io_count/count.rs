@@ -86,7 +86,7 @@ impl Tiles {
         }
     }
 
-    pub(super) fn check(self) -> Result<(), AttentionError> {
+    pub(super) fn check(self, sizes: Sizes) -> Result<(), AttentionError> {
         let Self {
             query_tile,
             key_tile,
@@ -97,7 +97,8 @@ impl Tiles {
                 key_tile,
             });
         }
-        Ok(())
+        let (rows, columns) = (query_tile.min(sizes.seq), key_tile.min(sizes.kv_seq));
+        memory::fits::<f64>([1, 1, rows, columns])
     }
 }
 
@@ -206,7 +207,14 @@ impl Sizes {
                 });
             }
         }
-        memory::fits::<f64>([1, 1, seq, value_dim])?;
+        for shape in [
+            (seq, head_dim),
+            (kv_seq, head_dim),
+            (kv_seq, value_dim),
+            (seq, value_dim),
+        ] {
+            memory::fits::<f64>([1, 1, shape.0, shape.1])?;
+        }
         Ok(Self {
             seq,
             kv_seq,

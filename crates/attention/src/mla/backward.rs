@@ -91,7 +91,12 @@ pub fn backward_naive<F: Float>(
     let mut dkv_latent = zeros(kv_latent.dim().into())?;
     sizes.add_to_latents(&dk_nope, &dv, kv_b_proj, &mut dkv_latent);
     let mut dk_rope = zeros(k_rope.dim().into())?;
-    for h in 0..sizes.n_heads {
+    let n_heads = if dk_rope.is_empty() {
+        0 // however many heads there are
+    } else {
+        sizes.n_heads
+    };
+    for h in 0..n_heads {
         dk_rope += &dk.slice(s![.., h..=h, .., nope..]);
     }
     let mut dkv_b_proj = sizes.weight()?;

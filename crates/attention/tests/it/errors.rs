@@ -204,3 +204,55 @@ fn results_must_fit_the_address_space() {
         }
     );
 }
+
+/// Arrays that repeat one element, too long to be walked through or to be copied: an error, at once.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn no_claimed_length_aborts_or_hangs() {
+    let too_large = |error: AttentionError| matches!(error, AttentionError::TooLarge { .. });
+    let one = ones([1, 1, 1, 1]);
+    let (long, wide) = (1 << 60, 1 << 60);
+    let long_keys = one.broadcast([1, 1, long, 1]).unwrap();
+    for seq in [1, 2] {
+        let q = ones([1, 1, seq, 1]);
+        assert!(too_large(
+            flash::forward(&q, &long_keys, &long_keys, &FULL).unwrap_err()
+        ));
+        let wide_q = one.broadcast([1, 1, seq, wide]).unwrap();
+        let wide_k = one.broadcast([1, 1, 3, wide]).unwrap();
+        let v = ones([1, 1, 3, 1]);
+        assert!(too_large(
+            flash::forward(&wide_q, &wide_k, &v, &FULL).unwrap_err()
+        ));
+        // Tiles as large as the arrays, which need no memory themselves.
+        let many = 1 << 22;
+        let (q, k) = (ones([1, 1, many, 0]), ones([1, 1, many, 0]));
+        let config = FULL.with_tile(usize::MAX, usize::MAX);
+        if seq == 2 {
+            assert!(too_large(
+                flash::forward_with_lse(&q, &k, &k, &config).unwrap_err()
+            ));
+        }
+    }
+    // Keys without features, and nothing to write for many heads.
+    let none = ones([1, 1, 1, 0]);
+    let long_none = none.broadcast([1, 1, long, 0]).unwrap();
+    assert!(too_large(
+        flash::forward(&ones([1, 1, 2, 0]), &long_none, &long_none, &FULL).unwrap_err()
+    ));
+    let rows = one.broadcast([1, 1, 1 << 40, 1]).unwrap();
+    let out = flash::forward(&rows, &ones([1, 1, 2, 1]), &ones([1, 1, 2, 0]), &FULL).unwrap();
+    assert_eq!(out.dim(), (1, 1, 1 << 40, 0));
+    let heads = ones([1, 1, 0, 4]);
+    let heads = heads.broadcast([1 << 40, 1, 0, 4]).unwrap();
+    let k = ones([1, 1, 2, 4]);
+    let k = k.broadcast([1 << 40, 1, 2, 4]).unwrap();
+    let (out, lse) = flash::forward_with_lse(&heads, &k, &k, &FULL).unwrap();
+    assert_eq!((out.len(), lse.len()), (0, 0));
+    // Gradients that take no room, of a log-sum-exp that would.
+    let many = none.broadcast([1 << 40, 1, 1, 0]).unwrap();
+    let lse = Array3::<f64>::zeros((1, 1, 1));
+    let lse = lse.broadcast([1 << 40, 1, 1]).unwrap();
+    let error = flash::backward(&many, &many, &many, &many, &many, &lse, &FULL).unwrap_err();
+    assert!(too_large(error));
+}

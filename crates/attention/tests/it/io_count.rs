@@ -259,4 +259,16 @@ fn scores_must_fit_into_memory() {
     let shape = [1, 1, 1 << 60, 1];
     let got = io_count::standard(&long, &x, &x);
     assert_eq!(got.unwrap_err(), AttentionError::TooLarge { shape });
+    // Long keys, of which a copy would be made.
+    let tile = Tiles {
+        query_tile: 1,
+        key_tile: 1,
+    };
+    for got in [
+        io_count::standard(&x, &long, &long),
+        io_count::flash1(&x, &long, &long, tile),
+        io_count::flash2(&x, &long, &long, tile).map(|(out, _, count)| (out, count)),
+    ] {
+        assert_eq!(got.unwrap_err(), AttentionError::TooLarge { shape });
+    }
 }

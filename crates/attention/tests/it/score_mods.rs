@@ -395,6 +395,49 @@ fn dropout_drops_its_share() {
     }
 }
 
+/// Finite padding whose products overflow: hidden, so it changes nothing, in the gradients either.
+#[test]
+fn hidden_products_may_overflow() {
+    let sizes = Sizes {
+        batch: 1,
+        n_heads: 2,
+        n_kv_heads: 1,
+        seq: 3,
+        kv_seq: 4,
+        head_dim: 2,
+        value_dim: 2,
+    };
+    let config = AttentionConfig::new(Mask::Full).with_softcap(2.0);
+    let mut case = Case::new(sizes, config, 6);
+    case.q.mapv_inplace(|x| 10.0 + x.abs());
+    let mask = array![[[[true, true, true, false]]]];
+    let mods = ScoreMods::new().with_mask(&mask, MaskPolarity::TrueAttends);
+    let want = backward(&case, &mods);
+    case.k.slice_mut(s![.., .., 3, 0]).fill(f64::MAX);
+    case.k.slice_mut(s![.., .., 3, 1]).fill(f64::MIN);
+    let got = backward(&case, &mods);
+    for (got, want) in [
+        (&got.inputs.dq, &want.inputs.dq),
+        (&got.inputs.dk, &want.inputs.dk),
+    ] {
+        close(got, want, F64).unwrap();
+    }
+}
+
+/// A row of scores that are all `-inf` sees nothing, whatever the values are: one query as several.
+#[test]
+fn scores_of_minus_infinity_leave_nothing() {
+    let k = Array4::from_elem((1, 1, 3, 1), f64::NEG_INFINITY);
+    let v = Array4::from_elem((1, 1, 3, 2), f64::INFINITY);
+    for seq in [1, 2] {
+        let q = Array4::ones((1, 1, seq, 1));
+        let config = AttentionConfig::new(Mask::Full);
+        let (out, lse) = score_mods::forward(&q, &k, &v, &ScoreMods::new(), &config).unwrap();
+        assert!(out.iter().all(|x| *x == 0.0), "{seq}: {out}");
+        assert!(lse.iter().all(|x| *x == f64::NEG_INFINITY));
+    }
+}
+
 /// Every gradient against finite differences of the textbook form.
 #[test]
 fn gradients_equal_finite_differences() {

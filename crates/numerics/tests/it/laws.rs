@@ -370,8 +370,8 @@ proptest! {
                 prop_assert!((products[i][j] - want).abs() < 1e-12);
                 prop_assert_eq!(simd::dots([a[i]], [b[j]]), [[products[i][j]]]);
             }
-            for f in 0..n {
-                prop_assert!((sums[i][f] - 0.5 - weighted(f)).abs() < 1e-12);
+            for (f, sum) in sums[i][..n].iter().enumerate() {
+                prop_assert!((sum - 0.5 - weighted(f)).abs() < 1e-12);
             }
             prop_assert!(sums[i][n..].iter().all(|x| *x == 0.5));
             let mut alone = [0.5; 37];
@@ -385,11 +385,12 @@ proptest! {
 #[test]
 fn products_of_no_rows() {
     let mut sums = [1.0_f32, 2.0];
-    simd::add_weighted(&mut sums, [[]], []);
-    simd::add_weighted(&mut sums, [], [&[5.0, 6.0]]);
+    simd::add_weighted::<f32, 1, 0>(&mut sums, [[]], []);
+    simd::add_weighted::<f32, 0, 1>(&mut sums, [], [&[5.0, 6.0]]);
     simd::add_weighted(&mut [], [[1.0]], [&[5.0_f32]]);
     assert_eq!(sums, [1.0, 2.0]);
-    assert_eq!(simd::dots::<f32, 1, 0>([&[1.0]], []), [[]]);
+    let none: [[f32; 0]; 1] = simd::dots([&[1.0]], []);
+    assert!(none[0].is_empty());
     assert_eq!(simd::dots::<f32, 1, 1>([&[]], [&[3.0]]), [[0.0]]);
 }
 
