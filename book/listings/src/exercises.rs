@@ -2,6 +2,7 @@
 
 pub mod alibi_slopes;
 pub mod count_positions;
+pub mod online_lse;
 pub mod position_ids;
 pub mod rotate_pair;
 pub mod shift_matrix;

@@ -13,5 +13,6 @@ mod raster;
 pub use error::PlotError;
 pub use figure::{Figure, FigureEntry, Theme};
 pub use figures::{
-    FIGURES, alibi, bf16_positions, find, rope_decay, sinusoidal_dot, sinusoidal_heatmap,
+    FIGURES, alibi, attention_io, bf16_positions, find, rope_decay, sinusoidal_dot,
+    sinusoidal_heatmap,
 };

@@ -166,6 +166,7 @@ pub fn flash1(
     sums.store(0..n, &Array2::zeros((n, 1)));
     maxima.store(0..n, &Array2::from_elem((n, 1), f64::NEG_INFINITY));
 
+    // ANCHOR: keys_outside
     for keys in tiles(sizes.kv_seq, tile.key_tile) {
         let (k, v) = (k.load(keys.clone()), v.load(keys));
         for queries in tiles(n, tile.query_tile) {
@@ -188,6 +189,7 @@ pub fn flash1(
             maxima.store(queries, &m_new);
         }
     }
+    // ANCHOR_END: keys_outside
     Ok((out.array, io.get()))
 }
 
@@ -246,6 +248,7 @@ pub fn flash2(
     let mut out = Slow::empty(n, e, &io)?;
     let mut lse = Slow::empty(n, 1, &io)?;
 
+    // ANCHOR: queries_outside
     for queries in tiles(n, tile.query_tile) {
         let q = q.load(queries.clone());
         let mut o = Array2::zeros((q.nrows(), e));
@@ -269,6 +272,7 @@ pub fn flash2(
         out.store(queries.clone(), &o);
         lse.store(queries, &(m + l.ln()));
     }
+    // ANCHOR_END: queries_outside
     let lse = lse.array.into_iter().collect();
     Ok((out.array, lse, io.get()))
 }

@@ -306,3 +306,38 @@ fn the_sums_in_the_inset_are_those_that_the_article_prints() {
         .collect::<Vec<_>>();
     assert_eq!(red, ["256", "256"]);
 }
+
+/// The sums of the papers' loops, with tiles of 256 rows outside: 2^16 elements / (4 · 64).
+#[test]
+fn curves_of_attention_are_the_sums_of_its_loops() {
+    let text = svg("attention-io");
+    let document = Document::parse(&text).unwrap();
+    let (across, up) = Axis::pair(&document, 0);
+    let curves = all(&document, "polyline");
+    let moved: [fn(f64) -> f64; 3] = [
+        // Queries, keys, values and results once; scores and weights written and read.
+        |n| 4.0 * 64.0 * n + 4.0 * n * n,
+        // Keys and values once. For each tile of keys: queries, results and two statistics read, the last two
+        // written; these once more to begin with.
+        |n| 128.0 * n + n / 256.0 * n * (128.0 + 2.0) + (n / 256.0 + 1.0) * n * (64.0 + 2.0),
+        // Queries, results and one statistic once. Keys and values for each tile of queries.
+        |n| (64.0 + 64.0 + 1.0) * n + n / 256.0 * n * 128.0,
+    ];
+    assert_eq!(curves.len(), 3);
+    for (curve, moved) in curves.into_iter().zip(moved) {
+        let points = points(curve);
+        assert_eq!(points.len(), 32);
+        for (point, step) in points.into_iter().zip(1_u32..) {
+            let n = 512.0 * f64::from(step);
+            assert!((across.value(point.0) - n).abs() <= 2.0 * across.hundredth());
+            let (value, exact) = (up.value(point.1), moved(n) / 1e6);
+            assert!(
+                (value - exact).abs() <= 2.0 * up.hundredth(),
+                "{n} tokens: {value} for {exact}"
+            );
+        }
+    }
+    // What the alt text says.
+    let last = moved.map(|moved| (moved(16384.0) / 1e6).round());
+    assert_eq!(last, [1078.0, 209.0, 136.0]);
+}

@@ -225,6 +225,7 @@ pub(crate) fn finish<F: Float>(
     }
 }
 
+// ANCHOR: online_softmax
 /// Turns a row of scores into weights relative to the largest score so far.
 ///
 /// The keys `seen` count, the others get weight 0. Returns the factor that
@@ -255,6 +256,7 @@ pub(super) fn online_softmax<F: Float>(
     *max = new;
     rescale
 }
+// ANCHOR_END: online_softmax
 
 /// `max + ln total`; `-inf` if nothing was seen.
 pub(super) fn log_sum_exp<F: Float>(max: F, total: F) -> F {

@@ -75,6 +75,7 @@ fn flash_forward(
             partial_top[(4u * ty + r) * 8u + tx] = largest;
         }
         workgroupBarrier();
+        // ANCHOR: online_softmax
         // All eight invocations of a row find the same numbers.
         var rescale = vec4<f32>();
         for (var r = 0u; r < 4u; r++) {
@@ -108,6 +109,7 @@ fn flash_forward(
                 sums[4u * r + c] *= rescale[r];
             }
         }
+        // ANCHOR_END: online_softmax
         for (var part = 0u; part < TILE && first + part < end; part += 8u) {
             for (var i = local_index; i < 256u; i += INVOCATIONS) {
                 let key = first + part + i / 32u;

@@ -138,6 +138,7 @@ pub(super) fn attend(
     let sees = sees(seq, k.dim().2);
     let mut out = Array4::zeros((batch, n_heads, seq, v.dim().3));
     let mut lse = Array3::zeros((batch, n_heads, seq));
+    // ANCHOR: heads
     for b in 0..batch {
         for h in 0..n_heads {
             let q = q.slice(s![b, h, .., ..]);
@@ -151,6 +152,7 @@ pub(super) fn attend(
             lse.slice_mut(s![b, h, ..]).assign(&row_lse);
         }
     }
+    // ANCHOR_END: heads
     Ok((out, lse))
 }
 
@@ -220,6 +222,7 @@ fn bent_scores(
     }
 }
 
+// ANCHOR: softmax
 /// The softmax of each row and the sink, without the sink's weight, and the log-sum-exp of both.
 ///
 /// Zeros for a row of `-inf` only.
@@ -241,6 +244,7 @@ fn softmax(scores: Array2<f64>, sink: Option<f64>) -> (Array2<f64>, Array1<f64>)
     }
     (p, lse)
 }
+// ANCHOR_END: softmax
 
 /// The queries per key-value head, and the scale.
 fn check(

@@ -60,6 +60,7 @@ fn arrays(sizes: Sizes, key: u64) -> [Array2<f64>; 3] {
 }
 
 proptest! {
+    // ANCHOR: law
     /// All three are attention.
     #[test]
     fn all_equal_the_reference((sizes, tiles, key) in cases()) {
@@ -80,6 +81,7 @@ proptest! {
         let want_lse: Array1<f64> = want_lse.slice(s![0, 0, ..]).to_owned();
         close(&lse, &want_lse, F64)?;
     }
+    // ANCHOR_END: law
 
     /// What was counted on the way is what the sums in the documentation say.
     #[test]

@@ -125,6 +125,7 @@ proptest! {
         }
     }
 
+    // ANCHOR: tiled
     /// Every tile size gives what one tile gives.
     #[test]
     fn tiled_equals_untiled(mut case in cases(), query_tile in 1_usize..25, key_tile in 1_usize..25) {
@@ -138,6 +139,7 @@ proptest! {
         close(&grads.dk, &want_grads.dk, F64)?;
         close(&grads.dv, &want_grads.dv, F64)?;
     }
+    // ANCHOR_END: tiled
 
     /// Grouped queries are multi-head attention over repeated keys and values.
     #[test]

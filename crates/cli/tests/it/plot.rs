@@ -5,12 +5,13 @@ use std::process::Stdio;
 
 use crate::program::{command, json, run, succeed};
 
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
     "sinusoidal-heatmap",
     "sinusoidal-dot",
     "rope-decay",
     "alibi",
     "bf16-positions",
+    "attention-io",
 ];
 
 /// Width and height as the header of a PNG has them.
