@@ -95,6 +95,9 @@ pub fn forward<F: Float>(
 /// dprefix_k = sum_batch dk_prefix,   dprefix_v = sum_batch dv_prefix
 /// ```
 ///
+/// The shares of all sequences are in memory before they are summed: two arrays
+/// `[batch, n_kv_heads, prefix, features]`.
+///
 /// # Shapes
 ///
 /// - `dout`, `out`: `[batch, n_heads, seq, value_dim]`; `lse`: `[batch, n_heads, seq]`,

@@ -133,7 +133,7 @@ pub struct Gradients<F> {
 
 /// Attention with modified scores and weights, and the log-sum-exp of the scores.
 ///
-/// As [`flash::forward_with_lse`](crate::flash::forward_with_lse), where, with the distance `d_ij`
+/// As [`flash::forward_with_lse`], where, with the distance `d_ij`
 /// of [`AlibiOrigin`] and `z_ij` 0 for a weight that is dropped, 1 otherwise:
 ///
 /// ```text
@@ -157,7 +157,7 @@ pub struct Gradients<F> {
 ///
 /// # Errors
 ///
-/// Those of [`flash::forward`](crate::flash::forward), and
+/// Those of [`flash::forward`], and
 ///
 /// - [`AttentionError::Slopes`] if there are not as many slopes as heads.
 /// - [`AttentionError::Broadcast`] if a bias or a mask does not fit the scores.
@@ -165,7 +165,7 @@ pub struct Gradients<F> {
 ///
 /// # Precision
 ///
-/// As [`flash::forward`](crate::flash::forward). Distances are exact up to 2^24 in `f32`. A NaN
+/// As [`flash::forward`]. Distances are exact up to 2^24 in `f32`. A NaN
 /// bias or slope makes the rows NaN that it counts for; hidden keys and values may be NaN.
 ///
 /// # Example
@@ -208,7 +208,7 @@ pub fn forward<F: Float>(
 
 /// The gradients of [`forward`] for queries, keys, values, the bias and the slopes.
 ///
-/// As [`flash::backward`](crate::flash::backward), where
+/// As [`flash::backward`], where
 ///
 /// ```text
 /// ds_ij  = p_ij (z_ij / (1 - rate) <dout_i, v_j> - <dout_i, out_i>)

@@ -94,7 +94,7 @@ fn gather<F: Float>(
                     || inner_products(&dout, &out, &mut inner),
                 );
                 // No query of the tile sees a key before these or after them.
-                let visible = plan.keys(first).start..plan.keys(rows.end - 1).end;
+                let visible = plan.visible(&rows);
                 for start in item.keys.clone().step_by(plan.key_tile) {
                     let keys = start..item.keys.end.min(start + plan.key_tile);
                     let is_hidden = keys.end <= visible.start || visible.end <= keys.start;

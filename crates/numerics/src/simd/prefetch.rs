@@ -8,7 +8,8 @@
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
 
-/// Asks for all of a slice. Does nothing on processors that this has no instruction for.
+/// Asks for a slice, except perhaps its last line where it does not start with one. Does nothing on
+/// processors that this has no instruction for.
 ///
 /// Loops that compute on what they read keep too few reads under way to use all of the bandwidth; asking some
 /// KiB ahead does. It changes no result.
