@@ -20,8 +20,16 @@ fuzz_target!(|input: Input| {
         let mut i = 0..;
         Array4::from_shape_simple_fn(shape, || value(i.next().unwrap_or(0)))
     };
-    let [batch, n_kv_heads, queries_per_kv, seq, kv_seq, head_dim, value_dim, odd] =
-        sizes.map(|n| usize::from(n % 6));
+    let [
+        batch,
+        n_kv_heads,
+        queries_per_kv,
+        seq,
+        kv_seq,
+        head_dim,
+        value_dim,
+        odd,
+    ] = sizes.map(|n| usize::from(n % 6));
     let n_heads = n_kv_heads * queries_per_kv + usize::from(is_set(0));
     let q = array([batch, n_heads, seq, head_dim]);
     let k = array([batch, n_kv_heads, kv_seq, head_dim]);
@@ -33,7 +41,10 @@ fuzz_target!(|input: Input| {
             false => scores[axis] + usize::from(odd == axis + 1),
         })
     };
-    let (slopes, bias) = (Array1::from_elem(n_heads + odd / 5, value(3)), array(shrunk(1)));
+    let (slopes, bias) = (
+        Array1::from_elem(n_heads + odd / 5, value(3)),
+        array(shrunk(1)),
+    );
     let mask = array(shrunk(3)).mapv(|x| x > 0.0);
 
     let mut mods = ScoreMods::new();
