@@ -132,7 +132,14 @@ fn axes<T: GpuElement, const N: usize>(
     name: &'static str,
     tensor: &GpuTensor<T>,
 ) -> Result<[usize; N], AttentionError> {
-    let got = tensor.shape();
+    axes_of(name, tensor.shape())
+}
+
+/// [`axes`] of a shape.
+fn axes_of<const N: usize>(
+    name: &'static str,
+    got: &[usize],
+) -> Result<[usize; N], AttentionError> {
     <[usize; N]>::try_from(got).map_err(|_| AttentionError::Rank {
         name,
         expected: N,

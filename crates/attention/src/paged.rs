@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Array3, Array4, ArrayRef1, ArrayRef2, ArrayRef3, ArrayRef4, Axis, s};
 
-use crate::flash::{Plan, check, zeros};
+use crate::flash::{Plan, check, zeros, zeros_lse};
 use crate::{AttentionConfig, AttentionError, memory, varlen};
 use attend::{Sequence, attend};
 use llm_numerics::Float;
@@ -191,9 +191,7 @@ pub fn forward_with_lse<F: Float, S: PageElement<F>>(
 ) -> Result<(Array4<F>, Array3<F>), AttentionError> {
     let (whole, plans) = plans(q, kv, config)?;
     let mut out = zeros(whole.out_shape())?;
-    let [batch, n_heads, seq] = whole.lse_shape();
-    memory::fits::<F>([1, batch, n_heads, seq])?;
-    let mut lse = Array3::zeros([batch, n_heads, seq]);
+    let mut lse = zeros_lse(whole.lse_shape())?;
     attend(kv, &plans, sequences(q, &mut out, Some(&mut lse)));
     Ok((out, lse))
 }

@@ -4,7 +4,7 @@ use ndarray::{
     Array1, Array3, Array4, ArrayRef1, ArrayRef3, ArrayRef4, ArrayViewMut1, ArrayViewMut2, Zip,
 };
 
-use crate::flash::{check, check_lse, zeros};
+use crate::flash::{check, check_lse, zeros, zeros_lse};
 use crate::{AttentionError, memory};
 use llm_numerics::{Float, simd, threads};
 
@@ -121,9 +121,7 @@ pub fn apply<F: Float>(
 ) -> Result<(Array4<F>, Array3<F>), AttentionError> {
     check_sinks(out, lse, sinks)?;
     let mut new_out = zeros(out.dim().into())?;
-    let (batch, n_heads, seq) = lse.dim();
-    memory::fits::<F>([1, batch, n_heads, seq])?;
-    let mut new_lse = Array3::zeros(lse.dim());
+    let mut new_lse = zeros_lse(lse.dim().into())?;
     new_out.assign(out);
     new_lse.assign(lse);
     apply_inplace(&mut new_out, &mut new_lse, sinks)?;

@@ -69,14 +69,18 @@ impl Philox4x32 {
     /// `(index / 4, stream)`, low words first.
     #[must_use]
     pub const fn u32_at(&self, stream: u64, index: u64) -> u32 {
-        let block = index / 4;
-        let counter = [
+        self.block_at(stream, index / 4)[(index % 4) as usize]
+    }
+
+    /// Words `4 block` to `4 block + 3` of a stream: four calls of [`u32_at`](Self::u32_at) in one.
+    #[must_use]
+    pub const fn block_at(&self, stream: u64, block: u64) -> [u32; 4] {
+        self.block([
             block as u32,
             (block >> 32) as u32,
             stream as u32,
             (stream >> 32) as u32,
-        ];
-        self.block(counter)[(index % 4) as usize]
+        ])
     }
 
     /// Uniform in `[0, 1)` with 24 bits: the word's upper bits times 2^-24.

@@ -128,7 +128,7 @@ impl<'a, F: Float> Mods<'a, F> {
             // The words of a block belong to four keys.
             let skip = (key % 4) as usize;
             let (block, after) = rest.split_at_mut(rest.len().min(4 - skip));
-            let words = draws.random.block(counter(stream, key / 4));
+            let words = draws.random.block_at(stream, key / 4);
             for (weight, word) in block.iter_mut().zip(&words[skip..]) {
                 *weight = if u64::from(*word) >= draws.threshold {
                     *weight * draws.factor
@@ -231,14 +231,4 @@ impl<F: Float> Draws<F> {
             factor: F::from_f64(1.0 / (1.0 - rate)),
         })
     }
-}
-
-/// The counter of a block of a stream, as [`Philox4x32::u32_at`] has it.
-const fn counter(stream: u64, block: u64) -> [u32; 4] {
-    [
-        block as u32,
-        (block >> 32) as u32,
-        stream as u32,
-        (stream >> 32) as u32,
-    ]
 }

@@ -8,8 +8,8 @@ use ndarray::ArrayRef4;
 
 use super::decode::{DECODE, DECODE_BYTES, DecodeParams, PARAMS, record_parts};
 use super::flash::{MASK, TANH};
-use super::plan::{Plan, Sizes, expect as expect_tensor};
-use super::{MAX_LENGTH, axes};
+use super::plan::{Plan, Sizes, expect, expect_shape};
+use super::{MAX_LENGTH, axes, axes_of};
 use crate::{AttentionConfig, AttentionError, memory};
 
 const INPUTS: Snippet = Snippet {
@@ -275,15 +275,15 @@ pub fn forward(
     config: &AttentionConfig,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
     let [batch, n_heads, seq, head_dim] = axes("q", q)?;
-    let [n_pages, n_kv_heads, page_size, _] = four("k", &kv.k)?;
-    let [.., value_dim] = four("v", &kv.v)?;
+    let [n_pages, n_kv_heads, page_size, _] = axes_of("k", kv.k.shape)?;
+    let [_, _, _, value_dim] = axes_of("v", kv.v.shape)?;
     if page_size == 0 {
         return Err(AttentionError::PageSize);
     }
-    expect("k", &kv.k, [n_pages, n_kv_heads, page_size, head_dim])?;
-    expect("v", &kv.v, [n_pages, n_kv_heads, page_size, value_dim])?;
+    expect_shape("k", kv.k.shape, [n_pages, n_kv_heads, page_size, head_dim])?;
+    expect_shape("v", kv.v.shape, [n_pages, n_kv_heads, page_size, value_dim])?;
     if let Some(scales) = kv.scales {
-        expect_tensor("scales", scales, [2, n_pages, n_kv_heads, page_size])?;
+        expect("scales", scales, [2, n_pages, n_kv_heads, page_size])?;
     }
     let [rows, max_pages] = axes("block_table", kv.block_table)?;
     let [n_lengths] = axes("lengths", kv.lengths)?;
@@ -323,30 +323,4 @@ pub fn forward(
     let pages = [page_size, max_pages, n_pages];
     record_parts(recorder, kv.kernel, &plan, pages, &inputs, &out, &lse)?;
     Ok((out, lse))
-}
-
-/// The lengths of the axes of pages, if there are four.
-fn four(name: &'static str, pages: &Pages<'_>) -> Result<[usize; 4], AttentionError> {
-    let got = pages.shape;
-    got.try_into().map_err(|_| AttentionError::Rank {
-        name,
-        expected: 4,
-        got: got.to_vec(),
-    })
-}
-
-fn expect(
-    name: &'static str,
-    pages: &Pages<'_>,
-    expected: [usize; 4],
-) -> Result<(), AttentionError> {
-    let got = four(name, pages)?;
-    if got == expected {
-        return Ok(());
-    }
-    Err(AttentionError::Shape {
-        name,
-        expected,
-        got,
-    })
 }

@@ -2,7 +2,7 @@
 
 use llm_gpu::{Binding, GpuTensor, Grid, Kernel, Recorder};
 
-use super::{MAX_LENGTH, axes, word};
+use super::{MAX_LENGTH, axes, axes_of, word};
 use crate::{AttentionConfig, AttentionError, CausalAlignment, Mask};
 
 /// Rows and columns of a tile of scores, as in `flash_tile.wgsl`.
@@ -372,7 +372,16 @@ pub(super) fn expect(
     tensor: &GpuTensor<f32>,
     expected: [usize; 4],
 ) -> Result<(), AttentionError> {
-    let got = axes(name, tensor)?;
+    expect_shape(name, tensor.shape(), expected)
+}
+
+/// Refuses another shape.
+pub(super) fn expect_shape(
+    name: &'static str,
+    got: &[usize],
+    expected: [usize; 4],
+) -> Result<(), AttentionError> {
+    let got = axes_of(name, got)?;
     if got == expected {
         return Ok(());
     }
