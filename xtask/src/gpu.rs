@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::cargo::{self, Package};
-use crate::{command, gpu_browser};
+use crate::{bench, command, gpu_browser};
 
 /// The crate that owns the device: all its tests belong here.
 const DEVICE_CRATE: &str = "llm-gpu";
@@ -61,14 +61,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// The test programs to build, without the words that choose tests.
-fn build(root: &Path, package: &Package) -> Command {
-    let mut command = command::cargo(root);
-    command.args(["test", "--package", &package.name, "--all-features"]);
-    command.args(["--test", "it"]);
-    command
-}
-
 /// The words that choose the tests of a lane.
 fn filters(package: &Package, lane: Lane) -> &'static [&'static str] {
     match (lane, package.name == DEVICE_CRATE) {
@@ -80,10 +72,20 @@ fn filters(package: &Package, lane: Lane) -> &'static [&'static str] {
 }
 
 fn test(root: &Path, packages: &[Package], lane: Lane, variables: &[(&str, &str)]) -> Result<()> {
+    // Built as `cargo xtask test` builds them, so that a run of several lanes compiles the tests once.
+    let mut build = command::cargo(root);
+    build.args(["test", "--workspace", "--exclude", bench::PACKAGE]);
+    build.args(["--all-features", "--test", "it", "--no-run"]);
+    build.arg("--message-format=json-render-diagnostics");
+    println!("$ {}", command::describe(&build));
+    let messages = command::read(&mut build)?;
     let mut report = Vec::new();
     for package in packages {
-        let mut command = build(root, package);
-        command.envs(variables.iter().copied()).arg("--");
+        let folder = root.join(&package.folder);
+        let program = executable(&messages, &folder)
+            .with_context(|| format!("cargo built no test program of {}", package.name))?;
+        let mut command = Command::new(program);
+        command.current_dir(&folder).envs(variables.iter().copied());
         command.args(filters(package, lane));
         let passed = passed(&command::run_and_read(&mut command)?);
         if passed == 0 {
@@ -116,14 +118,17 @@ fn device(root: &Path, packages: &[Package]) -> Result<()> {
         "#!/bin/sh\n# Runs the GPU tests on the machine where it lies.\nset -eu\ncd \"$(dirname \"$0\")\"\n",
     );
     for package in packages {
-        let mut command = build(root, package);
+        let mut command = command::cargo(root);
+        command.args(["test", "--package", &package.name, "--all-features"]);
         command.args([
+            "--test",
+            "it",
             "--release",
             "--no-run",
             "--message-format=json-render-diagnostics",
         ]);
         println!("$ {}", command::describe(&command));
-        let program = executable(&command::read(&mut command)?)
+        let program = executable(&command::read(&mut command)?, &root.join(&package.folder))
             .with_context(|| format!("cargo built no test program of {}", package.name))?;
         let name = &package.name;
         std::fs::copy(&program, folder.join(name))
@@ -145,13 +150,15 @@ fn device(root: &Path, packages: &[Package]) -> Result<()> {
     Ok(())
 }
 
-/// The test program in what `cargo test --no-run --message-format=json` prints.
-fn executable(messages: &str) -> Option<String> {
+/// The test program of the package in this folder, in what `cargo test --no-run --message-format=json` prints.
+fn executable(messages: &str, folder: &Path) -> Option<String> {
+    let manifest = folder.join("Cargo.toml");
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| message["reason"] == "compiler-artifact")
         .filter(|message| message["target"]["name"] == "it")
+        .filter(|message| message["manifest_path"].as_str().map(Path::new) == Some(&manifest))
         .find_map(|message| message["executable"].as_str().map(str::to_owned))
 }
 
@@ -170,10 +177,13 @@ mod tests {
 
     #[test]
     fn the_test_program_is_found_among_the_messages() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"llm_gpu"},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"it"},"executable":"/t/it-1"}
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"llm_gpu"},"manifest_path":"/r/gpu/Cargo.toml","executable":null}
+{"reason":"compiler-artifact","target":{"name":"it"},"manifest_path":"/r/ffn/Cargo.toml","executable":"/t/it-0"}
+{"reason":"compiler-artifact","target":{"name":"it"},"manifest_path":"/r/gpu/Cargo.toml","executable":"/t/it-1"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages).as_deref(), Some("/t/it-1"));
-        assert_eq!(executable("not json"), None);
+        let found = |folder| executable(messages, Path::new(folder));
+        assert_eq!(found("/r/gpu").as_deref(), Some("/t/it-1"));
+        assert_eq!(found("/r/moe"), None);
+        assert_eq!(executable("not json", Path::new("/r")), None);
     }
 }
