@@ -30,6 +30,20 @@ pub enum SamplingError {
     /// A filter that may remove everything.
     #[error("min_tokens_to_keep must be at least 1, got {0}")]
     MinTokensToKeep(usize),
+    /// `min_p` is no share.
+    #[error("min_p must be in [0, 1], got {0}")]
+    MinP(f64),
+    /// A repetition penalty that is no factor.
+    #[error("repetition_penalty must be finite and > 0, got {0}")]
+    RepetitionPenalty(f64),
+    /// Not one context for each row.
+    #[error("contexts must have length {expected} (batch), got {got}")]
+    Contexts {
+        /// Rows of the logits.
+        expected: usize,
+        /// Contexts that came.
+        got: usize,
+    },
     /// A logit is not a number.
     #[error("logits must not be NaN, got one for token {token} of row {row}")]
     NanLogits {

@@ -6,6 +6,7 @@
 
 pub mod categorical;
 pub mod greedy;
+pub mod min_p;
 pub mod sampler;
 pub mod temperature;
 pub mod top_k;
