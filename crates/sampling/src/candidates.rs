@@ -26,7 +26,7 @@ use crate::{SamplingError, rows};
 /// assert_eq!(candidates.index(0), None); // masked out
 /// # Ok::<(), llm_sampling::SamplingError>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Candidates<F> {
     logits: Vec<F>,
     /// Ids of the logits, ascending; not in use while all are there.
@@ -36,30 +36,45 @@ pub struct Candidates<F> {
 }
 
 /// Memory for the processors. What it holds is of no meaning between them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Scratch<F> {
     /// Numbers in the type of the logits, as weights.
     pub values: Vec<F>,
+    /// The same, for what is found out about blocks of the logits.
+    pub maxima: Vec<F>,
     /// Numbers in `f64`, as sums.
     pub sums: Vec<f64>,
     /// Indices or ids.
     pub indices: Vec<u32>,
 }
 
-impl<F: Float> Candidates<F> {
-    /// Without a row.
-    #[must_use]
-    pub fn new() -> Self {
+impl<F> Default for Scratch<F> {
+    fn default() -> Self {
+        Self {
+            values: Vec::new(),
+            maxima: Vec::new(),
+            sums: Vec::new(),
+            indices: Vec::new(),
+        }
+    }
+}
+
+impl<F> Default for Candidates<F> {
+    fn default() -> Self {
         Self {
             logits: Vec::new(),
             tokens: Vec::new(),
             vocab: 0,
-            scratch: Scratch {
-                values: Vec::new(),
-                sums: Vec::new(),
-                indices: Vec::new(),
-            },
+            scratch: Scratch::default(),
         }
+    }
+}
+
+impl<F: Float> Candidates<F> {
+    /// Without a row.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Takes a copy of a row `[vocab]` in place of what was there.

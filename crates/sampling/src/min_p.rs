@@ -77,7 +77,7 @@ impl<F: Float> Processor<F> for MinP {
             scratch.values.extend_from_slice(logits);
             let (_, nth, _) = scratch
                 .values
-                .select_nth_unstable_by(n - 1, |a, b| crate::top_k::descending(*a, *b));
+                .select_nth_unstable_by(n - 1, |a, b| crate::select::descending(*a, *b));
             bound = bound.min(nth.as_f64());
         }
         for x in candidates.logits_mut() {

@@ -6,7 +6,7 @@ use ndarray::ArrayRef2;
 use crate::categorical::{self, Draw};
 use crate::top_k::Ties;
 use crate::top_p::SumFrom;
-use crate::{SamplingError, greedy, rows, temperature, top_k, top_p};
+use crate::{SamplingError, Scratch, greedy, rows, temperature, top_k, top_p};
 
 /// Whose order and tie rules a chain follows.
 ///
@@ -236,15 +236,13 @@ fn greedy_slice<F: Float>(row: &[F]) -> Result<Draw, SamplingError> {
 /// The processors, with their memory.
 #[derive(Debug)]
 struct Chain<F> {
-    top_k: Vec<F>,
-    top_p: top_p::Scratch<F>,
+    scratch: Scratch<F>,
 }
 
 impl<F> Default for Chain<F> {
     fn default() -> Self {
         Self {
-            top_k: Vec::new(),
-            top_p: top_p::Scratch::default(),
+            scratch: Scratch::default(),
         }
     }
 }
@@ -282,10 +280,10 @@ impl<F: Float> Chain<F> {
         sum_from: SumFrom,
     ) {
         if let Some(k) = top_k {
-            top_k::mask(row, k, ties, &mut self.top_k);
+            top_k::mask(row, k, ties, &mut self.scratch);
         }
         if let Some(p) = top_p {
-            top_p::mask(row, p, sum_from, 1, &mut self.top_p);
+            top_p::mask(row, p, sum_from, 1, &mut self.scratch);
         }
     }
 }

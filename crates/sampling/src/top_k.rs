@@ -1,9 +1,9 @@
 //! Top-k: only the most likely tokens remain.
 
-use llm_numerics::Float;
+use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{SamplingError, rows};
+use crate::{SamplingError, Scratch, rows, select};
 
 /// What becomes of tokens whose logit equals that of the k-th.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +72,7 @@ pub fn apply_inplace<F: Float>(
         return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
     }
     let k = k.max(min_tokens_to_keep);
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     rows::try_for_each_mut(logits, rows::check, |row| mask(row, k, ties, &mut scratch))
 }
 
@@ -84,17 +84,19 @@ pub(crate) fn validate(k: usize) -> Result<(), SamplingError> {
 }
 
 /// Masks all but `k` (at least 1) logits of a row without NaN.
-pub(crate) fn mask<F: Float>(row: &mut [F], k: usize, ties: Ties, scratch: &mut Vec<F>) {
+pub(crate) fn mask<F: Float>(row: &mut [F], k: usize, ties: Ties, scratch: &mut Scratch<F>) {
     if k >= row.len() {
         return;
     }
-    scratch.clear();
-    scratch.extend_from_slice(row);
-    let (larger, &mut kth, _) = scratch.select_nth_unstable_by(k - 1, |a, b| descending(*a, *b));
+    let kth = select::kth_largest(row, k, scratch);
+    let larger = simd::vectorize(
+        #[inline(always)]
+        || row.iter().fold(0_usize, |n, &x| n + usize::from(x > kth)),
+    );
     // How many equal to the k-th may stay.
     let mut equals = match ties {
         Ties::Kept => usize::MAX,
-        Ties::Exact => k - larger.iter().filter(|&&x| x > kth).count(),
+        Ties::Exact => k - larger,
     };
     for x in row.iter_mut() {
         if *x < kth {
@@ -107,9 +109,4 @@ pub(crate) fn mask<F: Float>(row: &mut [F], k: usize, ties: Ties, scratch: &mut 
             }
         }
     }
-}
-
-/// Largest first; there are no NaN.
-pub(crate) fn descending<F: Float>(a: F, b: F) -> core::cmp::Ordering {
-    b.partial_cmp(&a).unwrap_or(core::cmp::Ordering::Equal)
 }

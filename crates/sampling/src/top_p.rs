@@ -1,11 +1,9 @@
 //! Top-p (nucleus): the smallest set of tokens that has enough probability.
 
-use core::cmp::Ordering;
-
 use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{SamplingError, rows};
+use crate::{SamplingError, Scratch, rows, select};
 
 /// From which end probabilities are summed, and so which of equal tokens remain.
 ///
@@ -131,37 +129,16 @@ pub(crate) fn validate(p: f64) -> Result<(), SamplingError> {
     Ok(())
 }
 
-/// The memory of [`mask`], to be used again.
-#[derive(Debug)]
-pub(crate) struct Scratch<F> {
-    weights: Vec<F>,
-    head: Vec<Candidate>,
-}
+/// Buckets of the histogram of depths, a depth being how far below the maximum a logit lies.
+const BUCKETS: usize = 1024;
 
-impl<F> Default for Scratch<F> {
-    fn default() -> Self {
-        Self {
-            weights: Vec::new(),
-            head: Vec::new(),
-        }
-    }
-}
-
-/// A token that has to be sorted, and `e^(x - max)`.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    logit: f64,
-    weight: f64,
-    token: usize,
-}
-
-/// How many nats below the maximum tokens are sorted, one try after the other. The last takes all.
-const DEPTHS: [f64; 6] = [3.0, 6.0, 9.0, 12.0, 16.0, f64::INFINITY];
+/// Buckets in a nat. The last bucket has all that lies more than 16 nats below the maximum.
+const PER_NAT: f64 = 64.0;
 
 /// Masks a row that has a finite maximum; `min_tokens_to_keep` is at least 1.
 ///
-/// Sorting a whole vocabulary is slow and of no use: nearly all tokens lie in a tail that is
-/// dropped as a whole. So only a head of likely tokens is sorted, as soon as it is known to have enough.
+/// Sorting a whole vocabulary is slow and of no use: a histogram of the weights by depth tells in which bucket the sum of probabilities
+/// reaches the bound, and only the tokens of that bucket are sorted.
 pub(crate) fn mask<F: Float>(
     row: &mut [F],
     p: f64,
@@ -172,78 +149,127 @@ pub(crate) fn mask<F: Float>(
     if p == 1.0 {
         return;
     }
-    let Scratch { weights, head } = scratch;
-    let max = weigh(row, weights);
-    let total = sum_below(row, weights, F::infinity());
-    for depth in DEPTHS {
-        let cut = F::from_f64(max.as_f64() - depth);
-        let tail = sum_below(row, weights, cut);
-        let enough = match sum_from {
-            SumFrom::Smallest => tail <= (1.0 - p) * total,
-            SumFrom::Largest => total - tail >= p * total,
-        };
-        if !enough && depth.is_finite() {
-            continue;
+    let (mut cut, mut dropped) = crossing(row, p, sum_from, scratch);
+    if min_tokens_to_keep > 1 {
+        let stay = row.iter().filter(|x| **x >= cut).count() - dropped;
+        let least = min_tokens_to_keep.min(row.len());
+        if stay < least {
+            let copy = &mut scratch.values;
+            copy.clear();
+            copy.extend_from_slice(row);
+            let (_, &mut nth, _) =
+                copy.select_nth_unstable_by(least - 1, |a, b| select::descending(*a, *b));
+            cut = nth;
+            dropped = row.iter().filter(|x| **x >= cut).count() - least;
         }
-        head.clear();
-        for (token, (&x, w)) in row.iter().zip(weights.iter()).enumerate() {
-            if x >= cut && x > F::neg_infinity() {
-                head.push(Candidate {
-                    logit: x.as_f64(),
-                    weight: w.as_f64(),
-                    token,
-                });
+    }
+    simd::vectorize(
+        #[inline(always)]
+        || {
+            for x in row.iter_mut() {
+                *x = if *x < cut { F::neg_infinity() } else { *x };
             }
-        }
-        if head.len() < min_tokens_to_keep && depth.is_finite() {
-            continue;
-        }
-        for x in row.iter_mut() {
-            if *x < cut {
-                *x = F::neg_infinity();
-            }
-        }
-        mask_head(row, head, p, sum_from, min_tokens_to_keep, tail, total);
-        return;
+        },
+    );
+    let equals = row.iter_mut().filter(|x| **x == cut);
+    let drop = |x: &mut F| *x = F::neg_infinity();
+    match sum_from {
+        SumFrom::Smallest => equals.take(dropped).for_each(drop),
+        SumFrom::Largest => equals.rev().take(dropped).for_each(drop),
     }
 }
 
-/// Drops what is to be dropped of the sorted head; the tail, of mass `tail`, is gone already.
-fn mask_head<F: Float>(
-    row: &mut [F],
-    head: &mut [Candidate],
+/// The smallest logit that stays, and how many tokens with the same logit do not.
+fn crossing<F: Float>(
+    row: &[F],
     p: f64,
     sum_from: SumFrom,
-    min_tokens_to_keep: usize,
-    tail: f64,
-    total: f64,
-) {
-    match sum_from {
+    scratch: &mut Scratch<F>,
+) -> (F, usize) {
+    let Scratch {
+        values: weights,
+        sums,
+        indices,
+        ..
+    } = scratch;
+    let max = weigh(row, weights);
+    histogram(row, weights, max, sums);
+    let total: f64 = sums.iter().sum();
+    // The bucket with the token that crosses the bound, and the sum up to there.
+    let (bucket, mut sum) = match sum_from {
+        SumFrom::Smallest => reach(sums.iter().enumerate().rev(), |sum| sum > (1.0 - p) * total),
+        SumFrom::Largest => reach(sums.iter().enumerate(), |sum| sum >= p * total),
+    };
+    indices.clear();
+    for (i, &x) in row.iter().enumerate() {
+        if bucket_of(x, max) == bucket as i32 && x > F::neg_infinity() {
+            indices.push(i as u32); // vocab is at most 2^32
+        }
+    }
+    let logit = |i: u32| row[i as usize];
+    indices.sort_unstable_by(|&i, &j| select::descending(logit(i), logit(j)).then(i.cmp(&j)));
+    // Of the sorted tokens, so many stay. Rounding may leave the bound uncrossed: then all do, or one.
+    let n = indices.len();
+    let stay = match sum_from {
         SumFrom::Smallest => {
-            head.sort_unstable_by(ascending);
-            let droppable = head.len().saturating_sub(min_tokens_to_keep);
-            let bound = (1.0 - p) * total;
-            let mut sum = tail;
-            for candidate in &head[..droppable] {
-                sum += candidate.weight;
-                if sum > bound {
+            // Of equals, the lower ids are dropped first: the order is not the reverse of the one above.
+            let mut first = 0;
+            let mut stay = n;
+            while first < n {
+                let x = logit(indices[n - 1 - first]);
+                let equals = indices[..n - first].iter().rev();
+                let equals = equals.take_while(|&&i| logit(i) == x).count();
+                let weight = weights[indices[n - 1 - first] as usize].as_f64();
+                let mut crossed = false;
+                for _ in 0..equals {
+                    sum += weight;
+                    if sum > (1.0 - p) * total {
+                        crossed = true;
+                        break;
+                    }
+                    stay -= 1;
+                }
+                if crossed {
                     break;
                 }
-                row[candidate.token] = F::neg_infinity();
+                first += equals;
             }
+            stay.max(1)
         }
         SumFrom::Largest => {
-            head.sort_unstable_by(descending);
-            let bound = p * total;
-            let mut sum = 0.0;
-            for (rank, candidate) in head.iter().enumerate() {
-                if rank >= min_tokens_to_keep && sum >= bound {
-                    row[candidate.token] = F::neg_infinity();
+            let mut stay = 0;
+            for &i in indices.iter() {
+                if sum >= p * total {
+                    break;
                 }
-                sum += candidate.weight;
+                sum += weights[i as usize].as_f64();
+                stay += 1;
+            }
+            stay.max(1)
+        }
+    };
+    let cut = indices.get(stay - 1).map_or(max, |&i| logit(i));
+    let dropped = indices.iter().skip(stay).take_while(|&&i| logit(i) == cut);
+    (cut, dropped.count())
+}
+
+/// The first of the buckets with which the sum meets the bound, and the sum before it; the last one if none does.
+fn reach<'a>(
+    buckets: impl Iterator<Item = (usize, &'a f64)>,
+    meets: impl Fn(f64) -> bool,
+) -> (usize, f64) {
+    let mut last = (0, 0.0);
+    let mut sum = 0.0;
+    for (bucket, weight) in buckets {
+        if *weight > 0.0 {
+            last = (bucket, sum);
+            sum += weight;
+            if meets(sum) {
+                break;
             }
         }
     }
+    last
 }
 
 /// Fills `weights` with `e^(x - max)` and returns the maximum.
@@ -262,34 +288,40 @@ fn weigh<F: Float>(row: &[F], weights: &mut Vec<F>) -> F {
     )
 }
 
-/// Sums the weights of logits below `cut` in `f64`, in a fixed order: 8 running sums, then one over them.
-fn sum_below<F: Float>(row: &[F], weights: &[F], cut: F) -> f64 {
-    simd::vectorize(
-        #[inline(always)]
-        || {
-            let mut lanes = [0.0_f64; 8];
-            for (row, weights) in row.chunks(8).zip(weights.chunks(8)) {
-                for ((lane, &x), &w) in lanes.iter_mut().zip(row).zip(weights) {
-                    *lane += if x < cut { w.as_f64() } else { 0.0 };
+/// The weight of each bucket, summed in `f64` in the order of ids: even ids, then odd ones.
+fn histogram<F: Float>(row: &[F], weights: &[F], max: F, sums: &mut Vec<f64>) {
+    sums.clear();
+    sums.resize(2 * BUCKETS, 0.0);
+    let (even, odd) = sums.split_at_mut(BUCKETS);
+    let (rows, row_rest) = row.as_chunks::<16>();
+    let (all_weights, weight_rest) = weights.as_chunks::<16>();
+    for (x, w) in rows.iter().zip(all_weights) {
+        let mut buckets = [0_i32; 16];
+        simd::vectorize(
+            #[inline(always)]
+            || {
+                for i in 0..16 {
+                    buckets[i] = bucket_of(x[i], max);
                 }
-            }
-            lanes.iter().sum()
-        },
-    )
+            },
+        );
+        for i in 0..8 {
+            even[buckets[2 * i] as usize & (BUCKETS - 1)] += w[2 * i].as_f64();
+            odd[buckets[2 * i + 1] as usize & (BUCKETS - 1)] += w[2 * i + 1].as_f64();
+        }
+    }
+    for (&x, w) in row_rest.iter().zip(weight_rest) {
+        even[bucket_of(x, max) as usize] += w.as_f64();
+    }
+    for (even, odd) in even.iter_mut().zip(odd) {
+        *even += *odd;
+    }
+    sums.truncate(BUCKETS);
 }
 
-/// Least likely first, equals by id.
-fn ascending(a: &Candidate, b: &Candidate) -> Ordering {
-    let by_logit = a.logit.partial_cmp(&b.logit);
-    by_logit
-        .unwrap_or(Ordering::Equal)
-        .then(a.token.cmp(&b.token))
-}
-
-/// Most likely first, equals by id.
-fn descending(a: &Candidate, b: &Candidate) -> Ordering {
-    let by_logit = b.logit.partial_cmp(&a.logit);
-    by_logit
-        .unwrap_or(Ordering::Equal)
-        .then(a.token.cmp(&b.token))
+/// The bucket of a logit: 0 for the maximum.
+#[inline(always)]
+fn bucket_of<F: Float>(x: F, max: F) -> i32 {
+    let depth = (max - x).as_f64() * PER_NAT;
+    depth.min((BUCKETS - 1) as f64) as i32
 }
