@@ -2,7 +2,8 @@
 
 use llm_numerics::{Float, simd};
 
-use crate::{SamplingError, rows};
+use crate::top_k::Ties;
+use crate::{SamplingError, rows, select, temperature, top_k};
 
 /// The tokens of one row that can still be chosen, with their logits.
 ///
@@ -83,9 +84,7 @@ impl<F: Float> Candidates<F> {
     ///
     /// [`SamplingError::Vocab`]. NaN is not looked for here: see [`max`](Self::max).
     pub fn fill(&mut self, row: &[F]) -> Result<(), SamplingError> {
-        if row.is_empty() || row.len() as u64 > 1 << 32 {
-            return Err(SamplingError::Vocab(row.len()));
-        }
+        rows::check_vocab(row.len())?;
         self.logits.clear();
         self.logits.extend_from_slice(row);
         self.vocab = row.len();
@@ -176,6 +175,81 @@ impl<F: Float> Candidates<F> {
         }
     }
 
+    /// Fills in the `k` largest of a row, divided by a temperature, as [`fill`](Self::fill), a division and a top-k would do.
+    ///
+    /// The row is read once, and blocks without a large logit are passed over. `k` is at least 1.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`max`](Self::max), [`SamplingError::Vocab`], [`SamplingError::TemperatureOverflow`].
+    pub(crate) fn fill_largest(
+        &mut self,
+        row: &[F],
+        temperature: f64,
+        k: usize,
+        ties: Ties,
+    ) -> Result<(), SamplingError> {
+        rows::check_vocab(row.len())?;
+        if select::block_size(row.len(), k).is_none() {
+            self.fill(row)?;
+            return self.keep_all_largest(temperature, k, ties);
+        }
+        self.vocab = row.len();
+        self.logits.clear();
+        let Self {
+            logits,
+            tokens,
+            scratch,
+            ..
+        } = self;
+        likely(row, temperature, k, tokens, scratch)?;
+        logits.extend_from_slice(&scratch.values);
+        self.keep_all_largest(temperature, k, ties)
+    }
+
+    /// A division and a top-k on all logits, as [`fill_largest`](Self::fill_largest).
+    pub(crate) fn keep_largest(
+        &mut self,
+        temperature: f64,
+        k: usize,
+        ties: Ties,
+    ) -> Result<(), SamplingError> {
+        if self.is_dense() && select::block_size(self.vocab, k).is_some() {
+            let Self {
+                logits,
+                tokens,
+                scratch,
+                ..
+            } = self;
+            likely(logits, temperature, k, tokens, scratch)?;
+            logits.clear();
+            logits.extend_from_slice(&scratch.values);
+        }
+        self.keep_all_largest(temperature, k, ties)
+    }
+
+    fn keep_all_largest(
+        &mut self,
+        temperature: f64,
+        k: usize,
+        ties: Ties,
+    ) -> Result<(), SamplingError> {
+        self.max()?;
+        self.divide(temperature)?;
+        if k < self.logits.len() {
+            top_k::mask(&mut self.logits, k, ties, &mut self.scratch);
+            self.compact();
+        }
+        Ok(())
+    }
+
+    /// Divides the logits by a temperature.
+    pub(crate) fn divide(&mut self, temperature: f64) -> Result<(), SamplingError> {
+        temperature::check_overflow(&self.logits, temperature).map_err(|e| self.with_token(e))?;
+        temperature::divide(&mut self.logits, temperature);
+        Ok(())
+    }
+
     /// Brings back the tokens that were left out, with a logit of `-inf`, so that one can be given another.
     pub fn make_dense(&mut self) {
         if self.is_dense() {
@@ -235,26 +309,40 @@ impl<F: Float> Candidates<F> {
     ///
     /// # Precision
     ///
-    /// A weight is computed in `F` (2 units in the last place for `f32`); the sum is in `f64`, in a fixed order.
+    /// A weight is computed in `F` (2 units in the last place for `f32`); the sum is in `f64`, in an order that is fixed by the ids, so that it
+    /// is the same bits whether masked tokens were left out or not.
     pub fn weigh(&mut self) -> Result<(F, f64), SamplingError> {
         let max = self.max()?;
-        let (logits, values) = (&self.logits, &mut self.scratch.values);
+        let dense = self.is_dense();
+        let values = &mut self.scratch.values;
         values.clear();
-        values.extend_from_slice(logits);
-        let total = simd::vectorize(
+        values.extend_from_slice(&self.logits);
+        let mut lanes = [0.0_f64; 8];
+        simd::vectorize(
             #[inline(always)]
             || {
-                let mut lanes = [0.0_f64; 8];
-                for chunk in values.chunks_mut(8) {
-                    for (lane, w) in lanes.iter_mut().zip(chunk) {
+                let mut sums = [0.0_f64; 8];
+                let (chunks, rest) = values.as_chunks_mut::<8>();
+                for chunk in chunks {
+                    for (sum, w) in sums.iter_mut().zip(chunk) {
                         *w = (*w - max).fast_exp();
-                        *lane += w.as_f64();
+                        *sum += w.as_f64();
                     }
                 }
-                lanes.iter().sum()
+                for (sum, w) in sums.iter_mut().zip(rest) {
+                    *w = (*w - max).fast_exp();
+                    *sum += w.as_f64();
+                }
+                lanes = sums;
             },
         );
-        Ok((max, total))
+        if !dense {
+            lanes = [0.0; 8];
+            for (w, &token) in values.iter().zip(&self.tokens) {
+                lanes[token as usize % 8] += w.as_f64();
+            }
+        }
+        Ok((max, lanes.iter().sum()))
     }
 
     /// An error about the logits by index, by id instead.
@@ -266,4 +354,33 @@ impl<F: Float> Candidates<F> {
         }
         error
     }
+}
+
+/// Collects the tokens that can be among the `k` largest after a division, and their logits in [`Scratch::values`].
+fn likely<F: Float>(
+    row: &[F],
+    temperature: f64,
+    k: usize,
+    tokens: &mut Vec<u32>,
+    scratch: &mut Scratch<F>,
+) -> Result<(), SamplingError> {
+    let Scratch { maxima, values, .. } = scratch;
+    let block = select::block_size(row.len(), k).unwrap_or(16);
+    let extent = select::block_maxima(row, block, maxima);
+    rows::check_extent(row, extent)?;
+    if temperature < 1.0 && !F::from_f64(extent.largest.as_f64() / temperature).is_finite() {
+        temperature::check_overflow(row, temperature)?;
+    }
+    // At least k logits are as large. A little less, as the division may round unequal logits to the same.
+    let bound = select::bound(maxima, k, values);
+    let bound = bound - bound.abs() * F::epsilon() - F::min_positive_value();
+    values.clear();
+    tokens.clear();
+    select::at_least(row, block, maxima, bound, |i| {
+        if row[i] > F::neg_infinity() {
+            values.push(row[i]);
+            tokens.push(i as u32); // vocab is at most 2^32
+        }
+    });
+    Ok(())
 }

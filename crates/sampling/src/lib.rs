@@ -2,6 +2,7 @@
 
 mod candidates;
 pub mod categorical;
+pub mod chain;
 mod error;
 pub mod generate;
 pub mod greedy;
@@ -19,6 +20,7 @@ pub mod top_p;
 
 pub use candidates::{Candidates, Scratch};
 pub use categorical::Draw;
+pub use chain::Chain;
 pub use error::SamplingError;
 pub use ndarray; // the version our signatures speak
 pub use processor::{Context, Processor, RowRandom};

@@ -4,7 +4,8 @@ use llm_numerics::Float;
 use llm_numerics::philox::Philox4x32;
 use ndarray::ArrayRef2;
 
-use crate::{Candidates, SamplingError};
+use crate::top_k::Ties;
+use crate::{Candidates, SamplingError, rows};
 
 /// What a processor may know about a row besides its logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +149,28 @@ pub trait Processor<F: Float> {
         candidates: &mut Candidates<F>,
         context: &Context<'_>,
     ) -> Result<(), SamplingError>;
+
+    /// What [`apply`](Self::apply) does, if it is so simple that a chain can do it with less work.
+    fn shortcut(&self) -> Shortcut {
+        Shortcut::None
+    }
+}
+
+/// A processor in a word.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Shortcut {
+    /// There is none.
+    None,
+    /// Divides all logits by a number above zero, as a temperature does.
+    Divide(f64),
+    /// Keeps the `k` largest logits, as a top-k does.
+    KeepLargest {
+        /// At least 1.
+        k: usize,
+        /// What becomes of equals.
+        ties: Ties,
+    },
 }
 
 impl<F, T> Processor<F> for T
@@ -183,25 +206,36 @@ pub fn apply_inplace<F: Float, P: Processor<F> + ?Sized>(
     contexts: &[Context<'_>],
     processor: &P,
 ) -> Result<(), SamplingError> {
-    let (batch, vocab) = logits.dim();
+    let batch = logits.nrows();
     if contexts.len() != batch {
         return Err(SamplingError::Contexts {
             expected: batch,
             got: contexts.len(),
         });
     }
+    replace_rows(logits, |row, logits, candidates| {
+        candidates.fill(logits)?;
+        let context = Context {
+            row,
+            ..contexts[row]
+        };
+        processor.apply(candidates, &context)
+    })
+}
+
+/// Writes what `work` leaves of each row in its place, only if no row is refused; errors get the number of their row.
+pub(crate) fn replace_rows<F: Float>(
+    logits: &mut ArrayRef2<F>,
+    mut work: impl FnMut(usize, &[F], &mut Candidates<F>) -> Result<(), SamplingError>,
+) -> Result<(), SamplingError> {
+    let vocab = logits.ncols();
     let mut changed = vec![F::zero(); logits.len()];
     let mut candidates = Candidates::new();
-    let mut copy = Vec::new();
-    for (row, (lane, context)) in logits.rows().into_iter().zip(contexts).enumerate() {
-        copy.clear();
-        copy.extend(lane.iter().copied());
-        candidates.fill(&copy)?;
-        processor
-            .apply(&mut candidates, &Context { row, ..*context })
-            .map_err(|e| e.in_row(row))?;
+    rows::try_for_each(logits, |row, x| {
+        work(row, x, &mut candidates)?;
         candidates.write_to(&mut changed[row * vocab..(row + 1) * vocab]);
-    }
+        Ok(())
+    })?;
     for (x, y) in logits.iter_mut().zip(&changed) {
         *x = *y;
     }

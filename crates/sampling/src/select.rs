@@ -7,34 +7,73 @@ use crate::Scratch;
 /// Running maxima of [`block_maxima`]: two registers of 8 lanes.
 const LANES: usize = 16;
 
-/// Fills `maxima` with the largest number of each block of `block` numbers, the last of which may be shorter; true if there is a NaN.
+/// What one look at a row tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Extent<F> {
+    /// The largest number, NaN ignored; `-inf` if there is none.
+    pub(crate) max: F,
+    /// The largest absolute value of a finite number.
+    pub(crate) largest: F,
+    /// True if there is a NaN.
+    pub(crate) has_nan: bool,
+}
+
+/// The extent of a row; `maxima` gets the largest number of each block of `block` numbers, the last of which may be shorter.
 ///
-/// `block` is a multiple of 16. NaN is ignored in the maxima.
-pub(crate) fn block_maxima<F: Float>(row: &[F], block: usize, maxima: &mut Vec<F>) -> bool {
+/// `block` is a multiple of 16. Call it inside [`simd::vectorize`].
+#[inline(always)]
+fn look<F: Float>(row: &[F], block: usize, mut each: impl FnMut(F)) -> Extent<F> {
+    let mut nans = [F::zero(); LANES];
+    let mut sizes = [F::zero(); LANES];
+    let mut max = F::neg_infinity();
+    let larger = |a: F, b: F| if b > a { b } else { a };
+    for block in row.chunks(block) {
+        let mut lanes = [F::neg_infinity(); LANES];
+        let mut take = |i: usize, x: F| {
+            lanes[i] = larger(lanes[i], x);
+            let size = x.abs();
+            let size = if size < F::infinity() {
+                size
+            } else {
+                F::zero()
+            };
+            sizes[i] = larger(sizes[i], size);
+            nans[i] = if x.is_nan() { F::one() } else { nans[i] };
+        };
+        let (chunks, rest) = block.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (i, &x) in chunk.iter().enumerate() {
+                take(i, x);
+            }
+        }
+        for (i, &x) in rest.iter().enumerate() {
+            take(i, x);
+        }
+        let top = lanes.into_iter().fold(F::neg_infinity(), larger);
+        max = larger(max, top);
+        each(top);
+    }
+    Extent {
+        max,
+        largest: sizes.into_iter().fold(F::zero(), larger),
+        has_nan: nans.into_iter().any(|n| n != F::zero()),
+    }
+}
+
+/// The extent of a row.
+pub(crate) fn extent<F: Float>(row: &[F]) -> Extent<F> {
+    simd::vectorize(
+        #[inline(always)]
+        || look(row, 4096, |_| ()),
+    )
+}
+
+/// The extent of a row, and the largest number of each block in `maxima`.
+pub(crate) fn block_maxima<F: Float>(row: &[F], block: usize, maxima: &mut Vec<F>) -> Extent<F> {
     maxima.clear();
     simd::vectorize(
         #[inline(always)]
-        || {
-            let mut nans = [0_u32; LANES];
-            for block in row.chunks(block) {
-                let mut lanes = [F::neg_infinity(); LANES];
-                let (chunks, rest) = block.as_chunks::<LANES>();
-                for chunk in chunks {
-                    for i in 0..LANES {
-                        let x = chunk[i];
-                        lanes[i] = if x > lanes[i] { x } else { lanes[i] };
-                        nans[i] |= u32::from(x.is_nan());
-                    }
-                }
-                for (i, &x) in rest.iter().enumerate() {
-                    lanes[i] = if x > lanes[i] { x } else { lanes[i] };
-                    nans[i] |= u32::from(x.is_nan());
-                }
-                let larger = |a: F, b: F| if b > a { b } else { a };
-                maxima.push(lanes.into_iter().fold(F::neg_infinity(), larger));
-            }
-            nans.into_iter().any(|n| n != 0)
-        },
+        || look(row, block, |top| maxima.push(top)),
     )
 }
 
@@ -135,9 +174,10 @@ mod tests {
         let mut maxima = Vec::new();
         for place in [0, 15, 16, 255, 256, 300] {
             let mut row = vec![1.0_f64; 301];
-            assert!(!block_maxima(&row, 256, &mut maxima));
+            assert!(!block_maxima(&row, 256, &mut maxima).has_nan);
             row[place] = f64::NAN;
-            assert!(block_maxima(&row, 256, &mut maxima));
+            assert!(block_maxima(&row, 256, &mut maxima).has_nan);
+            assert!(extent(&row).has_nan);
             assert_eq!(maxima, [1.0, 1.0]);
         }
     }

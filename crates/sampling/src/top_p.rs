@@ -171,6 +171,9 @@ pub(crate) fn mask<F: Float>(
             }
         },
     );
+    if dropped == 0 {
+        return;
+    }
     let equals = row.iter_mut().filter(|x| **x == cut);
     let drop = |x: &mut F| *x = F::neg_infinity();
     match sum_from {
@@ -192,20 +195,15 @@ fn crossing<F: Float>(
         indices,
         ..
     } = scratch;
-    let max = weigh(row, weights);
-    histogram(row, weights, max, sums);
+    let max = weigh(row, weights, indices);
+    histogram(weights, indices, sums);
     let total: f64 = sums.iter().sum();
     // The bucket with the token that crosses the bound, and the sum up to there.
     let (bucket, mut sum) = match sum_from {
         SumFrom::Smallest => reach(sums.iter().enumerate().rev(), |sum| sum > (1.0 - p) * total),
         SumFrom::Largest => reach(sums.iter().enumerate(), |sum| sum >= p * total),
     };
-    indices.clear();
-    for (i, &x) in row.iter().enumerate() {
-        if bucket_of(x, max) == bucket as i32 && x > F::neg_infinity() {
-            indices.push(i as u32); // vocab is at most 2^32
-        }
-    }
+    keep_bucket(row, indices, bucket as u32);
     let logit = |i: u32| row[i as usize];
     indices.sort_unstable_by(|&i, &j| select::descending(logit(i), logit(j)).then(i.cmp(&j)));
     // Of the sorted tokens, so many stay. Rounding may leave the bound uncrossed: then all do, or one.
@@ -272,56 +270,67 @@ fn reach<'a>(
     last
 }
 
-/// Fills `weights` with `e^(x - max)` and returns the maximum.
-fn weigh<F: Float>(row: &[F], weights: &mut Vec<F>) -> F {
+/// Fills `weights` with `e^(x - max)` and `buckets` with the bucket of each logit, 0 for the maximum, and returns the maximum.
+fn weigh<F: Float>(row: &[F], weights: &mut Vec<F>, buckets: &mut Vec<u32>) -> F {
+    const ROUND: f64 = 4_503_599_627_370_496.0; // 2^52: adding it rounds to an integer, which is in the low bits
+    let max = select::extent(row).max;
     weights.clear();
     weights.extend_from_slice(row);
+    buckets.clear();
+    buckets.resize(row.len(), 0);
     simd::vectorize(
         #[inline(always)]
         || {
-            let max = simd::max(row);
-            for w in weights.iter_mut() {
-                *w = (*w - max).fast_exp();
+            for (w, bucket) in weights.iter_mut().zip(buckets.iter_mut()) {
+                let depth = max - *w;
+                *w = (-depth).fast_exp();
+                let depth = depth.as_f64() * PER_NAT;
+                let last = (BUCKETS - 1) as f64;
+                let depth = if depth < last { depth } else { last };
+                *bucket = (depth + ROUND).to_bits() as u32;
             }
-            max
         },
-    )
+    );
+    max
 }
 
-/// The weight of each bucket, summed in `f64` in the order of ids: even ids, then odd ones.
-fn histogram<F: Float>(row: &[F], weights: &[F], max: F, sums: &mut Vec<f64>) {
+/// The weight of each bucket, summed in `f64` in the order of ids: every fourth, then over the four.
+fn histogram<F: Float>(weights: &[F], buckets: &[u32], sums: &mut Vec<f64>) {
     sums.clear();
-    sums.resize(2 * BUCKETS, 0.0);
-    let (even, odd) = sums.split_at_mut(BUCKETS);
-    let (rows, row_rest) = row.as_chunks::<16>();
-    let (all_weights, weight_rest) = weights.as_chunks::<16>();
-    for (x, w) in rows.iter().zip(all_weights) {
-        let mut buckets = [0_i32; 16];
-        simd::vectorize(
-            #[inline(always)]
-            || {
-                for i in 0..16 {
-                    buckets[i] = bucket_of(x[i], max);
-                }
-            },
-        );
-        for i in 0..8 {
-            even[buckets[2 * i] as usize & (BUCKETS - 1)] += w[2 * i].as_f64();
-            odd[buckets[2 * i + 1] as usize & (BUCKETS - 1)] += w[2 * i + 1].as_f64();
+    sums.resize(4 * BUCKETS, 0.0);
+    let (quads, rest) = weights.as_chunks::<4>();
+    let (bucket_quads, bucket_rest) = buckets.as_chunks::<4>();
+    for (w, bucket) in quads.iter().zip(bucket_quads) {
+        for i in 0..4 {
+            sums[(4 * bucket[i] as usize + i) & (4 * BUCKETS - 1)] += w[i].as_f64();
         }
     }
-    for (&x, w) in row_rest.iter().zip(weight_rest) {
-        even[bucket_of(x, max) as usize] += w.as_f64();
+    for (w, &bucket) in rest.iter().zip(bucket_rest) {
+        sums[4 * bucket as usize] += w.as_f64();
     }
-    for (even, odd) in even.iter_mut().zip(odd) {
-        *even += *odd;
+    for i in 0..BUCKETS {
+        sums[i] = (sums[4 * i] + sums[4 * i + 1]) + (sums[4 * i + 2] + sums[4 * i + 3]);
     }
     sums.truncate(BUCKETS);
 }
 
-/// The bucket of a logit: 0 for the maximum.
-#[inline(always)]
-fn bucket_of<F: Float>(x: F, max: F) -> i32 {
-    let depth = (max - x).as_f64() * PER_NAT;
-    depth.min((BUCKETS - 1) as f64) as i32
+/// Turns the buckets of all tokens into the indices of those in one bucket, but for masked ones.
+fn keep_bucket<F: Float>(row: &[F], buckets: &mut Vec<u32>, bucket: u32) {
+    let mut n = 0;
+    for start in (0..buckets.len()).step_by(64) {
+        let end = (start + 64).min(buckets.len());
+        let any = buckets[start..end]
+            .iter()
+            .fold(false, |any, &b| any | (b == bucket));
+        if !any {
+            continue;
+        }
+        for i in start..end {
+            if buckets[i] == bucket && row[i] > F::neg_infinity() {
+                buckets[n] = i as u32; // n <= i; vocab is at most 2^32
+                n += 1;
+            }
+        }
+    }
+    buckets.truncate(n);
 }
