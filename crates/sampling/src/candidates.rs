@@ -3,7 +3,8 @@
 use llm_numerics::{Float, simd};
 
 use crate::top_k::Ties;
-use crate::{SamplingError, rows, select, temperature, top_k};
+use crate::top_p::SumFrom;
+use crate::{SamplingError, rows, select, temperature, top_k, top_p};
 
 /// The tokens of one row that can still be chosen, with their logits.
 ///
@@ -47,6 +48,8 @@ pub struct Scratch<F> {
     pub sums: Vec<f64>,
     /// Indices or ids.
     pub indices: Vec<u32>,
+    /// A small number for each logit.
+    pub buckets: Vec<u32>,
 }
 
 impl<F> Default for Scratch<F> {
@@ -56,6 +59,7 @@ impl<F> Default for Scratch<F> {
             maxima: Vec::new(),
             sums: Vec::new(),
             indices: Vec::new(),
+            buckets: Vec::new(),
         }
     }
 }
@@ -152,26 +156,52 @@ impl<F: Float> Candidates<F> {
 
     /// Leaves out the tokens whose logit is `-inf`.
     pub fn compact(&mut self) {
+        self.keep_at_least(F::neg_infinity());
+    }
+
+    /// Leaves out the tokens whose logit is below a bound, and those that are masked.
+    pub fn keep_at_least(&mut self, bound: F) {
         let dense = self.is_dense();
-        if dense {
-            self.tokens.clear();
+        let Self { logits, tokens, .. } = self;
+        if dense && tokens.len() < logits.len() {
+            tokens.resize(logits.len(), 0);
         }
-        let mut n = 0;
-        for i in 0..self.logits.len() {
-            if self.logits[i] == F::neg_infinity() {
-                continue;
-            }
-            self.logits[n] = self.logits[i];
-            if dense {
-                self.tokens.push(i as u32);
+        let n = simd::vectorize(
+            #[inline(always)]
+            || {
+                let mut n = 0;
+                for start in (0..logits.len()).step_by(64) {
+                    let end = (start + 64).min(logits.len());
+                    let mut stay = select::stay(&logits[start..end], bound);
+                    while stay != 0 {
+                        let i = start + stay.trailing_zeros() as usize;
+                        logits[n] = logits[i];
+                        tokens[n] = if dense { i as u32 } else { tokens[i] }; // vocab is at most 2^32
+                        n += 1;
+                        stay &= stay - 1;
+                    }
+                }
+                n
+            },
+        );
+        logits.truncate(n);
+        if !dense || n < self.vocab {
+            tokens.truncate(n);
+        }
+    }
+
+    /// Leaves out tokens below a bound, and so many of those at it: with the lowest ids, or with the highest.
+    pub(crate) fn keep_some_at_least(&mut self, bound: F, dropped: usize, lowest: bool) {
+        self.keep_at_least(bound);
+        let equals = self.logits.iter_mut().filter(|x| **x == bound);
+        let drop = |x: &mut F| *x = F::neg_infinity();
+        if dropped > 0 {
+            if lowest {
+                equals.take(dropped).for_each(drop);
             } else {
-                self.tokens[n] = self.tokens[i];
+                equals.rev().take(dropped).for_each(drop);
             }
-            n += 1;
-        }
-        if n < self.logits.len() {
-            self.logits.truncate(n);
-            self.tokens.truncate(n);
+            self.compact();
         }
     }
 
@@ -240,6 +270,24 @@ impl<F: Float> Candidates<F> {
             top_k::mask(&mut self.logits, k, ties, &mut self.scratch);
             self.compact();
         }
+        Ok(())
+    }
+
+    /// Keeps the smallest set of tokens with probability `p`, as [`top_p::apply_sum_inplace`] does.
+    pub(crate) fn keep_top_p(
+        &mut self,
+        p: f64,
+        sum_from: SumFrom,
+        min_tokens_to_keep: usize,
+    ) -> Result<(), SamplingError> {
+        let max = self.max()?;
+        if p == 1.0 {
+            return Ok(());
+        }
+        let (logits, scratch) = self.with_scratch();
+        let (cut, dropped) =
+            top_p::threshold(logits, max, p, sum_from, min_tokens_to_keep, scratch);
+        self.keep_some_at_least(cut, dropped, sum_from == SumFrom::Smallest);
         Ok(())
     }
 
@@ -315,27 +363,8 @@ impl<F: Float> Candidates<F> {
         let max = self.max()?;
         let dense = self.is_dense();
         let values = &mut self.scratch.values;
-        values.clear();
-        values.extend_from_slice(&self.logits);
-        let mut lanes = [0.0_f64; 8];
-        simd::vectorize(
-            #[inline(always)]
-            || {
-                let mut sums = [0.0_f64; 8];
-                let (chunks, rest) = values.as_chunks_mut::<8>();
-                for chunk in chunks {
-                    for (sum, w) in sums.iter_mut().zip(chunk) {
-                        *w = (*w - max).fast_exp();
-                        *sum += w.as_f64();
-                    }
-                }
-                for (sum, w) in sums.iter_mut().zip(rest) {
-                    *w = (*w - max).fast_exp();
-                    *sum += w.as_f64();
-                }
-                lanes = sums;
-            },
-        );
+        values.resize(self.logits.len(), F::zero());
+        let mut lanes = weights(&self.logits, max, values);
         if !dense {
             lanes = [0.0; 8];
             for (w, &token) in values.iter().zip(&self.tokens) {
@@ -383,4 +412,32 @@ fn likely<F: Float>(
         }
     });
     Ok(())
+}
+
+/// Fills in `e^(x - max)`, and sums every eighth.
+fn weights<F: Float>(logits: &[F], max: F, weights: &mut [F]) -> [f64; 8] {
+    simd::vectorize(
+        #[inline(always)]
+        || {
+            let mut sums = [0.0_f64; 8];
+            let (chunks, rest) = logits.as_chunks::<8>();
+            let (weight_chunks, weight_rest) = weights.as_chunks_mut::<8>();
+            for (chunk, w) in chunks.iter().zip(weight_chunks) {
+                // Copies, so that the compiler sees that nothing overlaps.
+                let mut x = *chunk;
+                for i in 0..8 {
+                    x[i] = (x[i] - max).fast_exp();
+                }
+                for i in 0..8 {
+                    sums[i] += x[i].as_f64();
+                }
+                *w = x;
+            }
+            for ((&x, w), sum) in rest.iter().zip(weight_rest).zip(&mut sums) {
+                *w = (x - max).fast_exp();
+                *sum += w.as_f64();
+            }
+            sums
+        },
+    )
 }

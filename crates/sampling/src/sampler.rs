@@ -242,9 +242,7 @@ impl SamplingConfig {
         };
         candidates.fill_largest(row, before, top_k.unwrap_or(row.len()), ties)?;
         if let Some(p) = top_p {
-            let (logits, scratch) = candidates.with_scratch();
-            top_p::mask(logits, p, sum_from, 1, scratch);
-            candidates.compact();
+            candidates.keep_top_p(p, sum_from, 1)?;
         }
         candidates.divide(after)
     }

@@ -135,6 +135,29 @@ pub(crate) fn kth_largest<F: Float>(row: &[F], k: usize, scratch: &mut Scratch<F
         .1
 }
 
+/// One bit for each of at most 64 logits, set if it is at least `bound` and above `-inf`.
+///
+/// Call it inside [`simd::vectorize`].
+#[inline(always)]
+pub(crate) fn stay<F: Float>(logits: &[F], bound: F) -> u64 {
+    /// Gathers the lowest bits of eight bytes in the highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let stays = |x: F| u8::from((x >= bound) & (x > F::neg_infinity()));
+    let (eights, rest) = logits.as_chunks::<8>();
+    let mut bits = 0;
+    for (i, eight) in eights.iter().enumerate() {
+        let mut bytes = [0; 8];
+        for (byte, &x) in bytes.iter_mut().zip(eight) {
+            *byte = stays(x);
+        }
+        bits |= (u64::from_le_bytes(bytes).wrapping_mul(GATHER) >> 56) << (8 * i);
+    }
+    for (i, &x) in rest.iter().enumerate() {
+        bits |= u64::from(stays(x)) << (8 * eights.len() + i);
+    }
+    bits
+}
+
 /// Largest first; there are no NaN.
 pub(crate) fn descending<F: Float>(a: F, b: F) -> core::cmp::Ordering {
     b.partial_cmp(&a).unwrap_or(core::cmp::Ordering::Equal)
@@ -164,6 +187,25 @@ mod tests {
             for k in [1, 2, 9, 10, 40, 99, 100, 157, 1000, 4999, 5001] {
                 if k <= n {
                     assert_eq!(kth_largest(&row, k, &mut scratch), sorted[k - 1], "{n} {k}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bits_tell_what_stays() {
+        const MASKED: f32 = f32::NEG_INFINITY;
+        for n in [0, 1, 7, 8, 9, 63, 64] {
+            let random = Philox4x32::new(2);
+            let row: Vec<f32> = (0..n)
+                .map(|i| random.uniform_f32(0, i))
+                .map(|x| if x < 0.2 { MASKED } else { x })
+                .collect();
+            for bound in [MASKED, 0.5, 2.0] {
+                let bits = stay(&row, bound);
+                for i in 0..64 {
+                    let expected = row.get(i).is_some_and(|&x| x >= bound && x > MASKED);
+                    assert_eq!(bits >> i & 1 == 1, expected, "{n} {bound} {i}");
                 }
             }
         }

@@ -149,20 +149,8 @@ pub(crate) fn mask<F: Float>(
     if p == 1.0 {
         return;
     }
-    let (mut cut, mut dropped) = crossing(row, p, sum_from, scratch);
-    if min_tokens_to_keep > 1 {
-        let stay = row.iter().filter(|x| **x >= cut).count() - dropped;
-        let least = min_tokens_to_keep.min(row.len());
-        if stay < least {
-            let copy = &mut scratch.values;
-            copy.clear();
-            copy.extend_from_slice(row);
-            let (_, &mut nth, _) =
-                copy.select_nth_unstable_by(least - 1, |a, b| select::descending(*a, *b));
-            cut = nth;
-            dropped = row.iter().filter(|x| **x >= cut).count() - least;
-        }
-    }
+    let max = select::extent(row).max;
+    let (cut, dropped) = threshold(row, max, p, sum_from, min_tokens_to_keep, scratch);
     simd::vectorize(
         #[inline(always)]
         || {
@@ -182,9 +170,39 @@ pub(crate) fn mask<F: Float>(
     }
 }
 
-/// The smallest logit that stays, and how many tokens with the same logit do not.
+/// The smallest logit that stays, and how many tokens with the same logit do not: those with the lowest ids, or ([`SumFrom::Largest`]) with
+/// the highest.
+///
+/// `max` is the largest logit of the row, and finite; `p` is below 1.
+pub(crate) fn threshold<F: Float>(
+    row: &[F],
+    max: F,
+    p: f64,
+    sum_from: SumFrom,
+    min_tokens_to_keep: usize,
+    scratch: &mut Scratch<F>,
+) -> (F, usize) {
+    let (cut, dropped) = crossing(row, max, p, sum_from, scratch);
+    if min_tokens_to_keep > 1 {
+        let stay = row.iter().filter(|x| **x >= cut).count() - dropped;
+        let least = min_tokens_to_keep.min(row.len());
+        if stay < least {
+            let copy = &mut scratch.values;
+            copy.clear();
+            copy.extend_from_slice(row);
+            let (_, &mut nth, _) =
+                copy.select_nth_unstable_by(least - 1, |a, b| select::descending(*a, *b));
+            let at_least = row.iter().filter(|x| **x >= nth).count();
+            return (nth, at_least - least);
+        }
+    }
+    (cut, dropped)
+}
+
+/// [`threshold`] for one token at least.
 fn crossing<F: Float>(
     row: &[F],
+    max: F,
     p: f64,
     sum_from: SumFrom,
     scratch: &mut Scratch<F>,
@@ -193,17 +211,18 @@ fn crossing<F: Float>(
         values: weights,
         sums,
         indices,
+        buckets,
         ..
     } = scratch;
-    let max = weigh(row, weights, indices);
-    histogram(weights, indices, sums);
+    weigh(row, max, weights, buckets);
+    histogram(weights, buckets, sums);
     let total: f64 = sums.iter().sum();
     // The bucket with the token that crosses the bound, and the sum up to there.
     let (bucket, mut sum) = match sum_from {
         SumFrom::Smallest => reach(sums.iter().enumerate().rev(), |sum| sum > (1.0 - p) * total),
         SumFrom::Largest => reach(sums.iter().enumerate(), |sum| sum >= p * total),
     };
-    keep_bucket(row, indices, bucket as u32);
+    tokens_of(row, buckets, bucket as u32, indices);
     let logit = |i: u32| row[i as usize];
     indices.sort_unstable_by(|&i, &j| select::descending(logit(i), logit(j)).then(i.cmp(&j)));
     // Of the sorted tokens, so many stay. Rounding may leave the bound uncrossed: then all do, or one.
@@ -270,28 +289,40 @@ fn reach<'a>(
     last
 }
 
-/// Fills `weights` with `e^(x - max)` and `buckets` with the bucket of each logit, 0 for the maximum, and returns the maximum.
-fn weigh<F: Float>(row: &[F], weights: &mut Vec<F>, buckets: &mut Vec<u32>) -> F {
-    const ROUND: f64 = 4_503_599_627_370_496.0; // 2^52: adding it rounds to an integer, which is in the low bits
-    let max = select::extent(row).max;
-    weights.clear();
-    weights.extend_from_slice(row);
-    buckets.clear();
+/// Fills `weights` with `e^(x - max)` and `buckets` with the bucket of each logit, 0 for the maximum.
+fn weigh<F: Float>(row: &[F], max: F, weights: &mut Vec<F>, buckets: &mut Vec<u32>) {
+    let last = F::from_f64((BUCKETS - 1) as f64);
+    let per_nat = F::from_f64(PER_NAT);
+    weights.resize(row.len(), F::zero());
     buckets.resize(row.len(), 0);
+    let (weights, buckets) = (weights.as_mut_slice(), buckets.as_mut_slice());
     simd::vectorize(
         #[inline(always)]
         || {
-            for (w, bucket) in weights.iter_mut().zip(buckets.iter_mut()) {
-                let depth = max - *w;
-                *w = (-depth).fast_exp();
-                let depth = depth.as_f64() * PER_NAT;
-                let last = (BUCKETS - 1) as f64;
-                let depth = if depth < last { depth } else { last };
-                *bucket = (depth + ROUND).to_bits() as u32;
+            let one = |x: F| {
+                let depth = max - x;
+                let scaled = depth * per_nat;
+                let scaled = if scaled < last { scaled } else { last };
+                ((-depth).fast_exp(), scaled.round_small())
+            };
+            let (rows, row_rest) = row.as_chunks::<16>();
+            let (all_weights, weight_rest) = weights.as_chunks_mut::<16>();
+            let (all_buckets, bucket_rest) = buckets.as_chunks_mut::<16>();
+            for ((x, w), bucket) in rows.iter().zip(all_weights).zip(all_buckets) {
+                // Copies, so that the compiler sees that nothing overlaps.
+                let x = *x;
+                let (mut new_weights, mut new_buckets) = ([F::zero(); 16], [0; 16]);
+                for i in 0..16 {
+                    (new_weights[i], new_buckets[i]) = one(x[i]);
+                }
+                *w = new_weights;
+                *bucket = new_buckets;
+            }
+            for ((&x, w), bucket) in row_rest.iter().zip(weight_rest).zip(bucket_rest) {
+                (*w, *bucket) = one(x);
             }
         },
     );
-    max
 }
 
 /// The weight of each bucket, summed in `f64` in the order of ids: every fourth, then over the four.
@@ -314,23 +345,25 @@ fn histogram<F: Float>(weights: &[F], buckets: &[u32], sums: &mut Vec<f64>) {
     sums.truncate(BUCKETS);
 }
 
-/// Turns the buckets of all tokens into the indices of those in one bucket, but for masked ones.
-fn keep_bucket<F: Float>(row: &[F], buckets: &mut Vec<u32>, bucket: u32) {
-    let mut n = 0;
-    for start in (0..buckets.len()).step_by(64) {
-        let end = (start + 64).min(buckets.len());
-        let any = buckets[start..end]
-            .iter()
-            .fold(false, |any, &b| any | (b == bucket));
-        if !any {
+/// Collects the indices of the tokens in one bucket, but for masked ones.
+fn tokens_of<F: Float>(row: &[F], buckets: &[u32], bucket: u32, indices: &mut Vec<u32>) {
+    indices.clear();
+    for (block, buckets) in buckets.chunks(64).enumerate() {
+        let any = simd::vectorize(
+            #[inline(always)]
+            || {
+                let same = buckets.iter().map(|&b| u32::from(b == bucket));
+                same.fold(0, |any, same| any | same)
+            },
+        );
+        if any == 0 {
             continue;
         }
-        for i in start..end {
-            if buckets[i] == bucket && row[i] > F::neg_infinity() {
-                buckets[n] = i as u32; // n <= i; vocab is at most 2^32
-                n += 1;
+        for (i, &b) in buckets.iter().enumerate() {
+            let i = block * 64 + i;
+            if b == bucket && row[i] > F::neg_infinity() {
+                indices.push(i as u32); // vocab is at most 2^32
             }
         }
     }
-    buckets.truncate(n);
 }
