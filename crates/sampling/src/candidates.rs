@@ -425,11 +425,11 @@ fn weights<F: Float>(logits: &[F], max: F, weights: &mut [F]) -> [f64; 8] {
             for (chunk, w) in chunks.iter().zip(weight_chunks) {
                 // Copies, so that the compiler sees that nothing overlaps.
                 let mut x = *chunk;
-                for i in 0..8 {
-                    x[i] = (x[i] - max).fast_exp();
+                for x in &mut x {
+                    *x = (*x - max).fast_exp();
                 }
-                for i in 0..8 {
-                    sums[i] += x[i].as_f64();
+                for (sum, x) in sums.iter_mut().zip(x) {
+                    *sum += x.as_f64();
                 }
                 *w = x;
             }
