@@ -2,7 +2,7 @@
 
 use llm_numerics::{Float, simd};
 
-use crate::{SamplingError, rows};
+use crate::{SamplingError, rows, top_k, top_p};
 
 /// The tokens of one row that can still be chosen, with their logits.
 ///
@@ -33,6 +33,7 @@ pub struct Candidates<F> {
     tokens: Vec<u32>,
     vocab: usize,
     scratch: Scratch<F>,
+    top_p: top_p::Scratch<F>,
 }
 
 /// Memory for the processors. What it holds is of no meaning between them.
@@ -59,6 +60,7 @@ impl<F: Float> Candidates<F> {
                 sums: Vec::new(),
                 indices: Vec::new(),
             },
+            top_p: top_p::Scratch::default(),
         }
     }
 
@@ -97,6 +99,11 @@ impl<F: Float> Candidates<F> {
     /// The same with memory to work in.
     pub fn with_scratch(&mut self) -> (&mut [F], &mut Scratch<F>) {
         (&mut self.logits, &mut self.scratch)
+    }
+
+    /// The same with the memory of [`top_p::mask`].
+    pub(crate) fn with_top_p(&mut self) -> (&mut [F], &mut top_p::Scratch<F>) {
+        (&mut self.logits, &mut self.top_p)
     }
 
     /// True if no token has been left out: then the index of a token is its id.
@@ -240,6 +247,65 @@ impl<F: Float> Candidates<F> {
             },
         );
         Ok((max, total))
+    }
+
+    /// The entropy in nats; after [`weigh`](Self::weigh), with what that returned.
+    pub(crate) fn entropy(&self, max: F, total: f64) -> f64 {
+        let mut sum = 0.0;
+        for (x, w) in self.logits.iter().zip(&self.scratch.values) {
+            if *w > F::zero() {
+                sum += w.as_f64() * (max.as_f64() - x.as_f64());
+            }
+        }
+        total.ln() + sum / total
+    }
+
+    /// Leaves out logits below a bound, but for the largest `min_tokens_to_keep` (at least 1) and all that equal the last of these.
+    pub(crate) fn keep_from(&mut self, mut bound: f64, min_tokens_to_keep: usize) {
+        let (logits, scratch) = self.with_scratch();
+        if min_tokens_to_keep > 1 && !logits.is_empty() {
+            let n = min_tokens_to_keep.min(logits.len());
+            scratch.values.clear();
+            scratch.values.extend_from_slice(logits);
+            let (_, nth, _) = scratch
+                .values
+                .select_nth_unstable_by(n - 1, |a, b| top_k::descending(*a, *b));
+            bound = bound.min(nth.as_f64());
+        }
+        for x in logits {
+            if x.as_f64() < bound {
+                *x = F::neg_infinity();
+            }
+        }
+        self.compact();
+    }
+
+    /// Leaves only these tokens, each with a logit of 0, even if it was masked before. Ids must be below the vocabulary.
+    pub(crate) fn force(&mut self, tokens: &[u32]) {
+        self.make_dense();
+        self.logits.fill(F::neg_infinity());
+        for &token in tokens {
+            self.logits[token as usize] = F::zero();
+        }
+        self.compact();
+    }
+
+    /// Refuses ids that the vocabulary does not have.
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<(), SamplingError> {
+        let vocab = self.vocab;
+        match tokens.iter().find(|&&token| token as usize >= vocab) {
+            Some(&token) => Err(SamplingError::TokenId { token, vocab }),
+            None => Ok(()),
+        }
+    }
+
+    /// Masks these tokens, as far as they are there.
+    pub(crate) fn mask(&mut self, tokens: &[u32]) {
+        for &token in tokens {
+            if let Some(x) = self.get_mut(token) {
+                *x = F::neg_infinity();
+            }
+        }
     }
 
     /// An error about the logits by index, by id instead.

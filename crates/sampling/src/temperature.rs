@@ -3,7 +3,7 @@
 use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{SamplingError, rows};
+use crate::{Candidates, Context, Processor, SamplingError, rows};
 
 /// Divides logits by the temperature.
 ///
@@ -55,6 +55,74 @@ pub fn apply_inplace<F: Float>(
         check_overflow(row, temperature)
     };
     rows::try_for_each_mut(logits, check, |row| divide(row, temperature))
+}
+
+/// [`apply_inplace`] as a processor, but for logits that overflow.
+///
+/// Where the largest logit stays finite, one that falls below all finite numbers is masked: its probability is 0. So a temperature may
+/// follow [`RemoveInvalid`](crate::remove_invalid::RemoveInvalid), which puts the lowest finite number in the place of `-inf`.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::temperature::Temperature;
+/// use llm_sampling::{Context, processor};
+/// use ndarray::array;
+///
+/// let mut logits = array![[3.0_f32, 2.0, f32::MIN]];
+/// processor::apply_inplace(&mut logits, &[Context::new(&[], &[])], &Temperature::new(0.5)?)?;
+/// assert_eq!(logits, array![[6.0, 4.0, f32::NEG_INFINITY]]);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+///
+/// Source: as for [`apply_inplace`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature(f64);
+
+impl Temperature {
+    /// The processor; 1 changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SamplingError::Temperature`] if the temperature is not finite and above zero.
+    pub fn new(temperature: f64) -> Result<Self, SamplingError> {
+        validate(temperature)?;
+        Ok(Self(temperature))
+    }
+}
+
+impl<F: Float> Processor<F> for Temperature {
+    /// # Errors
+    ///
+    /// [`SamplingError::NanLogits`], and [`SamplingError::TemperatureOverflow`] if the largest logit is finite and would become infinite.
+    fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
+        candidates.check()?;
+        let logits = candidates.logits();
+        let mut largest = 0;
+        for (i, x) in logits.iter().enumerate() {
+            if *x > logits[largest] {
+                largest = i;
+            }
+        }
+        if let Some(max) = logits.get(largest) {
+            check_overflow(core::slice::from_ref(max), self.0).map_err(|e| match e {
+                SamplingError::TemperatureOverflow {
+                    row,
+                    logit,
+                    temperature,
+                    ..
+                } => SamplingError::TemperatureOverflow {
+                    row,
+                    token: candidates.token(largest) as usize,
+                    logit,
+                    temperature,
+                },
+                other => other,
+            })?;
+        }
+        divide(candidates.logits_mut(), self.0);
+        Ok(())
+    }
 }
 
 pub(crate) fn validate(temperature: f64) -> Result<(), SamplingError> {

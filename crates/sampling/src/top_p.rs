@@ -5,7 +5,7 @@ use core::cmp::Ordering;
 use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{SamplingError, rows};
+use crate::{Candidates, Context, Processor, SamplingError, rows};
 
 /// From which end probabilities are summed, and so which of equal tokens remain.
 ///
@@ -124,6 +124,73 @@ pub fn apply_sum_inplace<F: Float>(
     )
 }
 
+/// [`apply_sum_inplace`] as a processor.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::top_p::{SumFrom, TopP};
+/// use llm_sampling::{Context, processor};
+/// use ndarray::array;
+///
+/// let mut logits = array![[0.0_f32, 3.0, 3.0]];
+/// let top_p = TopP::new(0.9, SumFrom::Smallest, 1)?;
+/// processor::apply_inplace(&mut logits, &[Context::new(&[], &[])], &top_p)?;
+/// assert_eq!(logits, array![[f32::NEG_INFINITY, 3.0, 3.0]]);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+///
+/// Source: as for [`apply_inplace`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TopP {
+    p: f64,
+    sum_from: SumFrom,
+    min_tokens_to_keep: usize,
+}
+
+impl TopP {
+    /// The filter; `min_tokens_to_keep` is usually 1.
+    ///
+    /// # Errors
+    ///
+    /// - [`SamplingError::TopP`] if `p` is not in `(0, 1]`.
+    /// - [`SamplingError::MinTokensToKeep`] if that is 0.
+    pub fn new(
+        p: f64,
+        sum_from: SumFrom,
+        min_tokens_to_keep: usize,
+    ) -> Result<Self, SamplingError> {
+        validate(p)?;
+        if min_tokens_to_keep == 0 {
+            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
+        }
+        Ok(Self {
+            p,
+            sum_from,
+            min_tokens_to_keep,
+        })
+    }
+}
+
+impl<F: Float> Processor<F> for TopP {
+    /// # Errors
+    ///
+    /// [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`].
+    fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
+        candidates.max()?;
+        let (logits, scratch) = candidates.with_top_p();
+        mask(
+            logits,
+            self.p,
+            self.sum_from,
+            self.min_tokens_to_keep,
+            scratch,
+        );
+        candidates.compact();
+        Ok(())
+    }
+}
+
 pub(crate) fn validate(p: f64) -> Result<(), SamplingError> {
     if !(p > 0.0 && p <= 1.0) {
         return Err(SamplingError::TopP(p));
@@ -132,7 +199,7 @@ pub(crate) fn validate(p: f64) -> Result<(), SamplingError> {
 }
 
 /// The memory of [`mask`], to be used again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scratch<F> {
     weights: Vec<F>,
     head: Vec<Candidate>,
