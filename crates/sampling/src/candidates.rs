@@ -208,10 +208,6 @@ impl<F: Float> Candidates<F> {
     /// Fills in the `k` largest of a row, divided by a temperature, as [`fill`](Self::fill), a division and a top-k would do.
     ///
     /// The row is read once, and blocks without a large logit are passed over. `k` is at least 1.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`max`](Self::max), [`SamplingError::Vocab`], [`SamplingError::TemperatureOverflow`].
     pub(crate) fn fill_largest(
         &mut self,
         row: &[F],
@@ -264,12 +260,10 @@ impl<F: Float> Candidates<F> {
         k: usize,
         ties: Ties,
     ) -> Result<(), SamplingError> {
-        self.max()?;
+        self.check()?;
         self.divide(temperature)?;
-        if k < self.logits.len() {
-            top_k::mask(&mut self.logits, k, ties, &mut self.scratch);
-            self.compact();
-        }
+        top_k::mask(&mut self.logits, k, ties, &mut self.scratch);
+        self.compact();
         Ok(())
     }
 
@@ -291,9 +285,13 @@ impl<F: Float> Candidates<F> {
         Ok(())
     }
 
-    /// Divides the logits by a temperature.
+    /// Divides the logits by a temperature; there is no NaN.
     pub(crate) fn divide(&mut self, temperature: f64) -> Result<(), SamplingError> {
-        temperature::check_overflow(&self.logits, temperature).map_err(|e| self.with_token(e))?;
+        if temperature < 1.0 {
+            let max = select::extent(&self.logits).max;
+            let overflow = temperature::check_max(&self.logits, max, temperature);
+            overflow.map_err(|e| self.with_token(e))?;
+        }
         temperature::divide(&mut self.logits, temperature);
         Ok(())
     }
@@ -374,10 +372,70 @@ impl<F: Float> Candidates<F> {
         Ok((max, lanes.iter().sum()))
     }
 
+    /// The entropy in nats; after [`weigh`](Self::weigh), with what that returned.
+    pub(crate) fn entropy(&self, max: F, total: f64) -> f64 {
+        let mut sum = 0.0;
+        for (x, w) in self.logits.iter().zip(&self.scratch.values) {
+            if *w > F::zero() {
+                sum += w.as_f64() * (max.as_f64() - x.as_f64());
+            }
+        }
+        total.ln() + sum / total
+    }
+
+    /// Leaves out logits below a bound, but for the largest `min_tokens_to_keep` (at least 1) and all that equal the last of these.
+    pub(crate) fn keep_from(&mut self, mut bound: f64, min_tokens_to_keep: usize) {
+        let (logits, scratch) = self.with_scratch();
+        if min_tokens_to_keep > 1 && !logits.is_empty() {
+            let n = min_tokens_to_keep.min(logits.len());
+            scratch.values.clear();
+            scratch.values.extend_from_slice(logits);
+            let (_, nth, _) = scratch
+                .values
+                .select_nth_unstable_by(n - 1, |a, b| select::descending(*a, *b));
+            bound = bound.min(nth.as_f64());
+        }
+        for x in logits {
+            if x.as_f64() < bound {
+                *x = F::neg_infinity();
+            }
+        }
+        self.compact();
+    }
+
+    /// Leaves only these tokens, each with a logit of 0, even if it was masked before. Ids must be below the vocabulary.
+    pub(crate) fn force(&mut self, tokens: &[u32]) {
+        self.make_dense();
+        self.logits.fill(F::neg_infinity());
+        for &token in tokens {
+            self.logits[token as usize] = F::zero();
+        }
+        self.compact();
+    }
+
+    /// Refuses ids that the vocabulary does not have.
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<(), SamplingError> {
+        let vocab = self.vocab;
+        match tokens.iter().find(|&&token| token as usize >= vocab) {
+            Some(&token) => Err(SamplingError::TokenId { token, vocab }),
+            None => Ok(()),
+        }
+    }
+
+    /// Masks these tokens, as far as they are there.
+    pub(crate) fn mask(&mut self, tokens: &[u32]) {
+        for &token in tokens {
+            if let Some(x) = self.get_mut(token) {
+                *x = F::neg_infinity();
+            }
+        }
+    }
+
     /// An error about the logits by index, by id instead.
     fn with_token(&self, mut error: SamplingError) -> SamplingError {
         if let SamplingError::NanLogits { token, .. }
-        | SamplingError::InfiniteLogits { token, .. } = &mut error
+        | SamplingError::InfiniteLogits { token, .. }
+        | SamplingError::TemperatureOverflow { token, .. } = &mut error
         {
             *token = self.token(*token) as usize;
         }
@@ -396,13 +454,15 @@ fn likely<F: Float>(
     let Scratch { maxima, values, .. } = scratch;
     let block = select::block_size(row.len(), k).unwrap_or(16);
     let extent = select::block_maxima(row, block, maxima);
-    rows::check_extent(row, extent)?;
-    if temperature < 1.0 && !F::from_f64(extent.largest.as_f64() / temperature).is_finite() {
-        temperature::check_overflow(row, temperature)?;
-    }
+    rows::check_nan(row, extent.has_nan)?;
+    temperature::check_max(row, extent.max, temperature)?;
     // At least k logits are as large. A little less, as the division may round unequal logits to the same.
     let bound = select::bound(maxima, k, values);
-    let bound = bound - bound.abs() * F::epsilon() - F::min_positive_value();
+    let bound = if bound.is_finite() {
+        bound - bound.abs() * F::epsilon() - F::min_positive_value()
+    } else {
+        bound
+    };
     values.clear();
     tokens.clear();
     select::at_least(row, block, maxima, bound, |i| {

@@ -74,8 +74,13 @@ impl<F: Float> Chain<F> {
     /// Adds a processor at the end.
     #[must_use]
     pub fn with(mut self, processor: impl Processor<F> + Send + Sync + 'static) -> Self {
-        self.processors.push(Box::new(processor));
+        self.push(Box::new(processor));
         self
+    }
+
+    /// Adds a processor at the end, of a kind that is known only at run time.
+    pub fn push(&mut self, processor: Box<dyn Processor<F> + Send + Sync>) {
+        self.processors.push(processor);
     }
 
     /// Number of processors.

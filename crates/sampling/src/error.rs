@@ -33,6 +33,101 @@ pub enum SamplingError {
     /// `min_p` is no share.
     #[error("min_p must be in [0, 1], got {0}")]
     MinP(f64),
+    /// `typical_p` is not a probability, or keeps nothing.
+    #[error("typical_p must be in (0, 1], got {0}")]
+    TypicalP(f64),
+    /// `epsilon_cutoff` is not a probability, or no bound.
+    #[error("epsilon_cutoff must be in (0, 1), got {0}")]
+    EpsilonCutoff(f64),
+    /// `eta_cutoff` is not a probability, or no bound.
+    #[error("eta_cutoff must be in (0, 1), got {0}")]
+    EtaCutoff(f64),
+    /// `top_h` is no share of an entropy, or keeps nothing.
+    #[error("top_h must be in (0, 1], got {0}")]
+    TopH(f64),
+    /// Sequences of no tokens cannot repeat.
+    #[error("ngram_size must be at least 1, got {0}")]
+    NgramSize(usize),
+    /// A bias that is NaN or infinity. Minus infinity is allowed: it forbids.
+    #[error("a bias must be finite or -inf, got {0}")]
+    SequenceBias(f64),
+    /// A sequence to be biased or forbidden has no tokens.
+    #[error("sequence {index} must have at least one token, got none")]
+    EmptySequence {
+        /// Which of the sequences.
+        index: usize,
+    },
+    /// A token that the vocabulary does not have.
+    #[error("token ids must be below {vocab} (vocab), got {token}")]
+    TokenId {
+        /// The first such id.
+        token: u32,
+        /// Number of token ids.
+        vocab: usize,
+    },
+    /// The caller's list of allowed tokens is empty.
+    #[error("row {row} must have an allowed token, got none")]
+    NoAllowedTokens {
+        /// Row of the logits.
+        row: usize,
+    },
+    /// The rows are not whole groups of beams.
+    #[error("batch must be a multiple of n_beams, which is at least 1, got {batch} and {n_beams}")]
+    Beams {
+        /// Rows of the logits.
+        batch: usize,
+        /// Rows of a group.
+        n_beams: usize,
+    },
+    /// A row that has no source.
+    #[error("sources must have one for row {row} ({n_beams} rows each), got {len}")]
+    Source {
+        /// Row of the logits.
+        row: usize,
+        /// Rows that share a source.
+        n_beams: usize,
+        /// Sources that there are.
+        len: usize,
+    },
+    /// What end tokens are multiplied with at each step is no factor.
+    #[error("the factor of a length penalty must be finite and > 0, got {0}")]
+    LengthFactor(f64),
+    /// A scale of guidance that is no number.
+    #[error("guidance_scale must be finite, got {0}")]
+    GuidanceScale(f64),
+    /// The two sets of logits do not have the same shape.
+    #[error("unconditional must be {expected:?} (batch, vocab), got {got:?}")]
+    GuidanceShape {
+        /// Shape of the conditional logits.
+        expected: (usize, usize),
+        /// Shape of the unconditional ones.
+        got: (usize, usize),
+    },
+    /// Guidance goes beyond the largest number.
+    #[error("guided logits must be finite, got an overflow for token {token} of row {row}")]
+    GuidanceOverflow {
+        /// Row of the logits.
+        row: usize,
+        /// The first such token.
+        token: usize,
+    },
+    /// A share of green tokens that leaves no color out.
+    #[error("green_ratio must be in (0, 1), got {0}")]
+    GreenRatio(f64),
+    /// What green tokens get is no number.
+    #[error("watermark_bias must be finite, got {0}")]
+    WatermarkBias(f64),
+    /// A watermark whose colors depend on no token.
+    #[error("watermark_context must be at least 1, got {0}")]
+    WatermarkContext(usize),
+    /// Too few tokens to look for a watermark in.
+    #[error("a watermark needs at least {needed} tokens to be looked for, got {got}")]
+    WatermarkTokens {
+        /// One more than the context.
+        needed: usize,
+        /// Tokens that came.
+        got: usize,
+    },
     /// A repetition penalty that is no factor.
     #[error("repetition_penalty must be finite and > 0, got {0}")]
     RepetitionPenalty(f64),
@@ -102,6 +197,7 @@ impl SamplingError {
         if let Self::TemperatureOverflow { row, .. }
         | Self::NanLogits { row, .. }
         | Self::InfiniteLogits { row, .. }
+        | Self::NoAllowedTokens { row }
         | Self::MaskedRow { row } = &mut self
         {
             *row = new;

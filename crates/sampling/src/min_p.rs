@@ -69,23 +69,8 @@ impl<F: Float> Processor<F> for MinP {
     /// [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`].
     fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
         let max = candidates.max()?;
-        let mut bound = max.as_f64() + self.min_p.ln();
-        if self.min_tokens_to_keep > 1 {
-            let (logits, scratch) = candidates.with_scratch();
-            let n = self.min_tokens_to_keep.min(logits.len());
-            scratch.values.clear();
-            scratch.values.extend_from_slice(logits);
-            let (_, nth, _) = scratch
-                .values
-                .select_nth_unstable_by(n - 1, |a, b| crate::select::descending(*a, *b));
-            bound = bound.min(nth.as_f64());
-        }
-        for x in candidates.logits_mut() {
-            if x.as_f64() < bound {
-                *x = F::neg_infinity();
-            }
-        }
-        candidates.compact();
+        let bound = max.as_f64() + self.min_p.ln();
+        candidates.keep_from(bound, self.min_tokens_to_keep);
         Ok(())
     }
 }

@@ -54,8 +54,16 @@ impl<'a> Context<'a> {
 
     /// The tokens so far, one after the other.
     #[must_use]
-    pub fn tokens(&self) -> impl DoubleEndedIterator<Item = u32> + Clone + 'a {
+    pub fn tokens(&self) -> impl DoubleEndedIterator<Item = u32> + Clone + use<'a> {
         self.prompt.iter().chain(self.generated).copied()
+    }
+
+    /// True if these are the last tokens so far. Nothing is always last.
+    #[must_use]
+    pub fn ends_with(&self, tokens: &[u32]) -> bool {
+        self.len()
+            .checked_sub(tokens.len())
+            .is_some_and(|start| self.tokens().skip(start).eq(tokens.iter().copied()))
     }
 
     /// The token at a position, counted from the first of the prompt.

@@ -34,7 +34,8 @@ pub(crate) fn check_extent<F: Float>(row: &[F], extent: Extent<F>) -> Result<F, 
     Ok(max)
 }
 
-fn check_nan<F: Float>(row: &[F], has_nan: bool) -> Result<(), SamplingError> {
+/// Refuses NaN in a row that has been looked at.
+pub(crate) fn check_nan<F: Float>(row: &[F], has_nan: bool) -> Result<(), SamplingError> {
     if has_nan {
         let token = row.iter().position(|x| x.is_nan()).unwrap_or(0);
         return Err(SamplingError::NanLogits { row: 0, token });

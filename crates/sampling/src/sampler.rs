@@ -241,6 +241,7 @@ impl SamplingConfig {
             Dialect::LlamaCpp => (1.0, temperature, Ties::Exact, SumFrom::Largest),
         };
         candidates.fill_largest(row, before, top_k.unwrap_or(row.len()), ties)?;
+        candidates.max()?;
         if let Some(p) = top_p {
             candidates.keep_top_p(p, sum_from, 1)?;
         }

@@ -12,8 +12,6 @@ const LANES: usize = 16;
 pub(crate) struct Extent<F> {
     /// The largest number, NaN ignored; `-inf` if there is none.
     pub(crate) max: F,
-    /// The largest absolute value of a finite number.
-    pub(crate) largest: F,
     /// True if there is a NaN.
     pub(crate) has_nan: bool,
 }
@@ -24,20 +22,12 @@ pub(crate) struct Extent<F> {
 #[inline(always)]
 fn look<F: Float>(row: &[F], block: usize, mut each: impl FnMut(F)) -> Extent<F> {
     let mut nans = [F::zero(); LANES];
-    let mut sizes = [F::zero(); LANES];
     let mut max = F::neg_infinity();
     let larger = |a: F, b: F| if b > a { b } else { a };
     for block in row.chunks(block) {
         let mut lanes = [F::neg_infinity(); LANES];
         let mut take = |i: usize, x: F| {
             lanes[i] = larger(lanes[i], x);
-            let size = x.abs();
-            let size = if size < F::infinity() {
-                size
-            } else {
-                F::zero()
-            };
-            sizes[i] = larger(sizes[i], size);
             nans[i] = if x.is_nan() { F::one() } else { nans[i] };
         };
         let (chunks, rest) = block.as_chunks::<LANES>();
@@ -55,7 +45,6 @@ fn look<F: Float>(row: &[F], block: usize, mut each: impl FnMut(F)) -> Extent<F>
     }
     Extent {
         max,
-        largest: sizes.into_iter().fold(F::zero(), larger),
         has_nan: nans.into_iter().any(|n| n != F::zero()),
     }
 }
@@ -135,14 +124,14 @@ pub(crate) fn kth_largest<F: Float>(row: &[F], k: usize, scratch: &mut Scratch<F
         .1
 }
 
-/// One bit for each of at most 64 logits, set if it is at least `bound` and above `-inf`.
+/// One bit for each of at most 64 logits, set unless it is below `bound` or `-inf`: NaN stays.
 ///
 /// Call it inside [`simd::vectorize`].
 #[inline(always)]
 pub(crate) fn stay<F: Float>(logits: &[F], bound: F) -> u64 {
     /// Gathers the lowest bits of eight bytes in the highest byte.
     const GATHER: u64 = 0x0102_0408_1020_4080;
-    let stays = |x: F| u8::from((x >= bound) & (x > F::neg_infinity()));
+    let stays = |x: F| u8::from(!((x < bound) | (x == F::neg_infinity())));
     let (eights, rest) = logits.as_chunks::<8>();
     let mut bits = 0;
     for (i, eight) in eights.iter().enumerate() {
@@ -201,10 +190,16 @@ mod tests {
                 .map(|i| random.uniform_f32(0, i))
                 .map(|x| if x < 0.2 { MASKED } else { x })
                 .collect();
+            let mut row = row;
+            if n > 3 {
+                row[3] = f32::NAN;
+            }
             for bound in [MASKED, 0.5, 2.0] {
                 let bits = stay(&row, bound);
                 for i in 0..64 {
-                    let expected = row.get(i).is_some_and(|&x| x >= bound && x > MASKED);
+                    let expected = row
+                        .get(i)
+                        .is_some_and(|&x| x.is_nan() || x >= bound && x > MASKED);
                     assert_eq!(bits >> i & 1 == 1, expected, "{n} {bound} {i}");
                 }
             }

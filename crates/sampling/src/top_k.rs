@@ -3,7 +3,8 @@
 use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{SamplingError, Scratch, rows, select};
+use crate::processor::Shortcut;
+use crate::{Candidates, Context, Processor, SamplingError, Scratch, rows, select};
 
 /// What becomes of tokens whose logit equals that of the k-th.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +75,63 @@ pub fn apply_inplace<F: Float>(
     let k = k.max(min_tokens_to_keep);
     let mut scratch = Scratch::default();
     rows::try_for_each_mut(logits, rows::check, |row| mask(row, k, ties, &mut scratch))
+}
+
+/// [`apply_inplace`] as a processor.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::top_k::{Ties, TopK};
+/// use llm_sampling::{Context, processor};
+/// use ndarray::array;
+///
+/// let mut logits = array![[1.0_f32, 3.0, 2.0]];
+/// let top_k = TopK::new(1, Ties::Kept, 1)?;
+/// processor::apply_inplace(&mut logits, &[Context::new(&[], &[])], &top_k)?;
+/// assert_eq!(logits, array![[f32::NEG_INFINITY, 3.0, f32::NEG_INFINITY]]);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+///
+/// Source: as for [`apply_inplace`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopK {
+    k: usize,
+    ties: Ties,
+}
+
+impl TopK {
+    /// The filter; `min_tokens_to_keep` is usually 1.
+    ///
+    /// # Errors
+    ///
+    /// [`SamplingError::TopK`], [`SamplingError::MinTokensToKeep`] if one is 0.
+    pub fn new(k: usize, ties: Ties, min_tokens_to_keep: usize) -> Result<Self, SamplingError> {
+        validate(k)?;
+        if min_tokens_to_keep == 0 {
+            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
+        }
+        Ok(Self {
+            k: k.max(min_tokens_to_keep),
+            ties,
+        })
+    }
+}
+
+impl<F: Float> Processor<F> for TopK {
+    /// # Errors
+    ///
+    /// [`SamplingError::NanLogits`].
+    fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
+        candidates.keep_largest(1.0, self.k, self.ties)
+    }
+
+    fn shortcut(&self) -> Shortcut {
+        Shortcut::KeepLargest {
+            k: self.k,
+            ties: self.ties,
+        }
+    }
 }
 
 pub(crate) fn validate(k: usize) -> Result<(), SamplingError> {

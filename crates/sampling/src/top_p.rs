@@ -3,7 +3,7 @@
 use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{SamplingError, Scratch, rows, select};
+use crate::{Candidates, Context, Processor, SamplingError, Scratch, rows, select};
 
 /// From which end probabilities are summed, and so which of equal tokens remain.
 ///
@@ -120,6 +120,63 @@ pub fn apply_sum_inplace<F: Float>(
         |row| rows::finite_max(row).map(|_| ()),
         |row| mask(row, p, sum_from, min_tokens_to_keep, &mut scratch),
     )
+}
+
+/// [`apply_sum_inplace`] as a processor.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::top_p::{SumFrom, TopP};
+/// use llm_sampling::{Context, processor};
+/// use ndarray::array;
+///
+/// let mut logits = array![[0.0_f32, 3.0, 3.0]];
+/// let top_p = TopP::new(0.9, SumFrom::Smallest, 1)?;
+/// processor::apply_inplace(&mut logits, &[Context::new(&[], &[])], &top_p)?;
+/// assert_eq!(logits, array![[f32::NEG_INFINITY, 3.0, 3.0]]);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+///
+/// Source: as for [`apply_inplace`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TopP {
+    p: f64,
+    sum_from: SumFrom,
+    min_tokens_to_keep: usize,
+}
+
+impl TopP {
+    /// The filter; `min_tokens_to_keep` is usually 1.
+    ///
+    /// # Errors
+    ///
+    /// - [`SamplingError::TopP`] if `p` is not in `(0, 1]`.
+    /// - [`SamplingError::MinTokensToKeep`] if that is 0.
+    pub fn new(
+        p: f64,
+        sum_from: SumFrom,
+        min_tokens_to_keep: usize,
+    ) -> Result<Self, SamplingError> {
+        validate(p)?;
+        if min_tokens_to_keep == 0 {
+            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
+        }
+        Ok(Self {
+            p,
+            sum_from,
+            min_tokens_to_keep,
+        })
+    }
+}
+
+impl<F: Float> Processor<F> for TopP {
+    /// # Errors
+    ///
+    /// [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`].
+    fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
+        candidates.keep_top_p(self.p, self.sum_from, self.min_tokens_to_keep)
+    }
 }
 
 pub(crate) fn validate(p: f64) -> Result<(), SamplingError> {

@@ -2,9 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod chain;
 mod chi_square;
 mod errors;
 mod golden;
 mod loop_properties;
+mod processor_errors;
+mod processor_golden;
+mod processor_properties;
+mod processor_reference;
 mod properties;
 mod vectors;
+mod watermark;
