@@ -5,9 +5,14 @@
 //! parameters in range.
 
 pub mod categorical;
+pub mod contrastive;
+pub mod dola;
 pub mod greedy;
 pub mod min_p;
+pub mod prompt_lookup;
 pub mod sampler;
+pub mod speculative;
+pub mod stop_strings;
 pub mod temperature;
 pub mod top_k;
 pub mod top_p;

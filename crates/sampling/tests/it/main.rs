@@ -3,8 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod chi_square;
+mod choices;
+mod contrast;
 mod errors;
 mod golden;
 mod loop_properties;
 mod properties;
+mod search_errors;
+mod speculative;
+mod stop_strings;
 mod vectors;

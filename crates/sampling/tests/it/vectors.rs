@@ -1,5 +1,8 @@
 //! The vector files: see `tests/data/README.md`.
 
+mod contrast;
+mod speculative;
+
 use core::convert::Infallible;
 use core::ops::ControlFlow;
 
@@ -47,6 +50,12 @@ fn vectors() {
         "sampling.processor.log_softmax" => processors(case, tier, &[Processor::LogSoftmax]),
         "sampling.chain.huggingface" => chain(case, tier),
         "sampling.search.greedy" => greedy(case, tier),
+        "sampling.search.assisted_greedy" => speculative::assisted_greedy(case, tier),
+        "sampling.speculative.residual" => speculative::residual(case, tier),
+        "sampling.prompt_lookup.candidates" => speculative::prompt_lookup(case, tier),
+        "sampling.contrastive.rank" => contrast::contrastive_rank(case, tier),
+        "sampling.search.contrastive" => contrast::contrastive(case, tier),
+        "sampling.dola.contrast" => contrast::dola_contrast(case, tier),
         _ => Err(case.unknown_op()),
     });
 }
