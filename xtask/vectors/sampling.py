@@ -10,6 +10,7 @@ greedy search lead by a margin or tie exactly (then the lowest id wins).
 
 import sampling_filters
 import sampling_tokens
+import sampling_speculative
 import torch
 import transformers
 from common import arguments, case, generator
@@ -261,6 +262,7 @@ def main():
     sampling_tokens.run(args)
     chain(args)
     greedy(args)
+    sampling_speculative.write(args)
 
 
 if __name__ == "__main__":

@@ -189,6 +189,144 @@ pub enum SamplingError {
     /// There is nothing to continue.
     #[error("the prompt must have at least one token, got none")]
     EmptyPrompt,
+    /// An axis of an array does not have the length that another argument gives it.
+    #[error("{array} must have {axis} {expected}, got {got}")]
+    Axis {
+        /// Name of the array or list.
+        array: &'static str,
+        /// Name of the axis.
+        axis: &'static str,
+        /// What another argument says.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// A row has more drafted tokens than there is room for.
+    #[error("draft_lens must be at most {max} (draft), got {got} for row {row}")]
+    DraftLen {
+        /// Row of the batch.
+        row: usize,
+        /// The axis `draft`.
+        max: usize,
+        /// What came.
+        got: usize,
+    },
+    /// A drafted token that the vocabulary does not have.
+    #[error(
+        "draft_tokens must be below {vocab} (vocab), got {token} at position {position} of row {row}"
+    )]
+    DraftToken {
+        /// Row of the batch.
+        row: usize,
+        /// Position in the draft.
+        position: usize,
+        /// The token.
+        token: u32,
+        /// Number of token ids.
+        vocab: usize,
+    },
+    /// A drafted token that the draft's own distribution does not allow, so that it was not drawn from there.
+    #[error(
+        "a drafted token must have a draft probability > 0, got 0 for token {token} at position {position} of row {row}"
+    )]
+    DraftProbability {
+        /// Row of the batch.
+        row: usize,
+        /// Position in the draft.
+        position: usize,
+        /// The token.
+        token: u32,
+    },
+    /// A confidence below which drafting stops that is no probability.
+    #[error("the confidence threshold must be in [0, 1], got {0}")]
+    Confidence(f64),
+    /// A draft that may never have a token.
+    #[error("the draft length must be at least 1, got {0}")]
+    DraftLength(usize),
+    /// N-grams without tokens.
+    #[error("max_ngram must be at least 1, got {0}")]
+    MaxNgram(usize),
+    /// A lookup of no tokens.
+    #[error("max_tokens must be at least 1, got {0}")]
+    MaxTokens(usize),
+    /// The weight of the degeneration penalty is no share.
+    #[error("alpha must be in [0, 1], got {0}")]
+    Alpha(f64),
+    /// There are not so many tokens to be candidates.
+    #[error("top_k must be at most {vocab} (vocab), got {got}")]
+    TooManyCandidates {
+        /// What was asked for.
+        got: usize,
+        /// Number of token ids.
+        vocab: usize,
+    },
+    /// A hidden state has no direction to compare.
+    #[error("{array} must be finite, got {value} at [{}, {}, {}]", index[0], index[1], index[2])]
+    Hidden {
+        /// Name of the array.
+        array: &'static str,
+        /// Row, candidate or position, feature.
+        index: [usize; 3],
+        /// The value.
+        value: f64,
+    },
+    /// The degeneration penalty has nothing to compare with.
+    #[error("row {row} must have a context position that is not masked, got none")]
+    NoContext {
+        /// Row of the batch.
+        row: usize,
+    },
+    /// There are no premature layers to contrast with.
+    #[error("premature_logits must have at least 1 layer, got {0}")]
+    Layers(usize),
+    /// A premature layer rules out a token that the last layer proposes, so that their ratio has no bound.
+    #[error(
+        "premature logits must be above -inf where the final ones stay, got -inf for token {token} of row {row} in layer {layer}"
+    )]
+    PrematureMasked {
+        /// Index among the premature layers.
+        layer: usize,
+        /// Row of the batch.
+        row: usize,
+        /// The first such token.
+        token: usize,
+    },
+    /// The share of the largest probability is no share.
+    #[error("relative_top must be in [0, 1], got {0}")]
+    RelativeTop(f64),
+    /// There is nothing to choose from.
+    #[error("there must be at least one sample to choose from, got none")]
+    NoSamples,
+    /// A sample without tokens has no likelihood to compare.
+    #[error("a sample must have at least one token, got none in sample {0}")]
+    EmptySample(usize),
+    /// A log-probability that is none.
+    #[error("log-probabilities must be <= 0, got {value} for token {position} of sample {sample}")]
+    LogProbability {
+        /// Index of the sample.
+        sample: usize,
+        /// Index of its token.
+        position: usize,
+        /// The value.
+        value: f64,
+    },
+    /// A vote that cannot be counted.
+    #[error("weights must be finite and >= 0, got {value} for sample {sample}")]
+    Weight {
+        /// Index of the sample.
+        sample: usize,
+        /// The value.
+        value: f64,
+    },
+    /// A token that was not among those to choose from.
+    #[error("the token must be a candidate, got {0}")]
+    NotCandidate(u32),
+    /// A stop string that every text contains.
+    #[error("a stop string must not be empty, got an empty one at index {0}")]
+    EmptyStopString(usize),
+    /// Stop strings that are too long to be compiled.
+    #[error("stop strings must have fewer than 2^32 bytes in all, got {0}")]
+    StopStringsLen(usize),
 }
 
 impl SamplingError {
@@ -198,6 +336,7 @@ impl SamplingError {
         | Self::NanLogits { row, .. }
         | Self::InfiniteLogits { row, .. }
         | Self::NoAllowedTokens { row }
+        | Self::DraftProbability { row, .. }
         | Self::MaskedRow { row } = &mut self
         {
             *row = new;

@@ -72,6 +72,19 @@ pub enum StopReason {
     MaxNewTokens,
     /// The callback said so.
     Callback,
+    /// The stop string of this index came: see [`StopStreamer`](crate::stream::StopStreamer), which a callback that stops there asks.
+    StopString(usize),
+}
+
+impl StopReason {
+    /// OpenAI's `finish_reason`: `length` if tokens ran out, else `stop`.
+    #[must_use]
+    pub const fn finish_reason(self) -> &'static str {
+        match self {
+            Self::MaxNewTokens => "length",
+            Self::StopToken(_) | Self::Callback | Self::StopString(_) => "stop",
+        }
+    }
 }
 
 /// The tokens that were made.

@@ -6,6 +6,8 @@
 
 pub mod bad_words;
 pub mod categorical;
+pub mod contrastive;
+pub mod dola;
 pub mod epsilon_cutoff;
 pub mod eta_cutoff;
 pub mod exponential_decay_length;
@@ -15,10 +17,13 @@ pub mod masks;
 pub mod min_p;
 pub mod no_repeat_ngram;
 pub mod prefix_allowed;
+pub mod prompt_lookup;
 pub mod remove_invalid;
 pub mod repetition_penalty;
 pub mod sampler;
 pub mod sequence_bias;
+pub mod speculative;
+pub mod stop_strings;
 pub mod temperature;
 pub mod top_h;
 pub mod top_k;

@@ -4,6 +4,8 @@
 
 mod chain;
 mod chi_square;
+mod choices;
+mod contrast;
 mod errors;
 mod golden;
 mod loop_properties;
@@ -12,5 +14,8 @@ mod processor_golden;
 mod processor_properties;
 mod processor_reference;
 mod properties;
+mod search_errors;
+mod speculative;
+mod stop_strings;
 mod vectors;
 mod watermark;

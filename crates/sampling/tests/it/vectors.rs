@@ -1,7 +1,9 @@
 //! The vector files: see `tests/data/README.md`.
 
 mod chain;
+mod contrast;
 mod processors;
+mod speculative;
 mod steps;
 
 use core::convert::Infallible;
@@ -28,6 +30,12 @@ fn vectors() {
         }
         op if op.starts_with("sampling.processor.") => processors::run(case, tier),
         "sampling.search.greedy" => greedy(case, tier),
+        "sampling.search.assisted_greedy" => speculative::assisted_greedy(case, tier),
+        "sampling.speculative.residual" => speculative::residual(case, tier),
+        "sampling.prompt_lookup.candidates" => speculative::prompt_lookup(case, tier),
+        "sampling.contrastive.rank" => contrast::contrastive_rank(case, tier),
+        "sampling.search.contrastive" => contrast::contrastive(case, tier),
+        "sampling.dola.contrast" => contrast::dola_contrast(case, tier),
         _ => Err(case.unknown_op()),
     });
 }
