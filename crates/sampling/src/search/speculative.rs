@@ -349,9 +349,7 @@ impl<F: Float> Draft<'_, F> {
         }
         // All were accepted, or rounding left nothing to draw from.
         let i = done.accepted;
-        let draw = rows::as_slice(&self.target[i], &mut memory.row, |row| {
-            categorical::draw_slice(row, choose(i), &mut memory.p)
-        });
+        let draw = categorical::draw(&self.target[i], choose(i))?;
         done.tokens.push(draw.token);
         done.log_probabilities.push(draw.log_probability);
         Ok(done)
