@@ -88,6 +88,59 @@ def residual(args):
              floor=2e-5, atol_floor=2e-6)
 
 
+def verify_row(target, draft, tokens, accept, choose):
+    """What `_speculative_sampling` makes of one row for given uniform numbers."""
+    n, seen = tokens.shape[0], {}
+
+    def rand_like(ratio):
+        assert ratio.numel() == n
+        seen["accepted"] = int(((accept.to(ratio.dtype) <= ratio.reshape(-1)).long().cumprod(0)).sum())
+        return accept.to(ratio.dtype).reshape(ratio.shape)
+
+    def multinomial(weights, num_samples):
+        sums = weights.reshape(-1).double().cumsum(0)
+        seen["margin"] = min(abs(float(edge / sums[-1] - choose[seen["accepted"]])) for edge in sums)
+        return (sums / sums[-1] > choose[seen["accepted"]]).int().argmax().reshape(1, 1)
+
+    with mock.patch.object(torch, "rand_like", rand_like), mock.patch.object(torch, "multinomial", multinomial):
+        out, accepted = _speculative_sampling(torch.cat([torch.tensor([0]), tokens])[None], draft[None], n, target[None])
+    assert int(accepted) == seen["accepted"]
+    return out.reshape(-1), int(accepted), seen["margin"]
+
+
+def verify(args):
+    op = "sampling.speculative.verify"
+    table = {"alike": (4, 4, 9, 0.5), "unlike": (4, 3, 6, 3.0), "one": (5, 1, 5, 1.0), "long": (3, 8, 12, 0.3), "wide": (2, 3, 157, 0.8)}
+    for name, (batch, draft, vocab, spread) in table.items():
+        for attempt in range(200):
+            rng = generator(args.seed, f"{op}/{name}/{attempt}")
+            target = 1.5 * torch.randn(batch, draft + 1, vocab, generator=rng)
+            proposal = target[:, :-1] + spread * torch.randn(batch, draft, vocab, generator=rng)
+            tokens = torch.multinomial(proposal.softmax(-1).reshape(-1, vocab), 1, generator=rng).reshape(batch, draft)
+            accept = torch.rand(batch, draft, generator=rng, dtype=torch.float64)
+            choose = torch.rand(batch, draft + 1, generator=rng, dtype=torch.float64)
+
+            def run(x):
+                rows = [verify_row(x["target_logits"][i], x["draft_logits"][i], x["draft_tokens"][i], accept[i], choose[i])
+                        for i in range(batch)]
+                new = torch.full((batch, draft + 1), -1)
+                for i, (row, _, _) in enumerate(rows):
+                    new[i, : row.shape[0]] = row
+                return {"accepted": torch.tensor([n for _, n, _ in rows]), "tokens": new}, min(margin for _, _, margin in rows)
+
+            inputs = {"accept": accept, "choose": choose, "draft_logits": proposal, "draft_tokens": tokens, "target_logits": target}
+            out, margin = run(inputs)
+            p = torch.gather(target[:, :-1].double().softmax(-1), 2, tokens[..., None])
+            q = torch.gather(proposal.double().softmax(-1), 2, tokens[..., None])
+            clear = bool((((p / q).squeeze(-1) - accept).abs() > 1e-4).all()) and margin > 1e-4
+            if clear and 0 < int(out["accepted"].sum()) < batch * draft:
+                break  # nothing hangs on rounding, and there are both
+        else:
+            raise AssertionError(name)
+        params = {"padding": "-1 behind the new tokens"}
+        case(args, op, name, params, f"{HF} _speculative_sampling with given uniform numbers", inputs, lambda x: run(x)[0], exact=True)
+
+
 def prompt_lookup(args):
     op = "sampling.prompt_lookup.candidates"
     table = {  # tokens, n-gram, outputs, max_length, end ids
@@ -162,5 +215,6 @@ def assisted_greedy(args):
 
 def write(args):
     residual(args)
+    verify(args)
     prompt_lookup(args)
     assisted_greedy(args)

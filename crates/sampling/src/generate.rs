@@ -1,11 +1,15 @@
 //! The loop that turns a model into text, for any model.
 
+mod text;
+
 use core::fmt::{Debug, Display};
 use core::ops::ControlFlow;
 
 use llm_numerics::Float;
 use llm_numerics::philox::Philox4x32;
 use ndarray::{Array1, Axis};
+
+pub use text::generate_text;
 
 use crate::{Draw, SamplingConfig, SamplingError, sampler};
 
@@ -72,7 +76,7 @@ pub enum StopReason {
     MaxNewTokens,
     /// The callback said so.
     Callback,
-    /// The stop string of this index came: see [`StopStreamer`](crate::stream::StopStreamer), which a callback that stops there asks.
+    /// The stop string of this index came: see [`generate_text`].
     StopString(usize),
 }
 

@@ -1,9 +1,11 @@
 //! What there is to say about a chosen token: log-probabilities, entropy, rank, alternatives.
 
+use core::cmp::Ordering;
+
 use llm_numerics::Float;
 use ndarray::ArrayRef1;
 
-use crate::{Candidates, SamplingError, rows, select};
+use crate::{Candidates, SamplingError, rows};
 
 /// Which of the two distributions the alternatives are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,19 +171,28 @@ impl Summary {
     }
 
     fn top<F: Float>(&self, row: &[F], n: usize, id: impl Fn(usize) -> u32) -> Vec<TopToken> {
-        let mut order: Vec<usize> = (0..row.len())
+        let order = likeliest(row, n).into_iter();
+        let top = order
             .filter(|&i| row[i] > F::neg_infinity())
-            .collect();
-        let likelier = |a: &usize, b: &usize| select::descending(row[*a], row[*b]).then(a.cmp(b));
-        if n < order.len() {
-            order.select_nth_unstable_by(n, likelier);
-            order.truncate(n);
-        }
-        order.sort_unstable_by(likelier);
-        let top = order.into_iter().map(|i| TopToken {
-            token: id(i),
-            log_probability: self.log_probability(row[i]),
-        });
+            .map(|i| TopToken {
+                token: id(i),
+                log_probability: self.log_probability(row[i]),
+            });
         top.collect()
     }
+}
+
+/// Indices of the `n` largest logits of a row without NaN, the largest first; of equals, lower indices first.
+pub(crate) fn likeliest<F: Float>(row: &[F], n: usize) -> Vec<usize> {
+    let likelier = |a: &usize, b: &usize| {
+        let descending = row[*b].partial_cmp(&row[*a]);
+        descending.unwrap_or(Ordering::Equal).then(a.cmp(b))
+    };
+    let mut order: Vec<usize> = (0..row.len()).collect();
+    if n < order.len() {
+        order.select_nth_unstable_by(n, likelier);
+        order.truncate(n);
+    }
+    order.sort_unstable_by(likelier);
+    order
 }

@@ -4,7 +4,7 @@ use llm_numerics::{Float, simd};
 use ndarray::{Array2, ArrayRef2, ArrayRef3};
 
 use super::speculative::axis;
-use crate::{SamplingError, rows, select, top_k};
+use crate::{SamplingError, output, rows, top_k};
 
 /// Settings of contrastive search.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -254,17 +254,9 @@ fn propose<F: Float>(logits: &ArrayRef2<F>, k: usize) -> Result<Proposal, Sampli
         let max = rows::finite_max(row)?;
         let weight = |x: F| (x - max).fast_exp().as_f64();
         let total: f64 = row.iter().map(|x| weight(*x)).sum();
-        let mut order: Vec<u32> = (0..row.len() as u32).collect(); // vocab is at most 2^32
-        let likelier = |a: &u32, b: &u32| {
-            select::descending(row[*a as usize], row[*b as usize]).then(a.cmp(b))
-        };
-        if k < order.len() {
-            order.select_nth_unstable_by(k, likelier);
-            order.truncate(k);
-        }
-        order.sort_unstable_by(likelier);
-        probabilities.extend(order.iter().map(|&i| weight(row[i as usize]) / total));
-        tokens.extend_from_slice(&order);
+        let order = output::likeliest(row, k);
+        probabilities.extend(order.iter().map(|&i| weight(row[i]) / total));
+        tokens.extend(order.iter().map(|&i| i as u32)); // vocab is at most 2^32
         Ok(())
     })?;
     Ok(Proposal {

@@ -9,7 +9,7 @@ use ndarray::{ArrayRef2, ArrayRef3, ArrayView1, s};
 pub use draft::{DraftSchedule, apply_inplace};
 pub use residual::{accept_probabilities, accept_rate, residual};
 
-use crate::{Candidates, RowRandom, SamplingError, categorical, greedy, rows};
+use crate::{RowRandom, SamplingError, categorical, greedy, rows};
 
 /// Which of a step's [`RowRandom::uniform`] numbers the draft model is to draw its token with.
 ///
@@ -260,16 +260,14 @@ struct Memory<F> {
     row: Vec<F>,
     p: Vec<F>,
     q: Vec<F>,
-    candidates: Candidates<F>,
 }
 
-impl<F: Float> Default for Memory<F> {
+impl<F> Default for Memory<F> {
     fn default() -> Self {
         Self {
             row: Vec::new(),
             p: Vec::new(),
             q: Vec::new(),
-            candidates: Candidates::new(),
         }
     }
 }
@@ -351,10 +349,7 @@ impl<F: Float> Draft<'_, F> {
         }
         // All were accepted, or rounding left nothing to draw from.
         let i = done.accepted;
-        let draw = rows::as_slice(&self.target[i], &mut memory.row, |row| {
-            memory.candidates.fill(row)?;
-            categorical::draw_candidates(&mut memory.candidates, choose(i))
-        })?;
+        let draw = categorical::draw(&self.target[i], choose(i))?;
         done.tokens.push(draw.token);
         done.log_probabilities.push(draw.log_probability);
         Ok(done)

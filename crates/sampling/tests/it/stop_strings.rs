@@ -1,7 +1,12 @@
 //! Streamed text up to a stop string: known answers and laws.
 
-use llm_sampling::reference;
+use core::convert::Infallible;
+use core::ops::ControlFlow;
+
+use llm_sampling::generate::{GenerateConfig, Generation, StopReason, generate_text};
 use llm_sampling::stream::{StopStreamer, StopStrings, StopText, TextStreamer};
+use llm_sampling::{SamplingConfig, reference};
+use ndarray::Array1;
 use proptest::prelude::*;
 
 fn streamer(stops: &[&str], stop_text: StopText) -> StopStreamer {
@@ -10,7 +15,7 @@ fn streamer(stops: &[&str], stop_text: StopText) -> StopStreamer {
 
 /// Few letters of one to four bytes, so that stop strings occur, begin, and fail at every point.
 fn letter() -> impl Strategy<Value = char> {
-    prop::sample::select(vec!['a', 'b', 'é', 'è', '你', '佡', '🙂'])
+    prop_oneof![6 => Just('a'), 5 => Just('b'), 2 => Just('é'), 1 => Just('è'), 2 => Just('你'), 1 => Just('佡'), 1 => Just('🙂')]
 }
 
 fn string(len: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = String> {
@@ -158,4 +163,68 @@ fn strings_that_repeat_are_read_in_linear_time() {
     assert_eq!((n, streamer.held().len()), (300_000, 300_000));
     assert_eq!(streamer.push(b"b"), "");
     assert_eq!(streamer.stopped(), Some(0));
+}
+
+/// Counts upwards from 0 in digits, with token 9 as the end.
+fn count(stops: &[&str], most: usize, on_text: impl FnMut(&str) -> ControlFlow<()>) -> Generation {
+    let step = |new: &[u32]| -> Result<Array1<f32>, Infallible> {
+        let next = new[new.len() - 1] as usize + 1;
+        Ok(Array1::from_shape_fn(10, |i| {
+            f32::from(u8::from(i == next))
+        }))
+    };
+    let config = GenerateConfig::new(SamplingConfig::greedy(), most).with_stop_ids(vec![9]);
+    let bytes_of = |token: u32| {
+        if token == 9 {
+            String::new()
+        } else {
+            token.to_string()
+        }
+    };
+    let mut streamer = streamer(stops, StopText::Drop);
+    generate_text(&[0], &config, &mut streamer, bytes_of, step, on_text).unwrap()
+}
+
+#[test]
+fn a_generation_of_text_ends_for_a_reason() {
+    let text = |stops: &[&str], most: usize| {
+        let mut text = String::new();
+        let generation = count(stops, most, |piece| {
+            text.push_str(piece);
+            ControlFlow::Continue(())
+        });
+        (text, generation.tokens.len(), generation.stop)
+    };
+    let owned = |text: &str, n: usize, stop| (text.to_owned(), n, stop);
+    assert_eq!(
+        text(&["7", "45"], 100),
+        owned("123", 5, StopReason::StopString(1))
+    );
+    assert_eq!(
+        text(&["67x"], 100),
+        owned("12345678", 9, StopReason::StopToken(9))
+    );
+    // What is held back comes at the end.
+    assert_eq!(text(&["34"], 3), owned("123", 3, StopReason::MaxNewTokens));
+    // The stop string is complete with the last token that is allowed.
+    assert_eq!(text(&["34"], 4), owned("12", 4, StopReason::StopString(0)));
+}
+
+#[test]
+fn whoever_reads_the_text_may_break() {
+    let mut pieces = Vec::new();
+    let generation = count(&["5x"], 100, |piece| {
+        pieces.push(piece.to_owned());
+        if piece.contains('5') {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    // "5" waits until "6" shows that it begins no stop string; nothing comes after the break.
+    assert_eq!(pieces, ["1", "2", "3", "4", "56"]);
+    assert_eq!(
+        (generation.tokens.len(), generation.stop),
+        (6, StopReason::Callback)
+    );
 }

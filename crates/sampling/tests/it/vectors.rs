@@ -31,6 +31,7 @@ fn vectors() {
         op if op.starts_with("sampling.processor.") => processors::run(case, tier),
         "sampling.search.greedy" => greedy(case, tier),
         "sampling.search.assisted_greedy" => speculative::assisted_greedy(case, tier),
+        "sampling.speculative.verify" => speculative::verify(case, tier),
         "sampling.speculative.residual" => speculative::residual(case, tier),
         "sampling.prompt_lookup.candidates" => speculative::prompt_lookup(case, tier),
         "sampling.contrastive.rank" => contrast::contrastive_rank(case, tier),

@@ -5,7 +5,7 @@ use llm_sampling::repetition_penalty::{PenaltyWindow, RepetitionPenalty};
 use llm_sampling::search::prompt_lookup::{self, LengthLimit, PromptLookupConfig};
 use llm_sampling::search::speculative::{self, DraftSchedule, RowMode};
 use llm_sampling::{Context, greedy, reference};
-use ndarray::{Array1, Array2, Array3, Ix2};
+use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, Ix2, Ix3};
 
 use super::{Table, ids};
 
@@ -48,6 +48,63 @@ pub(super) fn residual(case: &Case, tier: Tier) -> Result<(), VectorError> {
     case.expect(
         "residual",
         &Array2::from_shape_fn([n, vocab], |(i, j)| rows[i].2[j]),
+    )
+}
+
+pub(super) fn verify(case: &Case, tier: Tier) -> Result<(), VectorError> {
+    case.note("padding");
+    let tokens = case.input_usize::<Ix2>("draft_tokens")?;
+    let accept = case.input_f64::<Ix2>("accept")?;
+    let choose = case.input_f64::<Ix2>("choose")?;
+    let (batch, draft) = tokens.dim();
+    let rows: Vec<Vec<usize>> = if tier == Tier::Reference {
+        let target = case.input_f64::<Ix3>("target_logits")?;
+        let proposal = case.input_f64::<Ix3>("draft_logits")?;
+        let softmax = |rows: ArrayView2<'_, f64>| -> Vec<Vec<f64>> {
+            let rows = rows.rows().into_iter().map(|row| row.to_vec());
+            rows.map(|row| reference::speculative::softmax(&row))
+                .collect()
+        };
+        let row = |i: usize| {
+            reference::speculative::verify(
+                &softmax(target.index_axis(Axis(0), i)),
+                &softmax(proposal.index_axis(Axis(0), i)),
+                &tokens.row(i).to_vec(),
+                &accept.row(i).to_vec(),
+                &choose.row(i).to_vec(),
+            )
+        };
+        (0..batch).map(row).collect()
+    } else {
+        let target = case.input_f32::<Ix3>("target_logits")?;
+        let proposal = case.input_f32::<Ix3>("draft_logits")?;
+        let numbers: Vec<_> = (0..batch)
+            .map(|i| (accept.row(i).to_vec(), choose.row(i).to_vec()))
+            .collect();
+        let modes: Vec<_> = numbers
+            .iter()
+            .map(|(accept, choose)| RowMode::Uniforms { accept, choose })
+            .collect();
+        let tokens = tokens.mapv(|token| token as u32);
+        let verified = speculative::verify(
+            &target,
+            Some(&proposal),
+            &tokens,
+            &vec![draft; batch],
+            &modes,
+        )
+        .map_err(VectorError::op)?;
+        let wide = |row: &speculative::Verified| row.tokens.iter().map(|t| *t as usize).collect();
+        verified.iter().map(wide).collect()
+    };
+    case.expect_int(
+        "accepted",
+        &Array1::from_shape_fn(batch, |i| rows[i].len() - 1),
+    )?;
+    let token = |i: usize, j: usize| rows[i].get(j).map_or(-1, |token| *token as i64);
+    case.expect_int(
+        "tokens",
+        &Array2::from_shape_fn([batch, draft + 1], |(i, j)| token(i, j)),
     )
 }
 
