@@ -242,10 +242,21 @@ impl<F: Float> Candidates<F> {
         Ok((max, total))
     }
 
+    /// Keeps one candidate, by its index.
+    pub(crate) fn keep_only(&mut self, index: usize) {
+        for (i, x) in self.logits.iter_mut().enumerate() {
+            if i != index {
+                *x = F::neg_infinity();
+            }
+        }
+        self.compact();
+    }
+
     /// An error about the logits by index, by id instead.
-    fn with_token(&self, mut error: SamplingError) -> SamplingError {
+    pub(crate) fn with_token(&self, mut error: SamplingError) -> SamplingError {
         if let SamplingError::NanLogits { token, .. }
-        | SamplingError::InfiniteLogits { token, .. } = &mut error
+        | SamplingError::InfiniteLogits { token, .. }
+        | SamplingError::TemperatureOverflow { token, .. } = &mut error
         {
             *token = self.token(*token) as usize;
         }

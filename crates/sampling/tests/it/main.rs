@@ -5,6 +5,7 @@
 mod chi_square;
 mod errors;
 mod golden;
+mod llama_cpp;
 mod loop_properties;
 mod properties;
 mod vectors;
