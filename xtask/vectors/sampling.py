@@ -6,6 +6,7 @@ No case hangs on rounding: the cumulative probabilities of top-p stay away from 
 greedy search lead by a margin or tie exactly (then the lowest id wins).
 """
 
+import sampling_llama_cpp
 import torch
 import transformers
 from common import arguments, case, generator
@@ -220,6 +221,7 @@ def main():
     processors(args)
     chain(args)
     greedy(args)
+    sampling_llama_cpp.generate(args)
 
 
 if __name__ == "__main__":

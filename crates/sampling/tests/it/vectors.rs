@@ -3,6 +3,8 @@
 use core::convert::Infallible;
 use core::ops::ControlFlow;
 
+mod llama_cpp;
+
 use llm_numerics::softmax;
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
 use llm_sampling::generate::{GenerateConfig, generate};
@@ -47,7 +49,7 @@ fn vectors() {
         "sampling.processor.log_softmax" => processors(case, tier, &[Processor::LogSoftmax]),
         "sampling.chain.huggingface" => chain(case, tier),
         "sampling.search.greedy" => greedy(case, tier),
-        _ => Err(case.unknown_op()),
+        _ => llama_cpp::run(case, tier),
     });
 }
 
