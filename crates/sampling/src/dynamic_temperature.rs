@@ -22,7 +22,8 @@ use crate::{Candidates, Context, Processor, SamplingError, temperature};
 ///
 /// # Precision
 ///
-/// The entropy is summed in `f64` from weights in `F`; `T` is right to `1e-6` for `f32`, relatively to `high`. The quotient is rounded once.
+/// The entropy is summed in `f64` from weights in `F`; for `f32` it is right to `1e-6`, relatively, also where it is small. The quotient is
+/// rounded once.
 ///
 /// # Example
 ///
@@ -92,21 +93,24 @@ impl<F: Float> Processor<F> for DynamicTemperature {
             temperature::divide(candidates.logits_mut(), self.temperature);
             return Ok(());
         }
-        let (max, total) = candidates.weigh()?;
+        let (max, _) = candidates.weigh()?;
         let (logits, scratch) = candidates.with_scratch();
-        let mut n = 0_usize;
-        let mut sum = 0.0;
+        // Weights are at most 1, and 1 for the likeliest. Without one of these the sum keeps its digits where the model is sure.
+        let (mut n, mut likeliest, mut rest, mut distances) = (0_usize, 0_usize, 0.0, 0.0);
         for (x, w) in logits.iter().zip(&scratch.values) {
             n += usize::from(*x > F::neg_infinity());
-            let w = w.as_f64();
-            if w > 0.0 {
-                sum += w * (x.as_f64() - max.as_f64());
+            if *x == max {
+                likeliest += 1;
+            } else if *w > F::zero() {
+                rest += w.as_f64();
+                distances += w.as_f64() * (max.as_f64() - x.as_f64());
             }
         }
         if n == 1 {
             return Ok(());
         }
-        let entropy = total.ln() - sum / total;
+        rest += (likeliest - 1) as f64;
+        let entropy = rest.ln_1p() + distances / (1.0 + rest);
         let t = self.at(entropy / (n as f64).ln());
         if t > 0.0 && temperature::check_overflow(logits, t).is_ok() {
             temperature::divide(logits, t);

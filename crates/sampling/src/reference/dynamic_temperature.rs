@@ -1,5 +1,15 @@
 //! Dynamic temperature by probabilities.
 
+/// `-p_i ln p_i`, where `-ln p_i` is the logarithm of 1 and all the other terms over this one.
+fn term(logits: &[f64], i: usize) -> f64 {
+    let others = (0..logits.len()).filter(|&j| j != i);
+    let ratio: f64 = others.map(|j| (logits[j] - logits[i]).exp()).sum();
+    if ratio == f64::INFINITY {
+        return 0.0;
+    }
+    ratio.ln_1p() / (1.0 + ratio)
+}
+
 /// The temperature for a row.
 #[must_use]
 pub fn temperature(logits: &[f64], temperature: f64, range: f64, exponent: f64) -> f64 {
@@ -8,16 +18,8 @@ pub fn temperature(logits: &[f64], temperature: f64, range: f64, exponent: f64) 
         .copied()
         .filter(|x| *x > f64::NEG_INFINITY)
         .collect();
-    let max = alive.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let total: f64 = alive.iter().map(|x| (x - max).exp()).sum();
-    let mut entropy = 0.0;
-    for x in &alive {
-        let p = (x - max).exp() / total;
-        if p > 0.0 {
-            entropy -= p * p.ln();
-        }
-    }
-    let share = entropy.max(0.0) / (alive.len() as f64).ln();
+    let entropy: f64 = alive.iter().enumerate().map(|(i, _)| term(&alive, i)).sum();
+    let share = entropy / (alive.len() as f64).ln();
     let low = if range < temperature {
         temperature - range
     } else {

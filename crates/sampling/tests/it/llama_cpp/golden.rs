@@ -94,6 +94,7 @@ fn tail_free_cuts_where_the_bends_end() {
     let flat = [1.0; 5];
     let count = |z| kept(&run(&flat, no_tokens(), &TailFree::new(z, 1).unwrap()));
     assert_eq!(count(0.5), [0]);
+    assert_eq!(count(2.0 / 3.0), [0, 1]); // two places are not more than two thirds
     assert_eq!(count(0.7), [0, 1]);
     // Two tokens are no curve, whatever is masked.
     let two = [MASKED, 3.0, MASKED, 1.0];
@@ -201,6 +202,15 @@ fn a_dynamic_temperature_by_hand() {
         ),
         [1800.0, 0.0, MASKED]
     );
+    // A little entropy, e^-40 (1 + 40) of the two tokens' ln 2: the root of it is no rounding error.
+    let nearly = [40.0, 0.0];
+    let t = 2.0 * ((-40_f64).exp() * 41.0 / 2_f64.ln()).sqrt();
+    let got = run(
+        &nearly,
+        no_tokens(),
+        &DynamicTemperature::new(1.0, 1.0, 0.5).unwrap(),
+    );
+    assert!((got[0] - 40.0 / t).abs() < 1e-12 * got[0]);
     // One token has no temperature.
     let one = [MASKED, 3.0];
     assert_eq!(
