@@ -11,6 +11,7 @@ greedy search lead by a margin or tie exactly (then the lowest id wins).
 import sampling_filters
 import sampling_tokens
 import sampling_speculative
+import sampling_llama_cpp
 import torch
 import transformers
 from common import arguments, case, generator
@@ -263,6 +264,7 @@ def main():
     chain(args)
     greedy(args)
     sampling_speculative.write(args)
+    sampling_llama_cpp.generate(args)
 
 
 if __name__ == "__main__":

@@ -431,8 +431,18 @@ impl<F: Float> Candidates<F> {
         }
     }
 
+    /// Keeps one candidate, by its index.
+    pub(crate) fn keep_only(&mut self, index: usize) {
+        for (i, x) in self.logits.iter_mut().enumerate() {
+            if i != index {
+                *x = F::neg_infinity();
+            }
+        }
+        self.compact();
+    }
+
     /// An error about the logits by index, by id instead.
-    fn with_token(&self, mut error: SamplingError) -> SamplingError {
+    pub(crate) fn with_token(&self, mut error: SamplingError) -> SamplingError {
         if let SamplingError::NanLogits { token, .. }
         | SamplingError::InfiniteLogits { token, .. }
         | SamplingError::TemperatureOverflow { token, .. } = &mut error

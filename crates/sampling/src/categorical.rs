@@ -112,6 +112,32 @@ pub fn draw<F: Float>(logits: &ArrayRef1<F>, u: f64) -> Result<Draw, SamplingErr
     })
 }
 
+/// [`draw`] from the candidates that processors have left.
+///
+/// # Errors
+///
+/// Those of [`draw`].
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::{Candidates, categorical};
+///
+/// let mut candidates = Candidates::new();
+/// candidates.fill(&[f64::NEG_INFINITY, 0.0, 3_f64.ln()])?;
+/// candidates.compact();
+/// assert_eq!(categorical::choose(&mut candidates, 0.3)?.token, 2);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+pub fn choose<F: Float>(candidates: &mut Candidates<F>, u: f64) -> Result<Draw, SamplingError> {
+    check_uniform(u)?;
+    candidates.max()?;
+    let (logits, scratch) = candidates.with_scratch();
+    let mut draw = draw_slice(logits, u, &mut scratch.values);
+    draw.token = candidates.token(draw.token as usize);
+    Ok(draw)
+}
+
 pub(crate) fn check_uniform(u: f64) -> Result<(), SamplingError> {
     if !(0.0..1.0).contains(&u) {
         return Err(SamplingError::Uniform(u));

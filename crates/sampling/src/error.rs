@@ -131,6 +131,89 @@ pub enum SamplingError {
     /// A repetition penalty that is no factor.
     #[error("repetition_penalty must be finite and > 0, got {0}")]
     RepetitionPenalty(f64),
+    /// A presence penalty that is no number.
+    #[error("presence_penalty must be finite, got {0}")]
+    PresencePenalty(f64),
+    /// A frequency penalty that is no number.
+    #[error("frequency_penalty must be finite, got {0}")]
+    FrequencyPenalty(f64),
+    /// A bias that no logit can take, or one that OpenAI does not take.
+    #[error("the bias of token {token} must be in [{least}, {most}], got {bias}")]
+    LogitBias {
+        /// The token.
+        token: u32,
+        /// The sum of its biases.
+        bias: f64,
+        /// The least bias that is allowed.
+        least: f64,
+        /// The largest bias that is allowed.
+        most: f64,
+    },
+    /// The range of a dynamic temperature is negative or no number, or its upper end overflows.
+    #[error(
+        "the range of the temperature must be finite and >= 0, got {range} around {temperature}"
+    )]
+    TemperatureRange {
+        /// The temperature in the middle.
+        temperature: f64,
+        /// How far it may go.
+        range: f64,
+    },
+    /// The exponent of a dynamic temperature is negative or no number.
+    #[error("the exponent of the temperature must be finite and >= 0, got {0}")]
+    TemperatureExponent(f64),
+    /// `top_n_sigma` is no number of standard deviations.
+    #[error("top_n_sigma must be finite and > 0, got {0}")]
+    TopNSigma(f64),
+    /// `top_a` is no share.
+    #[error("top_a must be in [0, 1], got {0}")]
+    TopA(f64),
+    /// `tail_free` is no share.
+    #[error("tail_free must be in [0, 1], got {0}")]
+    TailFree(f64),
+    /// The probability of XTC is none.
+    #[error("xtc_probability must be in [0, 1], got {0}")]
+    XtcProbability(f64),
+    /// The threshold of XTC is no probability.
+    #[error("xtc_threshold must be in [0, 1], got {0}")]
+    XtcThreshold(f64),
+    /// The multiplier of DRY is negative or no number.
+    #[error("dry_multiplier must be finite and >= 0, got {0}")]
+    DryMultiplier(f64),
+    /// The base of DRY would make longer repeats cheaper, or is no number.
+    #[error("dry_base must be finite and >= 1, got {0}")]
+    DryBase(f64),
+    /// A sequence breaker without tokens.
+    #[error("each sequence breaker must have at least one token, got none in breaker {0}")]
+    EmptyBreaker(usize),
+    /// The target of mirostat is negative or no number.
+    #[error("mirostat_tau must be finite and >= 0, got {0}")]
+    MirostatTau(f64),
+    /// The learning rate of mirostat is negative or no number.
+    #[error("mirostat_eta must be finite and >= 0, got {0}")]
+    MirostatEta(f64),
+    /// Mirostat 1 needs two tokens to estimate from.
+    #[error("mirostat must estimate from at least 2 tokens, got {0}")]
+    MirostatEstimate(usize),
+    /// The state of mirostat is not a number.
+    #[error("mirostat_mu must be a number, got {0}")]
+    MirostatMu(f64),
+    /// The target of adaptive-p is no probability.
+    #[error("adaptive_target must be in [0, 1], got {0}")]
+    AdaptiveTarget(f64),
+    /// The decay of adaptive-p would forget nothing, or is no number.
+    #[error("adaptive_decay must be in [0, 1), got {0}")]
+    AdaptiveDecay(f64),
+    /// The state of adaptive-p has no mean.
+    #[error(
+        "the mean of adaptive-p must be finite with a weight > 0, got {weighted_sum} / {total_weight}"
+    )]
+    AdaptiveState {
+        /// Sum of the probabilities, older ones less.
+        weighted_sum: f64,
+        /// Sum of their weights.
+        total_weight: f64,
+    },
     /// Not one context for each row.
     #[error("contexts must have length {expected} (batch), got {got}")]
     Contexts {

@@ -8,6 +8,7 @@ mod choices;
 mod contrast;
 mod errors;
 mod golden;
+mod llama_cpp;
 mod loop_properties;
 mod processor_errors;
 mod processor_golden;

@@ -9,6 +9,9 @@ mod steps;
 use core::convert::Infallible;
 use core::ops::ControlFlow;
 
+mod llama_cpp;
+
+use llm_numerics::softmax;
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
 use llm_sampling::generate::{GenerateConfig, generate};
 use llm_sampling::{SamplingConfig, reference};
@@ -38,6 +41,7 @@ fn vectors() {
         "sampling.search.contrastive" => contrast::contrastive(case, tier),
         "sampling.dola.contrast" => contrast::dola_contrast(case, tier),
         _ => Err(case.unknown_op()),
+        _ => llama_cpp::run(case, tier),
     });
 }
 
