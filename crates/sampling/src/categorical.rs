@@ -141,7 +141,7 @@ pub(crate) fn draw_slice<F: Float>(row: &[F], u: f64, weights: &mut Vec<F>) -> D
 }
 
 /// The first index at which the cumulative sum is above `target`; the last with weight if rounding left none.
-fn pick(weights: impl Iterator<Item = f64>, target: f64) -> usize {
+pub(crate) fn pick(weights: impl Iterator<Item = f64>, target: f64) -> usize {
     let mut sum = 0.0;
     let mut last = 0;
     for (token, weight) in weights.enumerate() {

@@ -11,6 +11,7 @@ pub mod reference;
 pub mod repetition_penalty;
 mod rows;
 pub mod sampler;
+pub mod search;
 pub mod stream;
 pub mod temperature;
 pub mod top_k;

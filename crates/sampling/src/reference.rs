@@ -8,6 +8,7 @@ pub mod categorical;
 pub mod greedy;
 pub mod min_p;
 pub mod sampler;
+pub mod search;
 pub mod temperature;
 pub mod top_k;
 pub mod top_p;

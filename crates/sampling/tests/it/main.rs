@@ -7,4 +7,5 @@ mod errors;
 mod golden;
 mod loop_properties;
 mod properties;
+mod search;
 mod vectors;

@@ -1,5 +1,7 @@
 //! The vector files: see `tests/data/README.md`.
 
+mod search;
+
 use core::convert::Infallible;
 use core::ops::ControlFlow;
 
@@ -47,6 +49,11 @@ fn vectors() {
         "sampling.processor.log_softmax" => processors(case, tier, &[Processor::LogSoftmax]),
         "sampling.chain.huggingface" => chain(case, tier),
         "sampling.search.greedy" => greedy(case, tier),
+        "sampling.search.beam" | "sampling.search.beam_processors" => search::beam(case, tier),
+        "sampling.search.beam_sample" => search::beam_sample(case, tier),
+        "sampling.search.group_beam" => search::group_beam(case, tier),
+        "sampling.search.constrained_beam" => search::constrained_beam(case, tier),
+        "sampling.search.transition_scores" => search::transition_scores(case, tier),
         _ => Err(case.unknown_op()),
     });
 }
