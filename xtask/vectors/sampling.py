@@ -1,4 +1,5 @@
 """Test vectors of sampling: temperature, top-k, top-p, their chain, and greedy search over table models.
+Searches by beams are in `sampling_search.py`.
 
 Library versions: torch 2.15.0, transformers 5.23.0 (see requirements.txt).
 
@@ -6,6 +7,7 @@ No case hangs on rounding: the cumulative probabilities of top-p stay away from 
 greedy search lead by a margin or tie exactly (then the lowest id wins).
 """
 
+import sampling_search
 import torch
 import transformers
 from common import arguments, case, generator
@@ -220,6 +222,7 @@ def main():
     processors(args)
     chain(args)
     greedy(args)
+    sampling_search.run(args, TableModel)
 
 
 if __name__ == "__main__":
