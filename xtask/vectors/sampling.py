@@ -1,6 +1,8 @@
 """Test vectors of sampling: temperature, top-k, top-p, the chain of all processors, and greedy search over table models.
 
 The other processors are in `sampling_filters.py` (they look at logits) and `sampling_tokens.py` (at the tokens so far).
+"""Test vectors of sampling: temperature, top-k, top-p, their chain, and greedy search over table models.
+Searches by beams are in `sampling_search.py`.
 
 Library versions: torch 2.15.0, transformers 5.23.0 (see requirements.txt).
 
@@ -12,6 +14,7 @@ import sampling_filters
 import sampling_tokens
 import sampling_speculative
 import sampling_llama_cpp
+import sampling_search
 import torch
 import transformers
 from common import arguments, case, generator
@@ -265,6 +268,7 @@ def main():
     greedy(args)
     sampling_speculative.write(args)
     sampling_llama_cpp.generate(args)
+    sampling_search.run(args, TableModel)
 
 
 if __name__ == "__main__":

@@ -131,11 +131,7 @@ pub fn draw<F: Float>(logits: &ArrayRef1<F>, u: f64) -> Result<Draw, SamplingErr
 /// ```
 pub fn choose<F: Float>(candidates: &mut Candidates<F>, u: f64) -> Result<Draw, SamplingError> {
     check_uniform(u)?;
-    candidates.max()?;
-    let (logits, scratch) = candidates.with_scratch();
-    let mut draw = draw_slice(logits, u, &mut scratch.values);
-    draw.token = candidates.token(draw.token as usize);
-    Ok(draw)
+    draw_candidates(candidates, u)
 }
 
 pub(crate) fn check_uniform(u: f64) -> Result<(), SamplingError> {
@@ -161,7 +157,7 @@ pub(crate) fn draw_candidates<F: Float>(
 }
 
 /// The first index at which the cumulative sum is above `target`; the last with weight if rounding left none.
-fn pick(weights: impl Iterator<Item = f64>, target: f64) -> usize {
+pub(crate) fn pick(weights: impl Iterator<Item = f64>, target: f64) -> usize {
     let mut sum = 0.0;
     let mut last = 0;
     for (token, weight) in weights.enumerate() {

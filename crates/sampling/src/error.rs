@@ -73,7 +73,7 @@ pub enum SamplingError {
     },
     /// The rows are not whole groups of beams.
     #[error("batch must be a multiple of n_beams, which is at least 1, got {batch} and {n_beams}")]
-    Beams {
+    BeamRows {
         /// Rows of the logits.
         batch: usize,
         /// Rows of a group.
@@ -410,6 +410,133 @@ pub enum SamplingError {
     /// Stop strings that are too long to be compiled.
     #[error("stop strings must have fewer than 2^32 bytes in all, got {0}")]
     StopStringsLen(usize),
+    /// A search without beams.
+    #[error("n_beams must be at least 1, got {0}")]
+    Beams(usize),
+    /// More beams than rows can be counted.
+    #[error("prompts * n_beams must be below 2^32, got {prompts} * {n_beams}")]
+    BeamRowsOverflow {
+        /// Number of prompts.
+        prompts: usize,
+        /// Beams for each of them.
+        n_beams: usize,
+    },
+    /// More hypotheses than beams are wanted, or none.
+    #[error("n_return must be in 1..={n_beams} (n_beams), got {n_return}")]
+    BeamReturn {
+        /// What was asked for.
+        n_return: usize,
+        /// Beams for each prompt.
+        n_beams: usize,
+    },
+    /// Groups that do not share the beams evenly.
+    #[error("n_groups must be a divisor of {n_beams} (n_beams), got {n_groups}")]
+    BeamGroups {
+        /// What was asked for.
+        n_groups: usize,
+        /// Beams for each prompt.
+        n_beams: usize,
+    },
+    /// The exponent of a length rule is no number.
+    #[error("a length penalty must be finite, got {0}")]
+    LengthPenalty(f64),
+    /// A diversity penalty that is none.
+    #[error("the diversity penalty must be finite and >= 0, got {0}")]
+    DiversityPenalty(f64),
+    /// Not one row of logits for each beam.
+    #[error("logits must have {expected} rows (prompts * n_beams), got {got}")]
+    BeamLogits {
+        /// Prompts times beams.
+        expected: usize,
+        /// Rows that came.
+        got: usize,
+    },
+    /// A step after the end of a search.
+    #[error("a search that is done must not be stepped, got a step")]
+    SearchDone,
+    /// Not one stream of random numbers for each prompt.
+    #[error("streams must have length {expected} (prompts), got {got}")]
+    BeamStreams {
+        /// Number of prompts.
+        expected: usize,
+        /// Streams that came.
+        got: usize,
+    },
+    /// More draws in one step than there are numbers.
+    #[error("n_candidates must be at most 32768 to be drawn, got {0}")]
+    BeamDraws(usize),
+    /// Uniform numbers of another shape.
+    #[error("uniforms must have shape {expected:?} (prompts, n_candidates), got {got:?}")]
+    BeamUniforms {
+        /// Prompts, candidates.
+        expected: [usize; 2],
+        /// What came.
+        got: [usize; 2],
+    },
+    /// Not one token for each step of logits.
+    #[error("tokens must have shape {expected:?} (batch, seq of the logits), got {got:?}")]
+    TransitionShape {
+        /// The first two axes of the logits.
+        expected: [usize; 2],
+        /// What came.
+        got: [usize; 2],
+    },
+    /// A chosen token that the vocabulary does not have.
+    #[error("chosen tokens must be below {vocab} (vocab), got {token}")]
+    TransitionToken {
+        /// The token.
+        token: u32,
+        /// Number of token ids.
+        vocab: usize,
+    },
+    /// A constraint that asks for nothing.
+    #[error(
+        "each alternative of a constraint must have a token, got none in constraint {constraint}"
+    )]
+    EmptyConstraint {
+        /// Index of the constraint.
+        constraint: usize,
+    },
+    /// One alternative of a constraint begins with another, which alone would do.
+    #[error(
+        "no alternative of a constraint may begin with another, got such a one in constraint {constraint}"
+    )]
+    ConstraintPrefix {
+        /// Index of the constraint.
+        constraint: usize,
+    },
+    /// A constraint for which there is not enough room.
+    #[error(
+        "a constraint must have an alternative of at most {max_new_tokens} tokens (max_new_tokens), got {shortest} in constraint {constraint}"
+    )]
+    ConstraintLen {
+        /// Index of the constraint.
+        constraint: usize,
+        /// Tokens of its shortest alternative.
+        shortest: usize,
+        /// Tokens that may be made.
+        max_new_tokens: usize,
+    },
+    /// A constraint that asks for a token that ends the sequence.
+    #[error("a constraint must not have a stop token, got {token} in constraint {constraint}")]
+    ConstraintStop {
+        /// Index of the constraint.
+        constraint: usize,
+        /// The stop token.
+        token: u32,
+    },
+    /// A constraint that asks for a token that the vocabulary does not have.
+    #[error(
+        "tokens of constraints must be below {vocab} (vocab), got {token} in constraint {constraint}"
+    )]
+    ConstraintToken {
+        /// Index of the constraint.
+        constraint: usize,
+        /// The token.
+        token: u32,
+        /// Number of token ids.
+        vocab: usize,
+    },
 }
 
 impl SamplingError {

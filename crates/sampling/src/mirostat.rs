@@ -6,7 +6,7 @@ use llm_numerics::Float;
 use ndarray::ArrayRef1;
 
 use crate::top_k::{self, Ties};
-use crate::{Candidates, Draw, SamplingError, categorical, rows};
+use crate::{Candidates, Draw, SamplingError, categorical, rows, select};
 
 /// Which of the two rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,7 +122,7 @@ impl Mirostat {
             MirostatVersion::V1 { n_estimate } => {
                 let k = count(candidates, n_estimate, mu);
                 let (logits, scratch) = candidates.with_scratch();
-                top_k::mask(logits, k, Ties::Exact, &mut scratch.values);
+                top_k::mask(logits, k, Ties::Exact, scratch);
             }
             MirostatVersion::V2 => {
                 let bound = total * (-mu).exp2();
@@ -206,10 +206,10 @@ fn count<F: Float>(candidates: &mut Candidates<F>, n_estimate: usize, mu: f64) -
         return 1;
     }
     if n_estimate < available {
-        sorted.select_nth_unstable_by(n_estimate - 1, |a, b| top_k::descending(*a, *b));
+        sorted.select_nth_unstable_by(n_estimate - 1, |a, b| select::descending(*a, *b));
         sorted.truncate(n_estimate);
     }
-    sorted.sort_unstable_by(|a, b| top_k::descending(*a, *b));
+    sorted.sort_unstable_by(|a, b| select::descending(*a, *b));
     let (mut products, mut squares) = (0.0, 0.0);
     for (i, pair) in sorted.windows(2).enumerate() {
         let t = (1.0 / (i + 1) as f64).ln_1p();

@@ -161,7 +161,7 @@ fn keep_only<F: Float>(candidates: &mut Candidates<F>, ids: &[u32]) {
 ///
 /// # Errors
 ///
-/// - [`SamplingError::Beams`] if `batch` is no multiple of `n_beams`, or that is 0.
+/// - [`SamplingError::BeamRows`] if `batch` is no multiple of `n_beams`, or that is 0.
 /// - [`SamplingError::Contexts`], [`SamplingError::Vocab`], and those of the processor. On an error, the logits are unchanged.
 ///
 /// # Precision
@@ -193,7 +193,7 @@ pub fn apply_beams_inplace<F: Float, A: Fn(&Context<'_>, &mut Vec<u32>)>(
 ) -> Result<(), SamplingError> {
     let (batch, vocab) = logits.dim();
     if n_beams == 0 || !batch.is_multiple_of(n_beams) {
-        return Err(SamplingError::Beams { batch, n_beams });
+        return Err(SamplingError::BeamRows { batch, n_beams });
     }
     let masked = PrefixAllowed {
         allowed: &processor.allowed,

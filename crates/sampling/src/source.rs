@@ -27,10 +27,10 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// [`SamplingError::Beams`] if `n_beams` is 0.
+    /// [`SamplingError::BeamRows`] if `n_beams` is 0.
     pub fn new(tokens: Vec<Vec<u32>>, n_beams: usize) -> Result<Self, SamplingError> {
         if n_beams == 0 {
-            return Err(SamplingError::Beams {
+            return Err(SamplingError::BeamRows {
                 batch: tokens.len(),
                 n_beams,
             });

@@ -2,7 +2,7 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError, top_k};
+use crate::{Candidates, Context, Processor, SamplingError, select};
 
 /// Masks the tokens after which the sorted probabilities bend no more.
 ///
@@ -109,7 +109,7 @@ impl<F: Float> Processor<F> for TailFree {
             return Ok(());
         }
         order.sort_unstable_by(|&a, &b| {
-            top_k::descending(logits[a as usize], logits[b as usize]).then(a.cmp(&b))
+            select::descending(logits[a as usize], logits[b as usize]).then(a.cmp(&b))
         });
         scratch.sums.clear();
         for &i in order.iter() {

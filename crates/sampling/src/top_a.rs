@@ -2,7 +2,7 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError, top_k};
+use crate::{Candidates, Context, Processor, SamplingError, select};
 
 /// Masks tokens whose probability is below a share of the square of the largest one.
 ///
@@ -80,7 +80,7 @@ impl<F: Float> Processor<F> for TopA {
             // The scratch holds the weights; logits are in their order.
             let mut copy = logits.to_vec();
             let n = self.min_tokens_to_keep.min(copy.len());
-            let (_, nth, _) = copy.select_nth_unstable_by(n - 1, |a, b| top_k::descending(*a, *b));
+            let (_, nth, _) = copy.select_nth_unstable_by(n - 1, |a, b| select::descending(*a, *b));
             edge = *nth;
         }
         for (x, w) in logits.iter_mut().zip(&scratch.values) {

@@ -3,10 +3,14 @@
 /// `-p_i ln p_i`, where `-ln p_i` is the logarithm of 1 and all the other terms over this one.
 fn term(logits: &[f64], i: usize) -> f64 {
     let others = (0..logits.len()).filter(|&j| j != i);
-    let ratio: f64 = others.map(|j| (logits[j] - logits[i]).exp()).sum();
-    if ratio == f64::INFINITY {
-        return 0.0;
+    let distances: Vec<f64> = others.map(|j| logits[j] - logits[i]).collect();
+    let max = distances.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if max > 40.0 {
+        // The 1 is lost beside the others, whose sum may be more than a number can say.
+        let ln_ratio = max + distances.iter().map(|d| (d - max).exp()).sum::<f64>().ln();
+        return ln_ratio * (-ln_ratio).exp();
     }
+    let ratio: f64 = distances.iter().map(|d| d.exp()).sum();
     ratio.ln_1p() / (1.0 + ratio)
 }
 

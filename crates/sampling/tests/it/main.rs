@@ -15,6 +15,7 @@ mod processor_golden;
 mod processor_properties;
 mod processor_reference;
 mod properties;
+mod search;
 mod search_errors;
 mod speculative;
 mod stop_strings;

@@ -186,7 +186,7 @@ fn counts_of_zero_are_refused() {
         Watermark::new(0.5, 1.0, 1, Seeding::SelfHash, 0),
         Err(SamplingError::WatermarkContext(0))
     );
-    let beams = SamplingError::Beams {
+    let beams = SamplingError::BeamRows {
         batch: 1,
         n_beams: 0,
     };
@@ -254,7 +254,7 @@ fn rows_that_are_no_groups_of_beams_are_refused() {
     let any = PrefixAllowed::new(|_: &Context<'_>, ids: &mut Vec<u32>| ids.push(0));
     let contexts = [Context::new(&[], &[]); 2];
     for n_beams in [0, 3] {
-        let error = SamplingError::Beams { batch: 2, n_beams };
+        let error = SamplingError::BeamRows { batch: 2, n_beams };
         assert_eq!(
             apply_beams_inplace(&mut logits, &contexts, n_beams, &any),
             Err(error)

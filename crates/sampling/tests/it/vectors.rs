@@ -3,6 +3,7 @@
 mod chain;
 mod contrast;
 mod processors;
+mod search;
 mod speculative;
 mod steps;
 
@@ -11,7 +12,6 @@ use core::ops::ControlFlow;
 
 mod llama_cpp;
 
-use llm_numerics::softmax;
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
 use llm_sampling::generate::{GenerateConfig, generate};
 use llm_sampling::{SamplingConfig, reference};
@@ -31,6 +31,12 @@ fn vectors() {
         "sampling.processor.cfg" | "sampling.processor.cfg_batched" => {
             processors::guidance(case, tier)
         }
+        "sampling.processor.penalties"
+        | "sampling.processor.logit_bias"
+        | "sampling.processor.dynamic_temperature"
+        | "sampling.processor.top_n_sigma"
+        | "sampling.processor.xtc"
+        | "sampling.processor.dry" => llama_cpp::run(case, tier),
         op if op.starts_with("sampling.processor.") => processors::run(case, tier),
         "sampling.search.greedy" => greedy(case, tier),
         "sampling.search.assisted_greedy" => speculative::assisted_greedy(case, tier),
@@ -40,7 +46,11 @@ fn vectors() {
         "sampling.contrastive.rank" => contrast::contrastive_rank(case, tier),
         "sampling.search.contrastive" => contrast::contrastive(case, tier),
         "sampling.dola.contrast" => contrast::dola_contrast(case, tier),
-        _ => Err(case.unknown_op()),
+        "sampling.search.beam" | "sampling.search.beam_processors" => search::beam(case, tier),
+        "sampling.search.beam_sample" => search::beam_sample(case, tier),
+        "sampling.search.group_beam" => search::group_beam(case, tier),
+        "sampling.search.constrained_beam" => search::constrained_beam(case, tier),
+        "sampling.search.transition_scores" => search::transition_scores(case, tier),
         _ => llama_cpp::run(case, tier),
     });
 }
