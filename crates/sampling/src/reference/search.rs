@@ -169,7 +169,10 @@ pub fn beams(
                         let further = !state.0
                             && met(&whole(c), constraints, rule).1 > state.1
                             && useful(&whole(s), c.tokens[step], constraints, rule);
-                        let offered = further || (i == 0 && rule == ConstraintRule::Occurs);
+                        let offered = further
+                            || (i == 0
+                                && rule == ConstraintRule::Occurs
+                                && !constraints.is_empty());
                         if offered && !goes_on.contains(c) {
                             goes_on.push(c.clone());
                         }

@@ -311,7 +311,7 @@ impl ConstrainedBeamSearch {
                 decision.ended.push(Ended::new(candidate, stop));
             }
         }
-        if self.rule == ConstraintRule::Occurs {
+        if self.rule == ConstraintRule::Occurs && !self.constraints.is_empty() {
             advances.extend(own_best);
         }
         for candidate in advances {

@@ -365,3 +365,38 @@ fn no_tokens_are_made_if_none_are_allowed() {
             .is_done()
     );
 }
+
+#[test]
+fn the_books_decide_whose_sum_may_still_win() {
+    // Token 0 ends at once with a mean of ln 0.7 = -0.36. Going on may at best bring ln 0.2 / 2 = -0.80, or, as if the candidate that has
+    // ended could go on, ln 0.7 / 2 = -0.18.
+    for (books, steps) in [(Bookkeeping::Vectorized, 1), (Bookkeeping::Scorer, 2)] {
+        let config = BeamConfig::transformers(1, 2)
+            .with_stop_ids(vec![0])
+            .with_early_stopping(EarlyStopping::Never)
+            .with_bookkeeping(books);
+        let mut search = search(&[vec![1]], &config);
+        let logits = ndarray::array![[0.7_f64, 0.2, 0.1]].ln();
+        for step in 0..steps {
+            assert!(!search.is_done(), "{books:?} {step}");
+            search.step(&logits, &unchanged).unwrap();
+        }
+        assert!(search.is_done(), "{books:?}");
+        assert_eq!(search.finish()[0][0].tokens, [0]);
+    }
+}
+
+#[test]
+fn at_the_last_step_the_books_decide_who_is_a_hypothesis() {
+    // One beam: token 0 ends with ln 0.5 and is over a prompt of 1 token, token 1 goes on with ln 0.3 over two tokens. By the mean over
+    // prompt and new tokens without the stop token, the second is better: ln 0.5 / 1 = -0.69, ln 0.3 / 2 = -0.60.
+    for (books, token) in [(Bookkeeping::Vectorized, 0), (Bookkeeping::Scorer, 1)] {
+        let config = BeamConfig::textbook(1, 1)
+            .with_stop_ids(vec![0])
+            .with_length(LengthRule::Whole { penalty: 1.0 })
+            .with_bookkeeping(books);
+        let model = |_: &[u32]| ndarray::array![0.5_f64, 0.3, 0.2].ln();
+        let found = run(search(&[vec![2]], &config), model, &unchanged).unwrap();
+        assert_eq!(found[0][0].tokens, [token], "{books:?}");
+    }
+}
