@@ -1,4 +1,8 @@
+"""Test vectors of sampling: temperature, top-k, top-p, the chain of all processors, and greedy search over table models.
+
+The other processors are in `sampling_filters.py` (they look at logits) and `sampling_tokens.py` (at the tokens so far).
 """Test vectors of sampling: temperature, top-k, top-p, their chain, and greedy search over table models.
+Searches by beams are in `sampling_search.py`.
 
 Library versions: torch 2.15.0, transformers 5.23.0 (see requirements.txt).
 
@@ -6,17 +10,19 @@ No case hangs on rounding: the cumulative probabilities of top-p stay away from 
 greedy search lead by a margin or tie exactly (then the lowest id wins).
 """
 
+import sampling_filters
+import sampling_tokens
+import sampling_speculative
+import sampling_llama_cpp
+import sampling_search
 import torch
 import transformers
 from common import arguments, case, generator
+from sampling_scores import HF, INF, clear, scores
 from transformers import GenerationConfig, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.generation.logits_process import (
     LogitNormalization, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper)
 from transformers.modeling_outputs import CausalLMOutput
-
-HF = f"transformers {transformers.__version__}"
-INF = float("inf")
-
 
 class TableModel(PreTrainedModel, GenerationMixin):
     """Logits are rows of a table, chosen by the last id (order 1) or the last two (order 2, 0 before the first)."""
@@ -38,16 +44,6 @@ class TableModel(PreTrainedModel, GenerationMixin):
             return CausalLMOutput(logits=self.table[input_ids])
         before = torch.nn.functional.pad(input_ids, (1, 0))[:, :-1]
         return CausalLMOutput(logits=self.table[before, input_ids])
-
-
-def scores(rng, batch, vocab, spread=3.0, hidden=0):
-    """Random logits without ties, `hidden` of them -inf in each row."""
-    logits = spread * torch.randn(batch, vocab, generator=rng)
-    for row in logits:
-        row[torch.randperm(vocab, generator=rng)[:hidden]] = -INF
-        kept = row[row > -INF]
-        assert kept.unique().numel() == kept.numel()
-    return logits
 
 
 def clear_of_threshold(logits, top_p):
@@ -127,29 +123,77 @@ def chain(args):
         "beams_keep_two": ({"do_sample": True, "num_beams": 3, "temperature": 0.8, "top_k": 1, "top_p": 0.1}, 3, 12),
         "beams_keep_eos_plus_one": ({"do_sample": True, "num_beams": 2, "top_k": 5, "top_p": 0.05, "eos_token_id": [1, 2]}, 2, 14),
     }
-    for name, (settings, batch, vocab) in table.items():
-        config = GenerationConfig(**settings)
+    more = {  # settings, batch, vocabulary, tokens so far, tokens of the prompt
+        "all_filters": ({"do_sample": True, "temperature": 0.9, "top_h": 0.95, "top_k": 40, "top_p": 0.98, "min_p": 0.01, "typical_p": 0.9,
+                         "epsilon_cutoff": 0.02, "eta_cutoff": 0.02}, 3, 60, 3, 3),
+        "all_filters_of_beams": ({"do_sample": True, "num_beams": 2, "top_k": 2, "top_p": 0.1, "min_p": 0.9, "typical_p": 0.1,
+                                  "epsilon_cutoff": 0.6, "eta_cutoff": 0.6, "eos_token_id": [1, 2]}, 2, 20, 3, 3),
+        "min_p_after_temperature": ({"do_sample": True, "temperature": 2.0, "min_p": 0.3}, 2, 15, 3, 3),
+        "typical_after_top_p": ({"do_sample": True, "top_p": 0.8, "typical_p": 0.5}, 3, 15, 3, 3),
+        "epsilon": ({"do_sample": True, "epsilon_cutoff": 0.05, "renormalize_logits": True}, 2, 15, 3, 3),
+        "eta": ({"do_sample": True, "eta_cutoff": 0.1}, 2, 15, 3, 3),
+        "top_h": ({"do_sample": True, "top_h": 0.5}, 2, 15, 3, 3),
+        "greedy_penalties": ({"do_sample": False, "repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "bad_words_ids": [[4], [1, 2]],
+                              "temperature": 0.5, "renormalize_logits": True}, 3, 9, 12, 5),
+        "penalty_then_filters": ({"do_sample": True, "repetition_penalty": 1.5, "no_repeat_ngram_size": 3, "temperature": 0.8, "top_p": 0.7},
+                                 2, 8, 14, 4),
+        "too_short": ({"min_length": 8, "min_new_tokens": 4, "eos_token_id": [1, 3]}, 2, 7, 6, 5),
+        "long_enough": ({"min_length": 6, "min_new_tokens": 1, "eos_token_id": 1}, 2, 7, 6, 5),
+        "no_end_no_minimum": ({"min_length": 8}, 2, 7, 6, 5),
+        "forced_end": ({"forced_eos_token_id": 3, "max_length": 7, "bad_words_ids": [[3]], "renormalize_logits": True}, 2, 6, 6, 2),
+        "end_not_forced_yet": ({"forced_eos_token_id": 3, "max_length": 9}, 2, 6, 6, 2),
+        "forced_then_suppressed": ({"forced_eos_token_id": [3, 5], "max_length": 7, "suppress_tokens": [5, 0]}, 2, 6, 6, 2),
+        "suppressed": ({"do_sample": True, "suppress_tokens": [5], "begin_suppress_tokens": [0, 2], "top_k": 3}, 2, 9, 4, 4),
+        "begin_is_over": ({"begin_suppress_tokens": [0, 2]}, 2, 9, 5, 4),
+        "forced_begin": ({"forced_bos_token_id": 4, "begin_suppress_tokens": [0, 2]}, 2, 9, 1, 1),
+        "after_forced_begin": ({"forced_bos_token_id": 4, "begin_suppress_tokens": [0, 2]}, 2, 9, 2, 1),
+        "longer_and_longer": ({"exponential_decay_length_penalty": [2, 1.2], "eos_token_id": [1, 4]}, 2, 7, 9, 4),
+        "biased": ({"sequence_bias": [[[2], 1.5], [[1, 0], -2.0], [[0, 1, 3], 4.0]], "repetition_penalty": 1.2}, 3, 5, 7, 2),
+        "source": ({"encoder_repetition_penalty": 1.4, "encoder_no_repeat_ngram_size": 2, "repetition_penalty": 1.2}, 2, 8, 5, 1),
+        "invalid_then_temperature": ({"do_sample": True, "bad_words_ids": [[2], [0, 1]], "remove_invalid_values": True, "temperature": 1.5,
+                                      "top_k": 4}, 2, 8, 4, 4),
+        "everything": ({"do_sample": True, "sequence_bias": [[[2], 1.5], [[1, 0], -2.0]], "repetition_penalty": 1.2, "no_repeat_ngram_size": 2,
+                        "bad_words_ids": [[4], [1, 2], [3]], "min_length": 9, "min_new_tokens": 3, "eos_token_id": [3],
+                        "exponential_decay_length_penalty": [1, 1.1], "suppress_tokens": [5], "temperature": 0.8, "top_k": 9, "top_p": 0.95,
+                        "min_p": 0.02, "renormalize_logits": True}, 3, 16, 8, 6),
+    }
+    for name, (settings, batch, vocab, *lengths) in (table | more).items():
+        seq, prompt = lengths or (3, 3)
+        plain = {k: v for k, v in settings.items() if k not in ("max_length", "min_length", "min_new_tokens")}
+        config = GenerationConfig(**plain)
+        for key in settings.keys() - plain.keys():  # together they draw a warning, and nothing else
+            setattr(config, key, settings[key])
         eos = settings.get("eos_token_id")
-        config._eos_token_tensor = None if eos is None else torch.tensor(eos)
+        config._eos_token_tensor = None if eos is None else torch.tensor(eos if isinstance(eos, list) else [eos])
         model = TableModel(torch.zeros(vocab, vocab))
-        chain = model._get_logits_processor(generation_config=config, input_ids_seq_length=3, device="cpu", model_kwargs={})
-        for attempt in range(200):
+        for attempt in range(500):
             rng = generator(args.seed, f"{op}/{name}/{attempt}")
-            logits, clear = scores(rng, batch, vocab, 2.0), True
-            now = logits.double()
+            logits = scores(rng, batch, vocab, 2.0)
+            ids = torch.randint(0, vocab, (batch, seq), generator=rng)
+            source = torch.randint(0, vocab, (batch, 6), generator=rng) if "encoder" in " ".join(settings) else None
+            chain = model._get_logits_processor(generation_config=config, input_ids_seq_length=prompt, device="cpu", model_kwargs={},
+                                                encoder_input_ids=source)
+            now, good, acted = logits.double(), True, True
             for processor in chain:
                 if isinstance(processor, TopPLogitsWarper):
                     finite = now.masked_fill(now == -INF, -1e30)
-                    clear = clear_of_threshold(finite, processor.top_p)
-                now = processor(None, now)
-            if clear:
+                    good = good and clear_of_threshold(finite, processor.top_p)
+                good = good and clear(processor, ids, now)
+                before, now = now, processor(ids, now)
+                if "NGram" in type(processor).__name__ or "BadWords" in type(processor).__name__:
+                    acted = acted and not torch.equal(before, now)
+            if good and acted:
                 break
         else:
             raise AssertionError(name)
-        inputs = {"input_ids": torch.randint(0, vocab, (batch, 3), generator=rng), "logits": logits}
+        inputs = {"input_ids": ids, "logits": logits} | ({} if source is None else {"encoder_input_ids": source})
         run = lambda x: {"logits": chain(x["input_ids"], x["logits"])}
         params = settings | {"order": [type(processor).__name__ for processor in chain]}
-        case(args, op, name, params, f"{HF} GenerationMixin._get_logits_processor", inputs, run, fixed=(3e-7, 0.0))
+        if name in more:
+            params["prompt_length"] = prompt
+        # where log-softmax or a penalty cancels, an absolute error remains
+        tolerance = (3e-7, 0.0) if name in table else (2e-6, 2e-6)
+        case(args, op, name, params, f"{HF} GenerationMixin._get_logits_processor", inputs, run, fixed=tolerance)
 
 
 def endings(table, ids, new, eos):
@@ -218,8 +262,13 @@ def main():
     args = arguments("sampling")
     transformers.logging.set_verbosity_error()
     processors(args)
+    sampling_filters.run(args)
+    sampling_tokens.run(args)
     chain(args)
     greedy(args)
+    sampling_speculative.write(args)
+    sampling_llama_cpp.generate(args)
+    sampling_search.run(args, TableModel)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 //! Drawing a token from a distribution with one uniform number.
 
-use llm_numerics::{Float, simd};
+use llm_numerics::Float;
 use ndarray::ArrayRef1;
 
-use crate::{SamplingError, rows};
+use crate::{Candidates, SamplingError, rows};
 
 /// A token that was drawn, and how likely it was.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,9 +106,32 @@ pub fn inverse_cdf<F: Float>(probabilities: &ArrayRef1<F>, u: f64) -> Result<u32
 pub fn draw<F: Float>(logits: &ArrayRef1<F>, u: f64) -> Result<Draw, SamplingError> {
     check_uniform(u)?;
     rows::as_slice(logits, &mut Vec::new(), |row| {
-        rows::finite_max(row)?;
-        Ok(draw_slice(row, u, &mut Vec::new()))
+        let mut candidates = Candidates::new();
+        candidates.fill(row)?;
+        draw_candidates(&mut candidates, u)
     })
+}
+
+/// [`draw`] from the candidates that processors have left.
+///
+/// # Errors
+///
+/// Those of [`draw`].
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::{Candidates, categorical};
+///
+/// let mut candidates = Candidates::new();
+/// candidates.fill(&[f64::NEG_INFINITY, 0.0, 3_f64.ln()])?;
+/// candidates.compact();
+/// assert_eq!(categorical::choose(&mut candidates, 0.3)?.token, 2);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+pub fn choose<F: Float>(candidates: &mut Candidates<F>, u: f64) -> Result<Draw, SamplingError> {
+    check_uniform(u)?;
+    draw_candidates(candidates, u)
 }
 
 pub(crate) fn check_uniform(u: f64) -> Result<(), SamplingError> {
@@ -118,30 +141,23 @@ pub(crate) fn check_uniform(u: f64) -> Result<(), SamplingError> {
     Ok(())
 }
 
-/// [`draw`] with checked `u` and row, and with memory to be used again.
-pub(crate) fn draw_slice<F: Float>(row: &[F], u: f64, weights: &mut Vec<F>) -> Draw {
-    weights.clear();
-    weights.extend_from_slice(row);
-    let max = simd::vectorize(
-        #[inline(always)]
-        || {
-            let max = simd::max(row);
-            for w in weights.iter_mut() {
-                *w = (*w - max).fast_exp();
-            }
-            max
-        },
-    );
-    let total: f64 = weights.iter().map(|w| w.as_f64()).sum();
-    let token = pick(weights.iter().map(|w| w.as_f64()), u * total);
-    Draw {
-        token: token as u32, // vocab is at most 2^32
-        log_probability: row[token].as_f64() - max.as_f64() - total.ln(),
-    }
+/// [`draw`] from what is left of a row, with a checked `u`.
+pub(crate) fn draw_candidates<F: Float>(
+    candidates: &mut Candidates<F>,
+    u: f64,
+) -> Result<Draw, SamplingError> {
+    let (max, total) = candidates.weigh()?;
+    let (logits, scratch) = candidates.with_scratch();
+    let index = pick(scratch.values.iter().map(|w| w.as_f64()), u * total);
+    let log_probability = logits[index].as_f64() - max.as_f64() - total.ln();
+    Ok(Draw {
+        token: candidates.token(index),
+        log_probability,
+    })
 }
 
 /// The first index at which the cumulative sum is above `target`; the last with weight if rounding left none.
-fn pick(weights: impl Iterator<Item = f64>, target: f64) -> usize {
+pub(crate) fn pick(weights: impl Iterator<Item = f64>, target: f64) -> usize {
     let mut sum = 0.0;
     let mut last = 0;
     for (token, weight) in weights.enumerate() {

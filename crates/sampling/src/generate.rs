@@ -1,11 +1,15 @@
 //! The loop that turns a model into text, for any model.
 
+mod text;
+
 use core::fmt::{Debug, Display};
 use core::ops::ControlFlow;
 
 use llm_numerics::Float;
 use llm_numerics::philox::Philox4x32;
 use ndarray::{Array1, Axis};
+
+pub use text::generate_text;
 
 use crate::{Draw, SamplingConfig, SamplingError, sampler};
 
@@ -72,6 +76,19 @@ pub enum StopReason {
     MaxNewTokens,
     /// The callback said so.
     Callback,
+    /// The stop string of this index came: see [`generate_text`].
+    StopString(usize),
+}
+
+impl StopReason {
+    /// OpenAI's `finish_reason`: `length` if tokens ran out, else `stop`.
+    #[must_use]
+    pub const fn finish_reason(self) -> &'static str {
+        match self {
+            Self::MaxNewTokens => "length",
+            Self::StopToken(_) | Self::Callback | Self::StopString(_) => "stop",
+        }
+    }
 }
 
 /// The tokens that were made.

@@ -1,36 +1,29 @@
 //! Walking over the rows of logits.
 
-use llm_numerics::{Float, simd};
+use llm_numerics::Float;
 use ndarray::{ArrayRef1, ArrayRef2};
 
 use crate::SamplingError;
+use crate::select::{self, Extent};
 
 /// What all methods refuse: NaN, and a vocabulary without or with too many ids.
 ///
 /// Errors name row 0; see [`SamplingError::in_row`].
 pub(crate) fn check<F: Float>(row: &[F]) -> Result<(), SamplingError> {
-    // The one comparison that NaN fails, without a branch in the loop.
-    let nans = simd::vectorize(
-        #[inline(always)]
-        || row.iter().fold(0_u32, |n, x| n | u32::from(x.is_nan())),
-    );
-    if nans != 0 {
-        let token = row.iter().position(|x| x.is_nan()).unwrap_or(0);
-        return Err(SamplingError::NanLogits { row: 0, token });
-    }
-    if row.is_empty() || row.len() as u64 > 1 << 32 {
-        return Err(SamplingError::Vocab(row.len()));
-    }
-    Ok(())
+    check_vocab(row.len())?;
+    check_nan(row, select::extent(row).has_nan)
 }
 
 /// [`check`], and the maximum, which must be finite.
 pub(crate) fn finite_max<F: Float>(row: &[F]) -> Result<F, SamplingError> {
-    check(row)?;
-    let max = simd::vectorize(
-        #[inline(always)]
-        || simd::max(row),
-    );
+    check_vocab(row.len())?;
+    check_extent(row, select::extent(row))
+}
+
+/// The maximum, which must be finite, of a row that has been looked at.
+pub(crate) fn check_extent<F: Float>(row: &[F], extent: Extent<F>) -> Result<F, SamplingError> {
+    check_nan(row, extent.has_nan)?;
+    let max = extent.max;
     if max == F::infinity() {
         let token = row.iter().position(|x| *x == max).unwrap_or(0);
         return Err(SamplingError::InfiniteLogits { row: 0, token });
@@ -39,6 +32,23 @@ pub(crate) fn finite_max<F: Float>(row: &[F]) -> Result<F, SamplingError> {
         return Err(SamplingError::MaskedRow { row: 0 });
     }
     Ok(max)
+}
+
+/// Refuses NaN in a row that has been looked at.
+pub(crate) fn check_nan<F: Float>(row: &[F], has_nan: bool) -> Result<(), SamplingError> {
+    if has_nan {
+        let token = row.iter().position(|x| x.is_nan()).unwrap_or(0);
+        return Err(SamplingError::NanLogits { row: 0, token });
+    }
+    Ok(())
+}
+
+/// A number of token ids that can be.
+pub(crate) fn check_vocab(vocab: usize) -> Result<(), SamplingError> {
+    if vocab == 0 || vocab as u64 > 1 << 32 {
+        return Err(SamplingError::Vocab(vocab));
+    }
+    Ok(())
 }
 
 /// Calls `work` with each row as a slice, in order, up to the first error, whose row it corrects.

@@ -3,10 +3,12 @@
 use llm_numerics::{Float, softmax};
 use ndarray::ArrayRef2;
 
-use crate::categorical::{self, Draw};
+use crate::categorical::Draw;
 use crate::top_k::Ties;
 use crate::top_p::SumFrom;
-use crate::{SamplingError, greedy, rows, temperature, top_k, top_p};
+use crate::{
+    Candidates, SamplingError, categorical, greedy, processor, rows, temperature, top_k, top_p,
+};
 
 /// Whose order and tie rules a chain follows.
 ///
@@ -161,17 +163,13 @@ pub fn sample<F: Float>(
             .try_for_each(|&u| categorical::check_uniform(u))?;
     }
     let mut draws = Vec::with_capacity(batch);
-    let mut chain = Chain::default();
-    let (mut copy, mut weights) = (Vec::new(), Vec::new());
+    let mut candidates = Candidates::new();
     rows::try_for_each(logits, |i, row| {
         draws.push(if config.mode == SamplingMode::Greedy {
             greedy_slice(row)?
         } else {
-            check(row, config)?;
-            copy.clear();
-            copy.extend_from_slice(row);
-            chain.apply(&mut copy, config);
-            categorical::draw_slice(&copy, uniforms[i], &mut weights)
+            config.fill(row, &mut candidates)?;
+            categorical::draw_candidates(&mut candidates, uniforms[i])?
         });
         Ok(())
     })?;
@@ -207,21 +205,10 @@ pub fn apply_inplace<F: Float>(
     logits: &mut ArrayRef2<F>,
     config: &SamplingConfig,
 ) -> Result<(), SamplingError> {
-    let mut chain = Chain::default();
-    rows::try_for_each_mut(
-        logits,
-        |row| check(row, config),
-        |row| chain.apply(row, config),
-    )
-}
-
-/// What the chain cannot work on.
-fn check<F: Float>(row: &[F], config: &SamplingConfig) -> Result<(), SamplingError> {
-    if let SamplingMode::Sample { temperature, .. } = config.mode {
-        rows::finite_max(row)?;
-        temperature::check_overflow(row, temperature)?;
+    if config.mode == SamplingMode::Greedy {
+        return Ok(());
     }
-    Ok(())
+    processor::replace_rows(logits, |_, row, candidates| config.fill(row, candidates))
 }
 
 fn greedy_slice<F: Float>(row: &[F]) -> Result<Draw, SamplingError> {
@@ -233,59 +220,31 @@ fn greedy_slice<F: Float>(row: &[F]) -> Result<Draw, SamplingError> {
     })
 }
 
-/// The processors, with their memory.
-#[derive(Debug)]
-struct Chain<F> {
-    top_k: Vec<F>,
-    top_p: top_p::Scratch<F>,
-}
-
-impl<F> Default for Chain<F> {
-    fn default() -> Self {
-        Self {
-            top_k: Vec::new(),
-            top_p: top_p::Scratch::default(),
-        }
-    }
-}
-
-impl<F: Float> Chain<F> {
-    /// Runs the processors on a checked row.
-    fn apply(&mut self, row: &mut [F], config: &SamplingConfig) {
+impl SamplingConfig {
+    /// Fills in what the chain leaves of a row.
+    fn fill<F: Float>(
+        &self,
+        row: &[F],
+        candidates: &mut Candidates<F>,
+    ) -> Result<(), SamplingError> {
         let SamplingMode::Sample {
             dialect,
             temperature,
             top_k,
             top_p,
-        } = config.mode
+        } = self.mode
         else {
-            return;
+            return candidates.fill(row);
         };
-        match dialect {
-            Dialect::HuggingFace => {
-                temperature::divide(row, temperature);
-                self.filter(row, top_k, Ties::Kept, top_p, SumFrom::Smallest);
-            }
-            Dialect::LlamaCpp => {
-                self.filter(row, top_k, Ties::Exact, top_p, SumFrom::Largest);
-                temperature::divide(row, temperature);
-            }
-        }
-    }
-
-    fn filter(
-        &mut self,
-        row: &mut [F],
-        top_k: Option<usize>,
-        ties: Ties,
-        top_p: Option<f64>,
-        sum_from: SumFrom,
-    ) {
-        if let Some(k) = top_k {
-            top_k::mask(row, k, ties, &mut self.top_k);
-        }
+        let (before, after, ties, sum_from) = match dialect {
+            Dialect::HuggingFace => (temperature, 1.0, Ties::Kept, SumFrom::Smallest),
+            Dialect::LlamaCpp => (1.0, temperature, Ties::Exact, SumFrom::Largest),
+        };
+        candidates.fill_largest(row, before, top_k.unwrap_or(row.len()), ties)?;
+        candidates.max()?;
         if let Some(p) = top_p {
-            top_p::mask(row, p, sum_from, 1, &mut self.top_p);
+            candidates.keep_top_p(p, sum_from, 1)?;
         }
+        candidates.divide(after)
     }
 }

@@ -1,4 +1,8 @@
-//! Text from the bytes of tokens, without half characters.
+//! Text from the bytes of tokens, without half characters, up to a stop string.
+
+mod stop_strings;
+
+pub use stop_strings::{StopStreamer, StopStrings, StopText};
 
 /// Collects the bytes of tokens and hands out whole characters.
 ///

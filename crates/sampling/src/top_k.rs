@@ -1,9 +1,10 @@
 //! Top-k: only the most likely tokens remain.
 
-use llm_numerics::Float;
+use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{SamplingError, rows};
+use crate::processor::Shortcut;
+use crate::{Candidates, Context, Processor, SamplingError, Scratch, rows, select};
 
 /// What becomes of tokens whose logit equals that of the k-th.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,8 +73,65 @@ pub fn apply_inplace<F: Float>(
         return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
     }
     let k = k.max(min_tokens_to_keep);
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     rows::try_for_each_mut(logits, rows::check, |row| mask(row, k, ties, &mut scratch))
+}
+
+/// [`apply_inplace`] as a processor.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::top_k::{Ties, TopK};
+/// use llm_sampling::{Context, processor};
+/// use ndarray::array;
+///
+/// let mut logits = array![[1.0_f32, 3.0, 2.0]];
+/// let top_k = TopK::new(1, Ties::Kept, 1)?;
+/// processor::apply_inplace(&mut logits, &[Context::new(&[], &[])], &top_k)?;
+/// assert_eq!(logits, array![[f32::NEG_INFINITY, 3.0, f32::NEG_INFINITY]]);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+///
+/// Source: as for [`apply_inplace`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopK {
+    k: usize,
+    ties: Ties,
+}
+
+impl TopK {
+    /// The filter; `min_tokens_to_keep` is usually 1.
+    ///
+    /// # Errors
+    ///
+    /// [`SamplingError::TopK`], [`SamplingError::MinTokensToKeep`] if one is 0.
+    pub fn new(k: usize, ties: Ties, min_tokens_to_keep: usize) -> Result<Self, SamplingError> {
+        validate(k)?;
+        if min_tokens_to_keep == 0 {
+            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
+        }
+        Ok(Self {
+            k: k.max(min_tokens_to_keep),
+            ties,
+        })
+    }
+}
+
+impl<F: Float> Processor<F> for TopK {
+    /// # Errors
+    ///
+    /// [`SamplingError::NanLogits`].
+    fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
+        candidates.keep_largest(1.0, self.k, self.ties)
+    }
+
+    fn shortcut(&self) -> Shortcut {
+        Shortcut::KeepLargest {
+            k: self.k,
+            ties: self.ties,
+        }
+    }
 }
 
 pub(crate) fn validate(k: usize) -> Result<(), SamplingError> {
@@ -84,17 +142,19 @@ pub(crate) fn validate(k: usize) -> Result<(), SamplingError> {
 }
 
 /// Masks all but `k` (at least 1) logits of a row without NaN.
-pub(crate) fn mask<F: Float>(row: &mut [F], k: usize, ties: Ties, scratch: &mut Vec<F>) {
+pub(crate) fn mask<F: Float>(row: &mut [F], k: usize, ties: Ties, scratch: &mut Scratch<F>) {
     if k >= row.len() {
         return;
     }
-    scratch.clear();
-    scratch.extend_from_slice(row);
-    let (larger, &mut kth, _) = scratch.select_nth_unstable_by(k - 1, |a, b| descending(*a, *b));
+    let kth = select::kth_largest(row, k, scratch);
+    let larger = simd::vectorize(
+        #[inline(always)]
+        || row.iter().fold(0_usize, |n, &x| n + usize::from(x > kth)),
+    );
     // How many equal to the k-th may stay.
     let mut equals = match ties {
         Ties::Kept => usize::MAX,
-        Ties::Exact => k - larger.iter().filter(|&&x| x > kth).count(),
+        Ties::Exact => k - larger,
     };
     for x in row.iter_mut() {
         if *x < kth {
@@ -107,9 +167,4 @@ pub(crate) fn mask<F: Float>(row: &mut [F], k: usize, ties: Ties, scratch: &mut 
             }
         }
     }
-}
-
-/// Largest first; there are no NaN.
-pub(crate) fn descending<F: Float>(a: F, b: F) -> core::cmp::Ordering {
-    b.partial_cmp(&a).unwrap_or(core::cmp::Ordering::Equal)
 }

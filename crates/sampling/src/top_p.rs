@@ -1,11 +1,9 @@
 //! Top-p (nucleus): the smallest set of tokens that has enough probability.
 
-use core::cmp::Ordering;
-
 use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{SamplingError, rows};
+use crate::{Candidates, Context, Processor, SamplingError, Scratch, rows, select};
 
 /// From which end probabilities are summed, and so which of equal tokens remain.
 ///
@@ -124,6 +122,63 @@ pub fn apply_sum_inplace<F: Float>(
     )
 }
 
+/// [`apply_sum_inplace`] as a processor.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::top_p::{SumFrom, TopP};
+/// use llm_sampling::{Context, processor};
+/// use ndarray::array;
+///
+/// let mut logits = array![[0.0_f32, 3.0, 3.0]];
+/// let top_p = TopP::new(0.9, SumFrom::Smallest, 1)?;
+/// processor::apply_inplace(&mut logits, &[Context::new(&[], &[])], &top_p)?;
+/// assert_eq!(logits, array![[f32::NEG_INFINITY, 3.0, 3.0]]);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+///
+/// Source: as for [`apply_inplace`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TopP {
+    p: f64,
+    sum_from: SumFrom,
+    min_tokens_to_keep: usize,
+}
+
+impl TopP {
+    /// The filter; `min_tokens_to_keep` is usually 1.
+    ///
+    /// # Errors
+    ///
+    /// - [`SamplingError::TopP`] if `p` is not in `(0, 1]`.
+    /// - [`SamplingError::MinTokensToKeep`] if that is 0.
+    pub fn new(
+        p: f64,
+        sum_from: SumFrom,
+        min_tokens_to_keep: usize,
+    ) -> Result<Self, SamplingError> {
+        validate(p)?;
+        if min_tokens_to_keep == 0 {
+            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
+        }
+        Ok(Self {
+            p,
+            sum_from,
+            min_tokens_to_keep,
+        })
+    }
+}
+
+impl<F: Float> Processor<F> for TopP {
+    /// # Errors
+    ///
+    /// [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`].
+    fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
+        candidates.keep_top_p(self.p, self.sum_from, self.min_tokens_to_keep)
+    }
+}
+
 pub(crate) fn validate(p: f64) -> Result<(), SamplingError> {
     if !(p > 0.0 && p <= 1.0) {
         return Err(SamplingError::TopP(p));
@@ -131,37 +186,16 @@ pub(crate) fn validate(p: f64) -> Result<(), SamplingError> {
     Ok(())
 }
 
-/// The memory of [`mask`], to be used again.
-#[derive(Debug)]
-pub(crate) struct Scratch<F> {
-    weights: Vec<F>,
-    head: Vec<Candidate>,
-}
+/// Buckets of the histogram of depths, a depth being how far below the maximum a logit lies.
+const BUCKETS: usize = 1024;
 
-impl<F> Default for Scratch<F> {
-    fn default() -> Self {
-        Self {
-            weights: Vec::new(),
-            head: Vec::new(),
-        }
-    }
-}
-
-/// A token that has to be sorted, and `e^(x - max)`.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    logit: f64,
-    weight: f64,
-    token: usize,
-}
-
-/// How many nats below the maximum tokens are sorted, one try after the other. The last takes all.
-const DEPTHS: [f64; 6] = [3.0, 6.0, 9.0, 12.0, 16.0, f64::INFINITY];
+/// Buckets in a nat. The last bucket has all that lies more than 16 nats below the maximum.
+const PER_NAT: f64 = 64.0;
 
 /// Masks a row that has a finite maximum; `min_tokens_to_keep` is at least 1.
 ///
-/// Sorting a whole vocabulary is slow and of no use: nearly all tokens lie in a tail that is
-/// dropped as a whole. So only a head of likely tokens is sorted, as soon as it is known to have enough.
+/// Sorting a whole vocabulary is slow and of no use: a histogram of the weights by depth tells in which bucket the sum of probabilities
+/// reaches the bound, and only the tokens of that bucket are sorted.
 pub(crate) fn mask<F: Float>(
     row: &mut [F],
     p: f64,
@@ -172,124 +206,221 @@ pub(crate) fn mask<F: Float>(
     if p == 1.0 {
         return;
     }
-    let Scratch { weights, head } = scratch;
-    let max = weigh(row, weights);
-    let total = sum_below(row, weights, F::infinity());
-    for depth in DEPTHS {
-        let cut = F::from_f64(max.as_f64() - depth);
-        let tail = sum_below(row, weights, cut);
-        let enough = match sum_from {
-            SumFrom::Smallest => tail <= (1.0 - p) * total,
-            SumFrom::Largest => total - tail >= p * total,
-        };
-        if !enough && depth.is_finite() {
-            continue;
-        }
-        head.clear();
-        for (token, (&x, w)) in row.iter().zip(weights.iter()).enumerate() {
-            if x >= cut && x > F::neg_infinity() {
-                head.push(Candidate {
-                    logit: x.as_f64(),
-                    weight: w.as_f64(),
-                    token,
-                });
+    let max = select::extent(row).max;
+    let (cut, dropped) = threshold(row, max, p, sum_from, min_tokens_to_keep, scratch);
+    simd::vectorize(
+        #[inline(always)]
+        || {
+            for x in row.iter_mut() {
+                *x = if *x < cut { F::neg_infinity() } else { *x };
             }
-        }
-        if head.len() < min_tokens_to_keep && depth.is_finite() {
-            continue;
-        }
-        for x in row.iter_mut() {
-            if *x < cut {
-                *x = F::neg_infinity();
-            }
-        }
-        mask_head(row, head, p, sum_from, min_tokens_to_keep, tail, total);
+        },
+    );
+    if dropped == 0 {
         return;
+    }
+    let equals = row.iter_mut().filter(|x| **x == cut);
+    let drop = |x: &mut F| *x = F::neg_infinity();
+    match sum_from {
+        SumFrom::Smallest => equals.take(dropped).for_each(drop),
+        SumFrom::Largest => equals.rev().take(dropped).for_each(drop),
     }
 }
 
-/// Drops what is to be dropped of the sorted head; the tail, of mass `tail`, is gone already.
-fn mask_head<F: Float>(
-    row: &mut [F],
-    head: &mut [Candidate],
+/// The smallest logit that stays, and how many tokens with the same logit do not: those with the lowest ids, or ([`SumFrom::Largest`]) with
+/// the highest.
+///
+/// `max` is the largest logit of the row, and finite; `p` is below 1.
+pub(crate) fn threshold<F: Float>(
+    row: &[F],
+    max: F,
     p: f64,
     sum_from: SumFrom,
     min_tokens_to_keep: usize,
-    tail: f64,
-    total: f64,
-) {
-    match sum_from {
+    scratch: &mut Scratch<F>,
+) -> (F, usize) {
+    let (cut, dropped) = crossing(row, max, p, sum_from, scratch);
+    if min_tokens_to_keep > 1 {
+        let stay = row.iter().filter(|x| **x >= cut).count() - dropped;
+        let least = min_tokens_to_keep.min(row.len());
+        if stay < least {
+            let copy = &mut scratch.values;
+            copy.clear();
+            copy.extend_from_slice(row);
+            let (_, &mut nth, _) =
+                copy.select_nth_unstable_by(least - 1, |a, b| select::descending(*a, *b));
+            let at_least = row.iter().filter(|x| **x >= nth).count();
+            return (nth, at_least - least);
+        }
+    }
+    (cut, dropped)
+}
+
+/// [`threshold`] for one token at least.
+fn crossing<F: Float>(
+    row: &[F],
+    max: F,
+    p: f64,
+    sum_from: SumFrom,
+    scratch: &mut Scratch<F>,
+) -> (F, usize) {
+    let Scratch {
+        values: weights,
+        sums,
+        indices,
+        buckets,
+        ..
+    } = scratch;
+    weigh(row, max, weights, buckets);
+    histogram(weights, buckets, sums);
+    let total: f64 = sums.iter().sum();
+    // The bucket with the token that crosses the bound, and the sum up to there.
+    let (bucket, mut sum) = match sum_from {
+        SumFrom::Smallest => reach(sums.iter().enumerate().rev(), |sum| sum > (1.0 - p) * total),
+        SumFrom::Largest => reach(sums.iter().enumerate(), |sum| sum >= p * total),
+    };
+    tokens_of(row, buckets, bucket as u32, indices);
+    let logit = |i: u32| row[i as usize];
+    indices.sort_unstable_by(|&i, &j| select::descending(logit(i), logit(j)).then(i.cmp(&j)));
+    // Of the sorted tokens, so many stay. Rounding may leave the bound uncrossed: then all do, or one.
+    let n = indices.len();
+    let stay = match sum_from {
         SumFrom::Smallest => {
-            head.sort_unstable_by(ascending);
-            let droppable = head.len().saturating_sub(min_tokens_to_keep);
-            let bound = (1.0 - p) * total;
-            let mut sum = tail;
-            for candidate in &head[..droppable] {
-                sum += candidate.weight;
-                if sum > bound {
+            // Of equals, the lower ids are dropped first: the order is not the reverse of the one above.
+            let mut first = 0;
+            let mut stay = n;
+            while first < n {
+                let x = logit(indices[n - 1 - first]);
+                let equals = indices[..n - first].iter().rev();
+                let equals = equals.take_while(|&&i| logit(i) == x).count();
+                let weight = weights[indices[n - 1 - first] as usize].as_f64();
+                let mut crossed = false;
+                for _ in 0..equals {
+                    sum += weight;
+                    if sum > (1.0 - p) * total {
+                        crossed = true;
+                        break;
+                    }
+                    stay -= 1;
+                }
+                if crossed {
                     break;
                 }
-                row[candidate.token] = F::neg_infinity();
+                first += equals;
             }
+            stay.max(1)
         }
         SumFrom::Largest => {
-            head.sort_unstable_by(descending);
-            let bound = p * total;
-            let mut sum = 0.0;
-            for (rank, candidate) in head.iter().enumerate() {
-                if rank >= min_tokens_to_keep && sum >= bound {
-                    row[candidate.token] = F::neg_infinity();
+            let mut stay = 0;
+            for &i in indices.iter() {
+                if sum >= p * total {
+                    break;
                 }
-                sum += candidate.weight;
+                sum += weights[i as usize].as_f64();
+                stay += 1;
+            }
+            stay.max(1)
+        }
+    };
+    let cut = indices.get(stay - 1).map_or(max, |&i| logit(i));
+    let dropped = indices.iter().skip(stay).take_while(|&&i| logit(i) == cut);
+    (cut, dropped.count())
+}
+
+/// The first of the buckets with which the sum meets the bound, and the sum before it; the last one if none does.
+fn reach<'a>(
+    buckets: impl Iterator<Item = (usize, &'a f64)>,
+    meets: impl Fn(f64) -> bool,
+) -> (usize, f64) {
+    let mut last = (0, 0.0);
+    let mut sum = 0.0;
+    for (bucket, weight) in buckets {
+        if *weight > 0.0 {
+            last = (bucket, sum);
+            sum += weight;
+            if meets(sum) {
+                break;
             }
         }
     }
+    last
 }
 
-/// Fills `weights` with `e^(x - max)` and returns the maximum.
-fn weigh<F: Float>(row: &[F], weights: &mut Vec<F>) -> F {
-    weights.clear();
-    weights.extend_from_slice(row);
+/// Fills `weights` with `e^(x - max)` and `buckets` with the bucket of each logit, 0 for the maximum.
+fn weigh<F: Float>(row: &[F], max: F, weights: &mut Vec<F>, buckets: &mut Vec<u32>) {
+    let last = F::from_f64((BUCKETS - 1) as f64);
+    let per_nat = F::from_f64(PER_NAT);
+    weights.resize(row.len(), F::zero());
+    buckets.resize(row.len(), 0);
+    let (weights, buckets) = (weights.as_mut_slice(), buckets.as_mut_slice());
     simd::vectorize(
         #[inline(always)]
         || {
-            let max = simd::max(row);
-            for w in weights.iter_mut() {
-                *w = (*w - max).fast_exp();
-            }
-            max
-        },
-    )
-}
-
-/// Sums the weights of logits below `cut` in `f64`, in a fixed order: 8 running sums, then one over them.
-fn sum_below<F: Float>(row: &[F], weights: &[F], cut: F) -> f64 {
-    simd::vectorize(
-        #[inline(always)]
-        || {
-            let mut lanes = [0.0_f64; 8];
-            for (row, weights) in row.chunks(8).zip(weights.chunks(8)) {
-                for ((lane, &x), &w) in lanes.iter_mut().zip(row).zip(weights) {
-                    *lane += if x < cut { w.as_f64() } else { 0.0 };
+            let one = |x: F| {
+                let depth = max - x;
+                let scaled = depth * per_nat;
+                let scaled = if scaled < last { scaled } else { last };
+                ((-depth).fast_exp(), scaled.round_small())
+            };
+            let (rows, row_rest) = row.as_chunks::<16>();
+            let (all_weights, weight_rest) = weights.as_chunks_mut::<16>();
+            let (all_buckets, bucket_rest) = buckets.as_chunks_mut::<16>();
+            for ((x, w), bucket) in rows.iter().zip(all_weights).zip(all_buckets) {
+                // Copies, so that the compiler sees that nothing overlaps.
+                let x = *x;
+                let (mut new_weights, mut new_buckets) = ([F::zero(); 16], [0; 16]);
+                for i in 0..16 {
+                    (new_weights[i], new_buckets[i]) = one(x[i]);
                 }
+                *w = new_weights;
+                *bucket = new_buckets;
             }
-            lanes.iter().sum()
+            for ((&x, w), bucket) in row_rest.iter().zip(weight_rest).zip(bucket_rest) {
+                (*w, *bucket) = one(x);
+            }
         },
-    )
+    );
 }
 
-/// Least likely first, equals by id.
-fn ascending(a: &Candidate, b: &Candidate) -> Ordering {
-    let by_logit = a.logit.partial_cmp(&b.logit);
-    by_logit
-        .unwrap_or(Ordering::Equal)
-        .then(a.token.cmp(&b.token))
+/// The weight of each bucket, summed in `f64` in the order of ids: every fourth, then over the four.
+fn histogram<F: Float>(weights: &[F], buckets: &[u32], sums: &mut Vec<f64>) {
+    sums.clear();
+    sums.resize(4 * BUCKETS, 0.0);
+    let (quads, rest) = weights.as_chunks::<4>();
+    let (bucket_quads, bucket_rest) = buckets.as_chunks::<4>();
+    for (w, bucket) in quads.iter().zip(bucket_quads) {
+        for i in 0..4 {
+            sums[(4 * bucket[i] as usize + i) & (4 * BUCKETS - 1)] += w[i].as_f64();
+        }
+    }
+    for (w, &bucket) in rest.iter().zip(bucket_rest) {
+        sums[4 * bucket as usize] += w.as_f64();
+    }
+    for i in 0..BUCKETS {
+        sums[i] = (sums[4 * i] + sums[4 * i + 1]) + (sums[4 * i + 2] + sums[4 * i + 3]);
+    }
+    sums.truncate(BUCKETS);
 }
 
-/// Most likely first, equals by id.
-fn descending(a: &Candidate, b: &Candidate) -> Ordering {
-    let by_logit = b.logit.partial_cmp(&a.logit);
-    by_logit
-        .unwrap_or(Ordering::Equal)
-        .then(a.token.cmp(&b.token))
+/// Collects the indices of the tokens in one bucket, but for masked ones.
+fn tokens_of<F: Float>(row: &[F], buckets: &[u32], bucket: u32, indices: &mut Vec<u32>) {
+    indices.clear();
+    for (block, buckets) in buckets.chunks(64).enumerate() {
+        let any = simd::vectorize(
+            #[inline(always)]
+            || {
+                let same = buckets.iter().map(|&b| u32::from(b == bucket));
+                same.fold(0, |any, same| any | same)
+            },
+        );
+        if any == 0 {
+            continue;
+        }
+        for (i, &b) in buckets.iter().enumerate() {
+            let i = block * 64 + i;
+            if b == bucket && row[i] > F::neg_infinity() {
+                indices.push(i as u32); // vocab is at most 2^32
+            }
+        }
+    }
 }

@@ -402,3 +402,18 @@ fn no_list_is_longer_than_memory() {
     assert!(!memory::has_room::<f64>(1 << 61));
     assert!(!memory::has_room::<()>(1 << 63));
 }
+
+#[test]
+fn small_numbers_are_rounded_to_the_nearest_integer() {
+    for (x, n) in [
+        (0.0, 0),
+        (0.5, 0),
+        (1.5, 2),
+        (2.5, 2),
+        (1022.6, 1023),
+        (4_194_303.0, 4_194_303),
+    ] {
+        assert_eq!(f64::from(x).round_small(), n, "{x}");
+        assert_eq!(x.round_small(), n, "{x}");
+    }
+}

@@ -2,9 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod chain;
 mod chi_square;
+mod choices;
+mod contrast;
 mod errors;
 mod golden;
+mod llama_cpp;
 mod loop_properties;
+mod processor_errors;
+mod processor_golden;
+mod processor_properties;
+mod processor_reference;
 mod properties;
+mod search;
+mod search_errors;
+mod speculative;
+mod stop_strings;
 mod vectors;
+mod watermark;

@@ -1,15 +1,21 @@
 //! The vector files: see `tests/data/README.md`.
 
+mod chain;
+mod contrast;
+mod processors;
+mod search;
+mod speculative;
+mod steps;
+
 use core::convert::Infallible;
 use core::ops::ControlFlow;
 
-use llm_numerics::softmax;
+mod llama_cpp;
+
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
 use llm_sampling::generate::{GenerateConfig, generate};
-use llm_sampling::top_k::Ties;
-use llm_sampling::top_p::SumFrom;
-use llm_sampling::{SamplingConfig, SamplingError, reference, temperature, top_k, top_p};
-use ndarray::{Array1, Array2, Array3, ArrayD, ArrayRef2, Axis, Ix2};
+use llm_sampling::{SamplingConfig, reference};
+use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix2};
 
 #[test]
 fn vectors() {
@@ -20,133 +26,33 @@ fn vectors() {
     .with_tiers(&[Tier::Reference, Tier::Cpu]);
     run_crate(&files, |case, tier| match case.op() {
         _ if tier == Tier::Gpu => Err(case.unsupported("no kernel")),
-        "sampling.processor.temperature" => processors(
-            case,
-            tier,
-            &[Processor::Temperature(case.param_f64("temperature")?)],
-        ),
-        "sampling.processor.top_k" => {
-            if case.param_str("ties")? != "kept" {
-                return Err(case.unknown_param("ties", "\"kept\""));
-            }
-            let least = case.param_usize("min_tokens_to_keep")?;
-            processors(
-                case,
-                tier,
-                &[Processor::TopK(case.param_usize("top_k")?, least)],
-            )
+        "sampling.chain.huggingface" => chain::run(case, tier),
+        "sampling.processor.prefix_allowed" => processors::prefix_allowed(case, tier),
+        "sampling.processor.cfg" | "sampling.processor.cfg_batched" => {
+            processors::guidance(case, tier)
         }
-        "sampling.processor.top_p" => {
-            let least = case.param_usize("min_tokens_to_keep")?;
-            processors(
-                case,
-                tier,
-                &[Processor::TopP(case.param_f64("top_p")?, least)],
-            )
-        }
-        "sampling.processor.log_softmax" => processors(case, tier, &[Processor::LogSoftmax]),
-        "sampling.chain.huggingface" => chain(case, tier),
+        "sampling.processor.penalties"
+        | "sampling.processor.logit_bias"
+        | "sampling.processor.dynamic_temperature"
+        | "sampling.processor.top_n_sigma"
+        | "sampling.processor.xtc"
+        | "sampling.processor.dry" => llama_cpp::run(case, tier),
+        op if op.starts_with("sampling.processor.") => processors::run(case, tier),
         "sampling.search.greedy" => greedy(case, tier),
-        _ => Err(case.unknown_op()),
+        "sampling.search.assisted_greedy" => speculative::assisted_greedy(case, tier),
+        "sampling.speculative.verify" => speculative::verify(case, tier),
+        "sampling.speculative.residual" => speculative::residual(case, tier),
+        "sampling.prompt_lookup.candidates" => speculative::prompt_lookup(case, tier),
+        "sampling.contrastive.rank" => contrast::contrastive_rank(case, tier),
+        "sampling.search.contrastive" => contrast::contrastive(case, tier),
+        "sampling.dola.contrast" => contrast::dola_contrast(case, tier),
+        "sampling.search.beam" | "sampling.search.beam_processors" => search::beam(case, tier),
+        "sampling.search.beam_sample" => search::beam_sample(case, tier),
+        "sampling.search.group_beam" => search::group_beam(case, tier),
+        "sampling.search.constrained_beam" => search::constrained_beam(case, tier),
+        "sampling.search.transition_scores" => search::transition_scores(case, tier),
+        _ => llama_cpp::run(case, tier),
     });
-}
-
-/// One step of a chain, with its `min_tokens_to_keep`.
-#[derive(Clone, Copy)]
-enum Processor {
-    Temperature(f64),
-    TopK(usize, usize),
-    TopP(f64, usize),
-    LogSoftmax,
-}
-
-impl Processor {
-    /// The class in transformers.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Temperature(_) => "TemperatureLogitsWarper",
-            Self::TopK(..) => "TopKLogitsWarper",
-            Self::TopP(..) => "TopPLogitsWarper",
-            Self::LogSoftmax => "LogitNormalization",
-        }
-    }
-
-    fn fast(self, logits: &mut ArrayRef2<f32>) -> Result<(), SamplingError> {
-        match self {
-            Self::Temperature(t) => temperature::apply_inplace(logits, t),
-            Self::TopK(k, least) => top_k::apply_inplace(logits, k, Ties::Kept, least),
-            Self::TopP(p, least) => top_p::apply_inplace(logits, p, least),
-            Self::LogSoftmax => {
-                softmax::log_softmax_inplace(logits);
-                Ok(())
-            }
-        }
-    }
-
-    fn textbook(self, row: &[f64]) -> Vec<f64> {
-        match self {
-            Self::Temperature(t) => reference::temperature::apply(row, t),
-            Self::TopK(k, least) => reference::top_k::apply(row, k, Ties::Kept, least),
-            Self::TopP(p, least) => reference::top_p::apply(row, p, SumFrom::Smallest, least),
-            Self::LogSoftmax => reference::categorical::log_softmax(row),
-        }
-    }
-}
-
-fn processors(case: &Case, tier: Tier, steps: &[Processor]) -> Result<(), VectorError> {
-    case.input_i64::<Ix2>("input_ids")?; // none of these processors looks at the tokens so far
-    if tier == Tier::Reference {
-        let mut logits = case.input_f64::<Ix2>("logits")?;
-        for mut row in logits.rows_mut() {
-            let out = steps.iter().fold(row.to_vec(), |x, step| step.textbook(&x));
-            row.assign(&Array1::from(out));
-        }
-        return case.expect("logits", &logits);
-    }
-    let mut logits = case.input_f32::<Ix2>("logits")?;
-    for step in steps {
-        step.fast(&mut logits).map_err(VectorError::op)?;
-    }
-    case.expect("logits", &logits)
-}
-
-fn chain(case: &Case, tier: Tier) -> Result<(), VectorError> {
-    let eos = ids(case, "eos_token_id")?;
-    // Only processors that are not here, and whose parameters fail as unknown, look at lengths.
-    case.param_opt_usize("max_length")?;
-    case.param_opt_usize("prompt_length")?;
-    let least = match case.param_opt_usize("num_beams")? {
-        None | Some(1) => 1,
-        Some(_) => eos.map_or(1, |eos| eos.len()) + 1,
-    };
-    let (t, k, p) = (
-        case.param_opt_f64("temperature")?,
-        case.param_opt_usize("top_k")?,
-        case.param_opt_f64("top_p")?,
-    );
-    let mut steps = Vec::new();
-    if case.param_opt_bool("do_sample")?.unwrap_or(false) {
-        steps.extend(t.filter(|t| *t != 1.0).map(Processor::Temperature));
-        steps.extend(k.filter(|k| *k != 0).map(|k| Processor::TopK(k, least)));
-        steps.extend(p.filter(|p| *p < 1.0).map(|p| Processor::TopP(p, least)));
-    }
-    if case.param_opt_bool("renormalize_logits")?.unwrap_or(false) {
-        steps.push(Processor::LogSoftmax);
-    }
-    if case.has_param("order") {
-        let names: Vec<_> = steps.iter().map(|step| step.name()).collect();
-        let order = case.param_value("order")?.as_array();
-        let same = order.is_some_and(|order| {
-            order
-                .iter()
-                .map(|name| name.as_str())
-                .eq(names.iter().copied().map(Some))
-        });
-        if !same {
-            return Err(case.unknown_param("order", &format!("{names:?}")));
-        }
-    }
-    processors(case, tier, &steps)
 }
 
 /// A list of ids, a single one, or none.

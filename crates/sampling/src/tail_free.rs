@@ -1,0 +1,127 @@
+//! Tail-free sampling: the curve of sorted probabilities is cut where it has become straight.
+
+use llm_numerics::Float;
+
+use crate::{Candidates, Context, Processor, SamplingError, select};
+
+/// Masks the tokens after which the sorted probabilities bend no more.
+///
+/// ```text
+/// p_1 >= p_2 >= .. >= p_n: the probabilities, equals by ascending id
+/// b_i = |(p_i - p_(i+1)) - (p_(i+1) - p_(i+2))|,   i = 1..n-2
+/// x of p_i <- -inf  for i >= k + 1,   k = the first i - 1 >= min_tokens_to_keep with b_1 + .. + b_i > z (b_1 + .. + b_(n-2))
+/// ```
+///
+/// Where the sum of all bends is at most `1e-6`, each counts the same. Two tokens or fewer are left as they are. `z = 1` keeps everything.
+/// Masked tokens are none: they have no place in the curve.
+///
+/// # Order
+///
+/// llama.cpp had it between top-k and the typical filter, before the temperature, and has removed it since. `KoboldCpp` has it still, in that
+/// place.
+///
+/// # Precision
+///
+/// `e^(x_i - max)` is computed in `F`, the rest in `f64`. All tokens are sorted.
+///
+/// # Example
+///
+/// ```
+/// use llm_sampling::tail_free::TailFree;
+/// use llm_sampling::{Context, processor};
+/// use ndarray::array;
+///
+/// const MASKED: f64 = f64::NEG_INFINITY;
+/// // 0.6, 0.2, 0.1, 0.1: steps 0.4, 0.1, 0; bends 0.3, 0.1; shares 0.75, 1.
+/// let mut logits = array![[0.6_f64.ln(), 0.2_f64.ln(), 0.1_f64.ln(), 0.1_f64.ln()]];
+/// let kept = logits[[0, 0]];
+/// processor::apply_inplace(&mut logits, &[Context::new(&[], &[])], &TailFree::new(0.9, 1)?)?;
+/// assert_eq!(logits, array![[kept, MASKED, MASKED, MASKED]]);
+/// # Ok::<(), llm_sampling::SamplingError>(())
+/// ```
+///
+/// Source: Bricken 2019, "Tail Free Sampling"; `sample_tail_free` of `KoboldCpp`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TailFree {
+    z: f64,
+    min_tokens_to_keep: usize,
+}
+
+impl TailFree {
+    /// The filter; `min_tokens_to_keep` is usually 1.
+    ///
+    /// # Errors
+    ///
+    /// - [`SamplingError::TailFree`] if `z` is not in `[0, 1]`.
+    /// - [`SamplingError::MinTokensToKeep`] if that is 0.
+    pub fn new(z: f64, min_tokens_to_keep: usize) -> Result<Self, SamplingError> {
+        if !(0.0..=1.0).contains(&z) {
+            return Err(SamplingError::TailFree(z));
+        }
+        if min_tokens_to_keep == 0 {
+            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
+        }
+        Ok(Self {
+            z,
+            min_tokens_to_keep,
+        })
+    }
+
+    /// How many of the sorted probabilities stay.
+    fn count(&self, sorted: &[f64]) -> usize {
+        let bend = |p: &[f64]| ((p[0] - p[1]) - (p[1] - p[2])).abs();
+        let total: f64 = sorted.windows(3).map(bend).sum();
+        let flat = total <= 1e-6;
+        let bound = if flat {
+            self.z * (sorted.len() - 2) as f64
+        } else {
+            self.z * total
+        };
+        let mut sum = 0.0;
+        for (i, p) in sorted.windows(3).enumerate() {
+            sum += if flat { 1.0 } else { bend(p) };
+            if sum > bound && i >= self.min_tokens_to_keep {
+                return i;
+            }
+        }
+        sorted.len()
+    }
+}
+
+impl<F: Float> Processor<F> for TailFree {
+    /// # Errors
+    ///
+    /// [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`].
+    fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
+        let (_, total) = candidates.weigh()?;
+        if self.z == 1.0 {
+            return Ok(());
+        }
+        let (logits, scratch) = candidates.with_scratch();
+        let order = &mut scratch.indices;
+        order.clear();
+        for (i, x) in logits.iter().enumerate() {
+            if *x > F::neg_infinity() {
+                order.push(i as u32);
+            }
+        }
+        if order.len() <= 2 {
+            return Ok(());
+        }
+        order.sort_unstable_by(|&a, &b| {
+            select::descending(logits[a as usize], logits[b as usize]).then(a.cmp(&b))
+        });
+        scratch.sums.clear();
+        for &i in order.iter() {
+            scratch
+                .sums
+                .push(scratch.values[i as usize].as_f64() / total);
+        }
+        let count = self.count(&scratch.sums);
+        for &i in &order[count..] {
+            logits[i as usize] = F::neg_infinity();
+        }
+        candidates.compact();
+        Ok(())
+    }
+}
