@@ -3,6 +3,7 @@
 #[cfg(feature = "peers")]
 mod candle;
 mod dense;
+mod ops;
 mod packed;
 mod paged;
 
@@ -14,6 +15,7 @@ use ndarray::Array4;
 use crate::case::{Bars, Plan};
 use crate::growth::{Growth, peak};
 use dense::{Dense, Pass, Sees};
+use ops::Op;
 use packed::Packed;
 use paged::{Element, Paged};
 
@@ -114,6 +116,7 @@ pub(crate) fn plans() -> Vec<Plan> {
         .chain(pages)
         .chain(others.map(|case| case.plan(Bars::default())))
         .chain([packed.plan(Bars::default())])
+        .chain(ops::all().map(Op::plan))
         .collect()
 }
 
