@@ -3,7 +3,9 @@
 #[cfg(feature = "peers")]
 mod candle;
 mod dense;
+mod ops;
 mod packed;
+mod paged;
 
 use anyhow::Result;
 use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash};
@@ -13,13 +15,16 @@ use ndarray::Array4;
 use crate::case::{Bars, Plan};
 use crate::growth::{Growth, peak};
 use dense::{Dense, Pass, Sees};
+use ops::Op;
 use packed::Packed;
+use paged::{Element, Paged};
 
 /// Every case of the crate.
 pub(crate) fn plans() -> Vec<Plan> {
     let prefill = Dense {
         pass: Pass::Forward,
         sees: Sees::Causal,
+        softcap: None,
         q: [1, 32, 2048, 128],
         kv: [1, 8, 2048, 128],
     };
@@ -76,16 +81,42 @@ pub(crate) fn plans() -> Vec<Plan> {
             ..prefill
         },
     ];
+    // The heads of Gemma 2 of 2 billion parameters.
+    let softcap = Dense {
+        softcap: Some(50.0),
+        q: [1, 8, 1024, 256],
+        kv: [1, 4, 1024, 256],
+        ..prefill
+    };
+    let softcaps = [Pass::Forward, Pass::Backward].map(|pass| Dense { pass, ..softcap });
+    // Where rows lie must not cost more than a tenth.
+    let as_one_array = Bars {
+        of_limit: None,
+        peers: &[("ours in one array", 0.91)],
+    };
+    let pages = [Element::F32, Element::F16, Element::Bf16, Element::Int8].map(|element| {
+        let paged = Paged {
+            element,
+            page_size: 16,
+            n_heads: 32,
+            n_kv_heads: 8,
+            kv_seq: 4096,
+            head_dim: 128,
+        };
+        paged.plan(as_one_array)
+    });
     let packed = Packed {
         lengths: &[1024, 17, 512, 300, 1, 194],
         n_heads: 32,
         n_kv_heads: 8,
         head_dim: 128,
     };
-    let others = others.map(|case| case.plan(Bars::default()));
+    let others = others.into_iter().chain(softcaps);
     (asked.into_iter())
-        .chain(others)
+        .chain(pages)
+        .chain(others.map(|case| case.plan(Bars::default())))
         .chain([packed.plan(Bars::default())])
+        .chain(ops::all().map(Op::plan))
         .collect()
 }
 

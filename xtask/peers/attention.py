@@ -1,16 +1,20 @@
-"""Peers of attention. Library versions: torch 2.15.0 (see ../vectors/requirements.txt), llama-cpp-python 0.3.36 (see
+"""Peers of attention. Library versions: torch 2.15.0, transformers 5.23.0 (see ../vectors/requirements.txt), llama-cpp-python 0.3.36 (see
 requirements.txt), which is left out if it is not installed."""
 
 import functools
 import itertools
 import sys
 import time
+import types
 
 import numpy
 import torch
+import transformers
 from ggml import Ggml
 from serve import Peer
 from torch.nn.functional import scaled_dot_product_attention
+from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.gpt_oss import modeling_gpt_oss
 
 
 def sdpa(params, inputs):
@@ -21,6 +25,8 @@ def sdpa(params, inputs):
     """
     group = inputs["q"].shape[1] // inputs["k"].shape[1]
     causal = params["causal"]
+    if params["softcap"] is not None:
+        return [softcap_peer(params, inputs)]
 
     def grouped(q, k, v):
         return scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=group > 1)
@@ -46,7 +52,80 @@ def sdpa(params, inputs):
     return peers
 
 
-def torch_peer(library, attend, which):
+def causal_mask(seq, kv_seq):
+    """What is added to the scores, `[seq, kv_seq]`; the last query sees all keys."""
+    hidden = torch.ones(seq, kv_seq, dtype=torch.bool).triu(kv_seq - seq + 1)
+    return torch.zeros(seq, kv_seq).masked_fill(hidden, -torch.inf)
+
+
+def module(inputs, **others):
+    """What the functions of transformers' models ask of the layer that calls them."""
+    group = inputs["q"].shape[1] // inputs["k"].shape[1]
+    return types.SimpleNamespace(num_key_value_groups=group, training=False, **others)
+
+
+def softcap_peer(params, inputs):
+    """The function of transformers' Gemma 2 that has a softcap, which torch's does not."""
+    layer, softcap = module(inputs), params["softcap"]
+    seq, kv_seq, head_dim = inputs["q"].shape[2], inputs["k"].shape[2], inputs["q"].shape[3]
+    mask = causal_mask(seq, kv_seq) if params["causal"] else None
+
+    def attend(q, k, v):
+        forward = modeling_gemma2.eager_attention_forward
+        return forward(layer, q, k, v, mask, scaling=head_dim**-0.5, softcap=softcap)[0].transpose(1, 2)
+
+    return torch_peer("transformers", attend, params["pass"], transformers.__version__)
+
+
+def alibi(params, inputs):
+    """A causal prompt with ALiBi: torch's function takes it as a bias, which is made before the clock starts."""
+    seq = inputs["q"].shape[2]
+    distance = torch.arange(seq)[None, :] - torch.arange(seq)[:, None]
+    slopes = torch.tensor(params["slopes"], dtype=torch.float32)
+    bias = (slopes[:, None, None] * distance + causal_mask(seq, seq))[None]
+    attend = lambda q, k, v: scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return [torch_peer("torch", attend, "forward")]
+
+
+def sinks(params, inputs):
+    """The function of transformers' gpt-oss; `inputs` has sinks `[n_heads]` besides."""
+    seq, head_dim = inputs["q"].shape[2:]
+    layer, mask = module(inputs, sinks=inputs["sinks"]), causal_mask(seq, seq)
+
+    def attend(q, k, v):
+        return modeling_gpt_oss.eager_attention_forward(layer, q, k, v, mask, head_dim**-0.5)[0].transpose(1, 2)
+
+    return [torch_peer("transformers", attend, "forward", transformers.__version__)]
+
+
+def prefix(params, inputs):
+    """A prefix `[n_kv_heads, prefix, head_dim]` joined to the keys and values of each sequence, as PEFT puts it into the cache."""
+    batch, _, seq, _ = inputs["q"].shape
+    mask = causal_mask(seq, inputs["prefix_k"].shape[1] + seq)
+
+    @torch.no_grad()
+    def call(x):
+        joined = (torch.cat((x[f"prefix_{name}"].expand(batch, -1, -1, -1), x[name]), dim=2) for name in ("k", "v"))
+        return scaled_dot_product_attention(x["q"], *joined, attn_mask=mask, enable_gqa=True)
+
+    return [Peer("torch", torch.__version__, call, lambda out: {"out": out})]
+
+
+def paged(params, inputs):
+    """A decoding step over pages `[n_pages, n_kv_heads, page_size, head_dim]`: gathered in the order of the table, and then
+    attended to; the queries of a group as those of one head, so that each key is read once."""
+    pages = inputs["table"][0].long()
+
+    @torch.no_grad()
+    def call(x):
+        k, v = (x[name][pages].transpose(0, 1).flatten(1, 2)[None] for name in ("k", "v"))
+        q = x["q"].reshape(1, k.shape[1], -1, k.shape[3])
+        return scaled_dot_product_attention(q, k, v).reshape(x["q"].shape)
+
+    return [Peer("torch folded", torch.__version__, call, lambda out: {"out": out})]
+
+
+def torch_peer(library, attend, which, version=torch.__version__):
     @torch.no_grad()
     def forward(x):
         return {"out": attend(x["q"], x["k"], x["v"])}
@@ -75,7 +154,7 @@ def torch_peer(library, attend, which):
         "both": (both, leaves),
         "backward": (backward, graph),
     }[which]
-    return Peer(library, torch.__version__, call, lambda out: out, prepare=prepare)
+    return Peer(library, version, call, lambda out: out, prepare=prepare)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ pub(super) fn tensor<D: Dimension>(x: &ArrayView<'_, f32, D>) -> Result<Tensor> 
 }
 
 /// `[batch, seq, heads, head_dim]` to `[batch, heads, seq, head_dim]`; the query stands at the last key.
-pub(super) fn dense(sees: Sees, before: usize, scale: f32) -> Run {
+pub(super) fn dense(sees: Sees, before: usize, scale: f32, softcap: Option<f32>) -> Run {
     let mask = match sees {
         Sees::All => AttnMask::None,
         Sees::Causal => AttnMask::causal_with_offset(before),
@@ -38,7 +38,7 @@ pub(super) fn dense(sees: Sees, before: usize, scale: f32) -> Run {
             });
         }
     };
-    Box::new(move |[q, k, v]| flash_attn::<f32>(q, k, v, scale, mask.clone(), None, None))
+    Box::new(move |[q, k, v]| flash_attn::<f32>(q, k, v, scale, mask.clone(), None, softcap))
 }
 
 /// `[total, heads, head_dim]` of sequences one behind the other, causal in each.

@@ -38,6 +38,7 @@ pub(super) enum Pass {
 pub(super) struct Dense {
     pub(super) pass: Pass,
     pub(super) sees: Sees,
+    pub(super) softcap: Option<f32>,
     /// `[batch, n_heads, seq, head_dim]`
     pub(super) q: [usize; 4],
     /// `[batch, n_kv_heads, kv_seq, head_dim]`, of the values too
@@ -73,9 +74,10 @@ impl Dense {
             Sees::Causal => " causal".to_owned(),
             Sees::LastKeys(n) => format!(" last {n} keys"),
         };
-        let shape = |shape: [usize; 4]| shape.map(|n| n.to_string()).join("×");
+        let softcap = (self.softcap).map_or_else(String::new, |cap| format!(" softcap {cap}"));
+        let (q, kv) = (shape(self.q), shape(self.kv));
         Plan {
-            name: format!("{pass}{sees}, q {}, k {}", shape(self.q), shape(self.kv)),
+            name: format!("{pass}{sees}{softcap}, q {q}, k {kv}"),
             bars,
             build: Box::new(move |setup| self.build(setup)),
         }
@@ -83,13 +85,17 @@ impl Dense {
 
     fn config(self) -> AttentionConfig {
         let alignment = CausalAlignment::BottomRight;
-        AttentionConfig::new(match self.sees {
+        let config = AttentionConfig::new(match self.sees {
             Sees::All => Mask::Full,
             Sees::Causal => Mask::Causal(alignment),
             Sees::LastKeys(n) => {
                 Mask::last_keys(NonZero::new(n).unwrap_or(NonZero::<usize>::MIN), alignment)
             }
-        })
+        });
+        match self.softcap {
+            Some(softcap) => config.with_softcap(f64::from(softcap)),
+            None => config,
+        }
     }
 
     /// A decoding step reads each key and each value once. All else is products: for each pair of a query and a key that
@@ -255,7 +261,8 @@ impl Dense {
         })
     }
 
-    /// torch, and llama.cpp for a decoding step if its package is there. Two libraries in f32 may differ by twice what one is
+    /// torch, and llama.cpp for a decoding step if its package is there; with a softcap, which torch's function does not
+    /// have, transformers' code of Gemma 2. Two libraries in f32 may differ by twice what one is
     /// allowed.
     fn python(
         self,
@@ -294,6 +301,7 @@ impl Dense {
                 Pass::Backward => "backward",
                 Pass::Both => "both",
             },
+            "softcap": self.softcap,
             "threads": setup.threads,
         });
         let mut peers = Vec::new();
@@ -325,9 +333,14 @@ impl Dense {
             tensors.push([tensor(&data.q)?, tensor(&data.k)?, tensor(&data.v)?]);
         }
         let scale = (1.0 / (self.q[3] as f64).sqrt()) as f32;
-        let run = candle::dense(self.sees, self.kv[2] - self.q[2], scale);
+        let run = candle::dense(self.sees, self.kv[2] - self.q[2], scale, self.softcap);
         candle::peer(tensors, run, &results[0].1)
     }
+}
+
+/// `1×32×2048×128`
+pub(super) fn shape(shape: [usize; 4]) -> String {
+    shape.map(|n| n.to_string()).join("×")
 }
 
 /// How far f32 may be from f64, by the name of the result.

@@ -99,6 +99,10 @@ pub fn mean_pool_kv_heads<F: Float>(
 ///
 /// As [`mean_pool_kv_heads`].
 ///
+/// # Precision
+///
+/// As [`mean_pool_kv_heads`].
+///
 /// # Example
 ///
 /// ```
@@ -110,6 +114,8 @@ pub fn mean_pool_kv_heads<F: Float>(
 /// assert_eq!(pooled, array![2.0, 20.0]);
 /// # Ok::<(), llm_attention::AttentionError>(())
 /// ```
+///
+/// Source: as [`mean_pool_kv_heads`]; the paper's model has no biases, so this is the same mean for those that have.
 pub fn mean_pool_kv_bias<F: Float>(
     bias: &ArrayRef1<F>,
     n_heads: usize,

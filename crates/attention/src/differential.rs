@@ -106,9 +106,36 @@ pub fn forward<F: Float>(
 
 /// [`forward`], and what [`backward`] needs.
 ///
+/// # Shapes
+///
+/// - the inputs as in [`forward`]
+/// - returns: `[batch, n_heads, seq, value_dim]`, and both attentions on their own, see [`Saved`]
+///
 /// # Errors
 ///
 /// As [`forward`].
+///
+/// # Precision
+///
+/// The bits of [`forward`].
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::{AttentionConfig, Mask, differential};
+/// use ndarray::{Array4, array};
+///
+/// // Another `lambda` of the same attentions, without computing them again.
+/// let x = Array4::<f64>::ones((1, 1, 2, 4)); // [batch, n_heads, seq, head_dim]
+/// let (q, config) = ([&*x, &*x], AttentionConfig::new(Mask::Full));
+/// let (out, saved) = differential::forward_with_saved(q, q, &x, &array![0.25], &config)?;
+/// let [first, second] = &saved.outs;
+/// assert_eq!(out, first - &(0.25 * second));
+/// assert_eq!(saved.lses[0].dim(), (1, 1, 2));
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: as [`forward`].
 pub fn forward_with_saved<F: Float>(
     q: [&ArrayRef4<F>; 2],
     k: [&ArrayRef4<F>; 2],

@@ -180,31 +180,31 @@ pub enum AttentionError {
         shape: [usize; 4],
     },
     /// There is nothing to merge.
-    #[error("outs must have at least 1 part, got 0")]
-    NoParts,
-    /// A part lacks its output or its log-sum-exp.
-    #[error("outs and lses must have one array for each part, got {outs} and {lses}")]
-    Parts {
+    #[error("outs must have at least 1 piece, got 0")]
+    NoPieces,
+    /// A piece lacks its output or its log-sum-exp.
+    #[error("outs and lses must have one array for each piece, got {outs} and {lses}")]
+    Pieces {
         /// Length of `outs`.
         outs: usize,
         /// Length of `lses`.
         lses: usize,
     },
-    /// A part's output does not have the shape of the first one.
-    #[error("outs[{part}] must have shape {expected:?} as outs[0], got {got:?}")]
-    PartShape {
-        /// Which part, from 0.
-        part: usize,
+    /// A piece's output does not have the shape of the first one.
+    #[error("outs[{piece}] must have shape {expected:?} as outs[0], got {got:?}")]
+    PieceShape {
+        /// Which piece, from 0.
+        piece: usize,
         /// What it must be: `[batch, n_heads, seq, value_dim]`.
         expected: [usize; 4],
         /// What was passed.
         got: [usize; 4],
     },
-    /// A part's log-sum-exp does not have the shape that the first output asks for.
-    #[error("lses[{part}] must have shape {expected:?}, got {got:?}")]
-    PartLseShape {
-        /// Which part, from 0.
-        part: usize,
+    /// A piece's log-sum-exp does not have the shape that the first output asks for.
+    #[error("lses[{piece}] must have shape {expected:?}, got {got:?}")]
+    PieceLseShape {
+        /// Which piece, from 0.
+        piece: usize,
         /// What it must be: `[batch, n_heads, seq]`.
         expected: [usize; 3],
         /// What was passed.

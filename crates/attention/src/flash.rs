@@ -18,7 +18,7 @@ mod tile_backward;
 
 pub(crate) use bias_backward::run as run_bias_backward;
 pub(crate) use plan::{Plan, check, check_lse, zeros, zeros_lse};
-pub(crate) use rows::{Buffers, Rows};
+pub(crate) use rows::{Rows, ahead};
 pub(crate) use tile_backward::{Saved, run as run_backward};
 
 /// The gradients of [`backward`].
@@ -113,6 +113,7 @@ pub fn forward<F: Float>(
 ///
 /// # Shapes
 ///
+/// - `q`, `k`, `v`: as in [`forward`]
 /// - returns: `[batch, n_heads, seq, value_dim]` and `[batch, n_heads, seq]`
 ///
 /// A query that sees no key has `lse = -inf`.
@@ -120,6 +121,28 @@ pub fn forward<F: Float>(
 /// # Errors
 ///
 /// As [`forward`].
+///
+/// # Precision
+///
+/// `lse` is the maximum plus the logarithm of a sum in `F`. The output has the bits of [`forward`].
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::{AttentionConfig, Mask, flash};
+/// use ndarray::{Array4, array};
+///
+/// // With it a weight can be had without all the others: e^(score - lse).
+/// let q = array![[[[1.0]]]];
+/// let k = array![[[[0.0], [3_f64.ln()]]]];
+/// let v = Array4::zeros((1, 1, 2, 1));
+/// let (_, lse) = flash::forward_with_lse(&q, &k, &v, &AttentionConfig::new(Mask::Full))?;
+/// let weight = (3_f64.ln() - lse[[0, 0, 0]]).exp(); // of the second key
+/// assert!((weight - 0.75).abs() < 1e-15);
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: Dao, FlashAttention-2, arXiv:2307.08691v1, algorithm 1 (its `L_i`).
 pub fn forward_with_lse<F: Float>(
     q: &ArrayRef4<F>,
     k: &ArrayRef4<F>,
@@ -137,13 +160,35 @@ pub fn forward_with_lse<F: Float>(
 ///
 /// # Shapes
 ///
+/// - `q`, `k`, `v`: as in [`forward`]
 /// - `out`: `[batch, n_heads, seq, value_dim]`
-/// - `lse`: `[batch, n_heads, seq]`
+/// - `lse`: `[batch, n_heads, seq]`, or `None` if it is not wanted
 ///
 /// # Errors
 ///
 /// As [`forward`]; also [`AttentionError::Shape`] and [`AttentionError::LseShape`] if `out` or
-/// `lse` is not of that shape.
+/// `lse` is not of that shape. Nothing is written then.
+///
+/// # Precision
+///
+/// The bits of [`forward_with_lse`].
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::{AttentionConfig, Mask, flash};
+/// use ndarray::Array4;
+///
+/// let x = Array4::<f32>::ones((1, 2, 3, 4)); // [batch, n_heads, seq, head_dim]
+/// // Heads beside each other in a token, as the output projection wants them.
+/// let mut tokens = Array4::from_elem((1, 3, 2, 4), f32::NAN); // [batch, seq, n_heads, value_dim]
+/// let mut out = tokens.view_mut().permuted_axes([0, 2, 1, 3]);
+/// flash::forward_into(&x, &x, &x, &AttentionConfig::new(Mask::Full), &mut out, None)?;
+/// assert!(tokens.iter().all(|x| (x - 1.0).abs() < 1e-6));
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: as [`forward`].
 pub fn forward_into<F: Float>(
     q: &ArrayRef4<F>,
     k: &ArrayRef4<F>,
@@ -248,11 +293,37 @@ pub fn backward<F: Float>(
 ///
 /// # Shapes
 ///
+/// - the inputs as in [`backward`]
 /// - `dq`: as `q`, `dk`: as `k`, `dv`: as `v`
 ///
 /// # Errors
 ///
 /// As [`backward`]; also [`AttentionError::Shape`] if `dq`, `dk` or `dv` is not of that shape.
+/// Nothing is written then.
+///
+/// # Precision
+///
+/// The bits of [`backward`].
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::{AttentionConfig, Mask, flash};
+/// use ndarray::{Array4, Axis};
+///
+/// let x = Array4::<f32>::ones((1, 2, 3, 4)); // [batch, n_heads, seq, head_dim]
+/// let config = AttentionConfig::new(Mask::Full);
+/// let (out, lse) = flash::forward_with_lse(&x, &x, &x, &config)?;
+/// // One array for all three, as a joint projection of queries, keys and values wants it.
+/// let mut joint = Array4::zeros((1, 2, 3, 3 * 4));
+/// let (mut dq, rest) = joint.view_mut().split_at(Axis(3), 4);
+/// let (mut dk, mut dv) = rest.split_at(Axis(3), 4);
+/// flash::backward_into(&x, &x, &x, &x, &out, &lse, &config, &mut dq, &mut dk, &mut dv)?;
+/// assert!((joint[[0, 0, 0, 8]] - 1.0).abs() < 1e-6); // dv: three thirds
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: as [`backward`].
 #[allow(
     clippy::too_many_arguments,
     reason = "seven arrays in and three out is what the gradient of attention has"

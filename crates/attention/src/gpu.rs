@@ -95,9 +95,22 @@ pub const LOWEST: f32 = f32::MIN;
 
 /// Downloads a log-sum-exp as the CPU has it: [`LOWEST`] becomes `-inf`.
 ///
+/// # Shapes
+///
+/// - `lse`: of any shape
+/// - returns: the same shape
+///
 /// # Errors
 ///
 /// As [`GpuTensor::download`].
+///
+/// # Precision
+///
+/// All other numbers come as they are.
+///
+/// # Example
+///
+/// See [`download_lse_blocking`], which is the same where a thread may wait: not in a browser.
 pub async fn download_lse(lse: &GpuTensor<f32>) -> Result<ArrayD<f32>, GpuError> {
     let mut lse = lse.download().await?;
     lse.mapv_inplace(|x| if x == LOWEST { f32::NEG_INFINITY } else { x });
@@ -106,9 +119,41 @@ pub async fn download_lse(lse: &GpuTensor<f32>) -> Result<ArrayD<f32>, GpuError>
 
 /// [`download_lse`], and waits for it.
 ///
+/// # Shapes
+///
+/// As [`download_lse`].
+///
 /// # Errors
 ///
 /// As [`GpuTensor::download`].
+///
+/// # Precision
+///
+/// As [`download_lse`].
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::gpu::{self, llm_gpu::{Gpu, GpuError, GpuOptions}};
+/// use llm_attention::{AttentionConfig, CausalAlignment, Mask};
+/// use ndarray::Array4;
+///
+/// let gpu = match Gpu::new_blocking(&GpuOptions::default()) {
+///     Err(GpuError::NoAdapter { .. }) => return Ok(()), // this machine has no driver
+///     gpu => gpu?,
+/// };
+/// // Two queries and one key: the first stands before it.
+/// let q = gpu.upload(&Array4::<f32>::zeros((1, 1, 2, 4)))?;
+/// let k = gpu.upload(&Array4::<f32>::zeros((1, 1, 1, 4)))?;
+/// let config = AttentionConfig::new(Mask::Causal(CausalAlignment::BottomRight));
+/// let mut recorder = gpu.recorder();
+/// let (_, lse) = gpu::flash::forward(&mut recorder, &q, &k, &k, &config)?;
+/// recorder.submit()?;
+/// let lse = gpu::download_lse_blocking(&lse)?;
+/// assert_eq!(lse[[0, 0, 0]], f32::NEG_INFINITY);
+/// assert!(lse[[0, 0, 1]].abs() < 1e-6);
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
 #[cfg(not(target_arch = "wasm32"))]
 pub fn download_lse_blocking(lse: &GpuTensor<f32>) -> Result<ArrayD<f32>, GpuError> {
     let mut lse = lse.download_blocking()?;

@@ -1,4 +1,4 @@
-//! Attention over parts of the keys, merged by log-sum-exp into attention over all of them.
+//! Attention over pieces of the keys, merged by log-sum-exp into attention over all of them.
 
 use ndarray::{
     Array3, Array4, ArrayRef3, ArrayRef4, ArrayView1, ArrayViewMut1, ArrayViewMut2, Axis, Zip, s,
@@ -8,57 +8,57 @@ use crate::{AttentionError, memory};
 use llm_numerics::softmax::softmax_slice;
 use llm_numerics::{Float, threads};
 
-/// Elements of all parts from which on threads are woken.
+/// Elements of all pieces from which on threads are woken.
 const PARALLEL: usize = 1 << 18;
 /// Queries that one task works on.
 const ROWS: usize = 64;
 
-/// The gradients of [`backward`], one array for each part.
+/// The gradients of [`backward`], one array for each piece.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients<F> {
-    /// For the outputs of the parts: `[batch, n_heads, seq, value_dim]` each.
+    /// For the outputs of the pieces: `[batch, n_heads, seq, value_dim]` each.
     pub douts: Vec<Array4<F>>,
-    /// For the log-sum-exps of the parts: `[batch, n_heads, seq]` each.
+    /// For the log-sum-exps of the pieces: `[batch, n_heads, seq]` each.
     pub dlses: Vec<Array3<F>>,
 }
 
 /// One attention from attentions of the same queries to disjoint sets of keys.
 ///
-/// For each query, over the parts `p`:
+/// For each query, over the pieces `p`:
 ///
 /// ```text
 /// lse = ln sum_p e^(lse_p)
 /// out = sum_p e^(lse_p - lse) out_p
 /// ```
 ///
-/// The parts may be pieces of a long cache that are worked on at the same time (split-KV
+/// The pieces may be those of a long cache that are worked on at the same time (split-KV
 /// decoding), a prefix that many sequences share and the suffix of each (cascade), or the
 /// blocks that pass by in ring attention. How the keys are cut does not matter, and a
 /// result may be merged again.
 ///
 /// # Shapes
 ///
-/// - `outs`: one `[batch, n_heads, seq, value_dim]` for each part, any strides
-/// - `lses`: one `[batch, n_heads, seq]` for each part, as
+/// - `outs`: one `[batch, n_heads, seq, value_dim]` for each piece, any strides
+/// - `lses`: one `[batch, n_heads, seq]` for each piece, as
 ///   [`flash::forward_with_lse`](crate::flash::forward_with_lse) returns it with `outs`
 /// - returns: `[batch, n_heads, seq, value_dim]` and `[batch, n_heads, seq]`
 ///
-/// A part whose `lse` is `-inf` saw no key of that query: its row of `outs` is not read,
-/// whatever it holds. If no part saw a key, the row is zero and its `lse` is `-inf`.
+/// A piece whose `lse` is `-inf` saw no key of that query: its row of `outs` is not read,
+/// whatever it holds. If no piece saw a key, the row is zero and its `lse` is `-inf`.
 ///
 /// # Errors
 ///
-/// - [`AttentionError::NoParts`] if there is no part.
-/// - [`AttentionError::Parts`] if `outs` and `lses` have different lengths.
-/// - [`AttentionError::PartShape`], [`AttentionError::PartLseShape`] if a part does not have
+/// - [`AttentionError::NoPieces`] if there is no piece.
+/// - [`AttentionError::Pieces`] if `outs` and `lses` have different lengths.
+/// - [`AttentionError::PieceShape`], [`AttentionError::PieceLseShape`] if a piece does not have
 ///   the shape of the first.
 /// - [`AttentionError::TooLarge`] if the result does not fit into memory.
 ///
 /// # Precision
 ///
 /// Weights are taken relative to the largest `lse` and divided by their sum, so nothing
-/// overflows, and large `lse` cost no digits. Sums in `F`, in the order of the parts:
-/// another order differs by rounding. A row that one part alone saw comes out bit for bit.
+/// overflows, and large `lse` cost no digits. Sums in `F`, in the order of the pieces:
+/// another order differs by rounding. A row that one piece alone saw comes out bit for bit.
 /// The same bits for any number of threads.
 ///
 /// A NaN or an infinity in `outs` reaches its own element (infinity times a weight that
@@ -95,27 +95,27 @@ pub fn forward<F: Float>(
     outs: &[&ArrayRef4<F>],
     lses: &[&ArrayRef3<F>],
 ) -> Result<(Array4<F>, Array3<F>), AttentionError> {
-    let shape = check_parts(outs, lses)?;
+    let shape = check_pieces(outs, lses)?;
     let (weights, lse) = weights(shape, lses)?;
     memory::fits::<F>(shape)?;
     let mut out = Array4::zeros(shape);
     let row = |b: usize, h: usize, i: usize, mut out: ArrayViewMut1<'_, F>| {
         let mut is_first = true;
-        for (p, part) in outs.iter().enumerate() {
+        for (p, piece) in outs.iter().enumerate() {
             if lses[p][[b, h, i]] == F::neg_infinity() {
                 continue;
             }
             let weight = weights[[b, h, i, p]];
-            let part = part.slice(s![b, h, i, ..]);
+            let piece = piece.slice(s![b, h, i, ..]);
             if is_first {
                 // Not added to zero, which would turn -0 into 0.
                 Zip::from(&mut out)
-                    .and(&part)
+                    .and(&piece)
                     .for_each(|out, &x| *out = weight * x);
                 is_first = false;
             } else {
                 Zip::from(&mut out)
-                    .and(&part)
+                    .and(&piece)
                     .for_each(|out, &x| *out += weight * x);
             }
         }
@@ -124,7 +124,7 @@ pub fn forward<F: Float>(
     Ok((out, lse))
 }
 
-/// The gradients of [`forward`] for the outputs and the log-sum-exps of the parts.
+/// The gradients of [`forward`] for the outputs and the log-sum-exps of the pieces.
 ///
 /// With the weights `w_p = e^(lse_p - lse)`, computed anew from `lses`:
 ///
@@ -133,8 +133,8 @@ pub fn forward<F: Float>(
 /// dlse_p = w_p (<dout, out_p - out> + dlse)
 /// ```
 ///
-/// Not needed to train on parts: `flash::backward` of a part, given the merged `out` and
-/// `lse`, yields that part's share of the gradients of the whole.
+/// Not needed to train on pieces: `flash::backward` of a piece, given the merged `out` and
+/// `lse`, yields that piece's share of the gradients of the whole.
 ///
 /// # Shapes
 ///
@@ -143,7 +143,7 @@ pub fn forward<F: Float>(
 /// - `outs`, `lses`: as in [`forward`]
 /// - returns: `douts` shaped as `outs`, `dlses` as `lses`
 ///
-/// A part whose `lse` is `-inf` gets gradients of zero.
+/// A piece whose `lse` is `-inf` gets gradients of zero.
 ///
 /// # Errors
 ///
@@ -160,7 +160,7 @@ pub fn forward<F: Float>(
 /// use llm_attention::merge;
 /// use ndarray::{Array3, Array4};
 ///
-/// // Two parts with the same log-sum-exp: weights of a half.
+/// // Two pieces with the same log-sum-exp: weights of a half.
 /// let (x, y) = (Array4::from_elem((1, 1, 1, 1), 3.0), Array4::from_elem((1, 1, 1, 1), 5.0));
 /// let lse = Array3::zeros((1, 1, 1));
 /// let (out, _) = merge::forward(&[&x, &y], &[&lse, &lse])?;
@@ -178,7 +178,7 @@ pub fn backward<F: Float>(
     lses: &[&ArrayRef3<F>],
     out: &ArrayRef4<F>,
 ) -> Result<Gradients<F>, AttentionError> {
-    let shape = check_parts(outs, lses)?;
+    let shape = check_pieces(outs, lses)?;
     for (name, array) in [("dout", dout), ("out", out)] {
         let got = array.dim().into();
         if got != shape {
@@ -202,31 +202,31 @@ pub fn backward<F: Float>(
         douts: Vec::with_capacity(outs.len()),
         dlses: Vec::with_capacity(outs.len()),
     };
-    for (p, (part, part_lse)) in outs.iter().zip(lses).enumerate() {
-        let mut dpart = Array4::zeros(shape);
-        let row = |b: usize, h: usize, i: usize, mut dpart: ArrayViewMut1<'_, F>| {
-            if part_lse[[b, h, i]] != F::neg_infinity() {
+    for (p, (piece, piece_lse)) in outs.iter().zip(lses).enumerate() {
+        let mut dpiece = Array4::zeros(shape);
+        let row = |b: usize, h: usize, i: usize, mut dpiece: ArrayViewMut1<'_, F>| {
+            if piece_lse[[b, h, i]] != F::neg_infinity() {
                 let weight = weights[[b, h, i, p]];
-                dpart.zip_mut_with(&dout.slice(s![b, h, i, ..]), |dpart, &dout| {
-                    *dpart = weight * dout;
+                dpiece.zip_mut_with(&dout.slice(s![b, h, i, ..]), |dpiece, &dout| {
+                    *dpiece = weight * dout;
                 });
             }
         };
-        for_each_row(&mut dpart, 1, row);
-        let dpart_lse = Array3::from_shape_fn(lse_shape(shape), |(b, h, i)| {
-            if part_lse[[b, h, i]] == F::neg_infinity() {
+        for_each_row(&mut dpiece, 1, row);
+        let dpiece_lse = Array3::from_shape_fn(lse_shape(shape), |(b, h, i)| {
+            if piece_lse[[b, h, i]] == F::neg_infinity() {
                 return F::zero();
             }
             let of_out = dot_difference(
                 dout.slice(s![b, h, i, ..]),
-                part.slice(s![b, h, i, ..]),
+                piece.slice(s![b, h, i, ..]),
                 out.slice(s![b, h, i, ..]),
             );
             let of_lse = dlse.map_or(F::zero(), |dlse| dlse[[b, h, i]]);
             weights[[b, h, i, p]] * (of_out + of_lse)
         });
-        gradients.douts.push(dpart);
-        gradients.dlses.push(dpart_lse);
+        gradients.douts.push(dpiece);
+        gradients.dlses.push(dpiece_lse);
     }
     Ok(gradients)
 }
@@ -237,7 +237,7 @@ fn dot_difference<F: Float>(x: ArrayView1<'_, F>, a: ArrayView1<'_, F>, b: Array
     terms.map(|(&x, (&a, &b))| x * (a - b)).sum()
 }
 
-/// What each part counts, `[batch, n_heads, seq, parts]`, and the log-sum-exp of the whole.
+/// What each piece counts, `[batch, n_heads, seq, pieces]`, and the log-sum-exp of the whole.
 fn weights<F: Float>(
     [batch, n_heads, seq, _]: [usize; 4],
     lses: &[&ArrayRef3<F>],
@@ -293,32 +293,32 @@ fn for_each_row<F: Float>(
     }
 }
 
-/// The shape of the outputs, which all parts have.
-fn check_parts<F>(
+/// The shape of the outputs, which all pieces have.
+fn check_pieces<F>(
     outs: &[&ArrayRef4<F>],
     lses: &[&ArrayRef3<F>],
 ) -> Result<[usize; 4], AttentionError> {
     if outs.len() != lses.len() {
-        return Err(AttentionError::Parts {
+        return Err(AttentionError::Pieces {
             outs: outs.len(),
             lses: lses.len(),
         });
     }
-    let first = outs.first().ok_or(AttentionError::NoParts)?;
+    let first = outs.first().ok_or(AttentionError::NoPieces)?;
     let expected: [usize; 4] = first.dim().into();
-    for (part, (out, lse)) in outs.iter().zip(lses).enumerate() {
+    for (piece, (out, lse)) in outs.iter().zip(lses).enumerate() {
         let got = out.dim().into();
         if got != expected {
-            return Err(AttentionError::PartShape {
-                part,
+            return Err(AttentionError::PieceShape {
+                piece,
                 expected,
                 got,
             });
         }
         let (expected, got) = (lse_shape(expected), lse.dim().into());
         if got != expected {
-            return Err(AttentionError::PartLseShape {
-                part,
+            return Err(AttentionError::PieceLseShape {
+                piece,
                 expected,
                 got,
             });

@@ -177,6 +177,7 @@ pub fn forward<F: Float, S: PageElement<F>>(
 ///
 /// # Shapes
 ///
+/// - `q`, `kv`: as in [`forward`]
 /// - returns: `[batch, n_heads, seq, value_dim]` and `[batch, n_heads, seq]`
 ///
 /// A query that sees no key has `lse = -inf`.
@@ -184,6 +185,39 @@ pub fn forward<F: Float, S: PageElement<F>>(
 /// # Errors
 ///
 /// As [`forward`].
+///
+/// # Precision
+///
+/// As [`forward`].
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::paged::{self, PagedKv};
+/// use llm_attention::{AttentionConfig, Mask, merge};
+/// use ndarray::{Array4, array};
+///
+/// // A prefix that both sequences share is read once, as one sequence with the queries of both.
+/// let k = Array4::<f32>::zeros((3, 1, 2, 1)); // [n_pages, n_kv_heads, page_size, head_dim]
+/// let v = Array4::from_shape_vec((3, 1, 2, 1), vec![1.0, 3.0, 8.0, 0.0, 2.0, 6.0])?;
+/// let q = Array4::ones((2, 1, 1, 1)); // [batch, n_heads, seq, head_dim]
+/// let config = AttentionConfig::new(Mask::Full);
+/// let (table, lengths) = (array![[0]], array![2]);
+/// let prefix = PagedKv::new(&k, &v, &table, &lengths);
+/// let both = q.view().permuted_axes([2, 1, 0, 3]);
+/// let (out, lse) = paged::forward_with_lse(&both, &prefix, &config)?;
+/// let (out, lse) = (out.permuted_axes([2, 1, 0, 3]), lse.permuted_axes([2, 1, 0]));
+///
+/// let (table, lengths) = (array![[1], [2]], array![1, 2]);
+/// let own = PagedKv::new(&k, &v, &table, &lengths);
+/// let (own, own_lse) = paged::forward_with_lse(&q, &own, &config)?;
+/// let (out, _) = merge::forward(&[&out, &own], &[&lse, &own_lse])?;
+/// assert!((out[[0, 0, 0, 0]] - 4.0).abs() < 1e-6); // 1, 3 and 8
+/// assert!((out[[1, 0, 0, 0]] - 3.0).abs() < 1e-6); // 1, 3, 2 and 6
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Source: as [`forward`]; the shared prefix is that of Juravsky et al., Hydragen, arXiv:2402.05099v1.
 pub fn forward_with_lse<F: Float, S: PageElement<F>>(
     q: &ArrayRef4<F>,
     kv: &PagedKv<'_, S>,

@@ -88,7 +88,7 @@ pub fn forward<F: Float>(
 
 /// The gradients of [`forward`].
 ///
-/// [`flash::backward`] of both parts, each given the merged `out` and `lse`, yields the share of
+/// [`flash::backward`] of both pieces, each given the merged `out` and `lse`, yields the share of
 /// each; the prefix gets the sum over all sequences:
 ///
 /// ```text

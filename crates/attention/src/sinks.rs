@@ -108,12 +108,33 @@ pub fn apply_inplace<F: Float>(
 ///
 /// # Shapes
 ///
+/// - `out`, `lse`, `sinks`: as in [`apply_inplace`]
 /// - returns: `[batch, n_heads, seq, value_dim]` and `[batch, n_heads, seq]`
 ///
 /// # Errors
 ///
 /// As [`apply_inplace`]; also [`AttentionError::TooLarge`] if the result does not fit into
 /// memory.
+///
+/// # Precision
+///
+/// The bits of [`apply_inplace`].
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::sinks;
+/// use ndarray::{Array3, Array4, array};
+///
+/// // What a sink takes: the results without it stay.
+/// let out = Array4::<f64>::ones((1, 1, 1, 4)); // [batch, n_heads, seq, value_dim]
+/// let lse = Array3::zeros((1, 1, 1));
+/// let (with_sink, _) = sinks::apply(&out, &lse, &array![0.0])?;
+/// assert_eq!((&out - &with_sink)[[0, 0, 0, 0]], 0.5);
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: as [`apply_inplace`].
 pub fn apply<F: Float>(
     out: &ArrayRef4<F>,
     lse: &ArrayRef3<F>,

@@ -93,11 +93,35 @@ pub fn forward<F: Float>(
 ///
 /// # Shapes
 ///
+/// - the inputs as in [`forward`]
 /// - returns: `[total, n_heads, value_dim]` and `[n_heads, total]`
+///
+/// A query that sees no key has `lse = -inf`.
 ///
 /// # Errors
 ///
 /// As [`forward`].
+///
+/// # Precision
+///
+/// As [`flash::forward_with_lse`] of each sequence alone.
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::{AttentionConfig, Mask, varlen};
+/// use ndarray::Array3;
+///
+/// // Scores of 0: the log-sum-exp counts the keys of a query's own sequence.
+/// let (q, k) = (Array3::<f64>::zeros((5, 1, 4)), Array3::zeros((5, 1, 4)));
+/// let config = AttentionConfig::new(Mask::Full);
+/// let (_, lse) = varlen::forward_with_lse(&q, &k, &k, &[0, 2, 5], &[0, 2, 5], &config)?;
+/// let want = [2.0, 2.0, 3.0, 3.0, 3.0_f64];
+/// assert!(lse.iter().zip(want).all(|(lse, n)| (lse - n.ln()).abs() < 1e-15));
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: as [`forward`]; the order of the axes of `lse` is that of `flash_attn_varlen_func` (2.8).
 pub fn forward_with_lse<F: Float>(
     q: &ArrayRef3<F>,
     k: &ArrayRef3<F>,
@@ -138,6 +162,30 @@ pub fn forward_with_lse<F: Float>(
 ///
 /// As [`forward`]; also [`AttentionError::PackedShape`] and [`AttentionError::PackedLseShape`] if
 /// `dout`, `out` or `lse` does not have the shape above.
+///
+/// # Precision
+///
+/// As [`flash::backward`] of each sequence alone.
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::{AttentionConfig, Mask, varlen};
+/// use ndarray::Array3;
+///
+/// let x = Array3::<f64>::ones((5, 1, 4)); // [total, n_heads, head_dim]
+/// let (lists, config) = ([0, 2, 5], AttentionConfig::new(Mask::Full));
+/// let (out, lse) = varlen::forward_with_lse(&x, &x, &x, &lists, &lists, &config)?;
+/// // A gradient in the second sequence does not reach the first.
+/// let mut dout = Array3::zeros((5, 1, 4));
+/// dout[[2, 0, 0]] = 3.0;
+/// let gradients = varlen::backward(&dout, &x, &x, &x, &out, &lse, &lists, &lists, &config)?;
+/// let want = [0.0, 0.0, 1.0, 1.0, 1.0];
+/// assert!((0..5).all(|j| (gradients.dv[[j, 0, 0]] - want[j]).abs() < 1e-15));
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: Dao, FlashAttention-2, arXiv:2307.08691v1, algorithm 2.
 #[allow(
     clippy::too_many_arguments,
     reason = "six arrays, two lists and a config is what the gradient of packed attention has"

@@ -53,6 +53,16 @@ pub trait Float:
     #[must_use]
     fn round_small(self) -> u32;
 
+    /// The hyperbolic tangent, written so that a loop over it turns into vector instructions.
+    ///
+    /// # Precision
+    ///
+    /// - `f32`: at most 1.4 units in the last place, never beyond -1 or 1, and exactly odd; `-0`
+    ///   and what is too small to differ from its tangent stay as they are, and so does NaN.
+    /// - `f64`: the standard library's `tanh`.
+    #[must_use]
+    fn fast_tanh(self) -> Self;
+
     /// The logistic function `1 / (1 + e^-self)` by [`fast_exp`](Self::fast_exp).
     ///
     /// # Precision
@@ -115,6 +125,25 @@ impl Float for f32 {
         let y = if self > MAX { Self::INFINITY } else { y };
         if self.is_nan() { self } else { y }
     }
+
+    /// A polynomial near zero, `1 - 2 / (e^(2 |x|) + 1)` elsewhere, and the sign of `x`. Both are computed and one is
+    /// chosen, without a branch.
+    #[inline(always)]
+    fn fast_tanh(self) -> Self {
+        const NEAR: f32 = 0.625; // below it the difference from 1 would lose digits
+        let x = self.abs();
+        // Minimax polynomial of (tanh x - x) / x^3 in x^2 on [0, NEAR]: off by 4.4e-9 of the tangent.
+        let square = x * x;
+        let p = -5.704_987e-3_f32;
+        let p = p * square + 2.063_908_8e-2;
+        let p = p * square - 5.373_971_5e-2;
+        let p = p * square + 1.333_144_2e-1;
+        let p = p * square - 3.333_328e-1;
+        let near = p * square * x + x;
+        let far = 1.0 - 2.0 / ((x + x).fast_exp() + 1.0);
+        let y = if x < NEAR { near } else { far };
+        y.copysign(self)
+    }
 }
 
 impl Float for f64 {
@@ -137,5 +166,10 @@ impl Float for f64 {
     #[inline(always)]
     fn fast_exp(self) -> Self {
         self.exp()
+    }
+
+    #[inline(always)]
+    fn fast_tanh(self) -> Self {
+        self.tanh()
     }
 }

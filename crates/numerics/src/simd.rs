@@ -2,9 +2,11 @@
 
 mod prefetch;
 mod rows;
+mod widen;
 
 pub use prefetch::prefetch;
 pub use rows::{add_weighted, dots};
+pub use widen::widen_f16;
 
 /// Runs `op` compiled for the widest vector instructions that this processor has.
 ///

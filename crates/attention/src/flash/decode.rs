@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayRef3, ArrayRef4, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, s};
 
-use super::few_queries::{MOST_ROWS, Scores, add_values, score};
+use super::few_queries::{Scores, add_values, buffer_length, score};
 use super::pieces::runs;
 use super::plan::{Plan, bend};
 use super::rows::Rows;
@@ -145,7 +145,7 @@ fn partial<F: Float>(
     };
     let mut max = vec![F::neg_infinity(); n_queries];
     let mut total = vec![F::zero(); n_queries];
-    let mut buffer = vec![F::zero(); MOST_ROWS * plan.head_dim.max(value_dim)];
+    let mut buffer = vec![F::zero(); buffer_length(plan.head_dim.max(value_dim))];
     let first_head = kv_head * plan.queries_per_kv;
     let is_hidden = (plan.may_hide())
         .then_some(|query: usize, key: usize| plan.hides([batch, first_head + query, 0], key));

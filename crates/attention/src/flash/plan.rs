@@ -258,7 +258,7 @@ fn first(length: usize, is_so: impl Fn(usize) -> bool) -> usize {
 #[inline(always)]
 pub(super) fn bend<F: Float>(scores: &mut [F], softcap: F) {
     for score in scores {
-        *score = softcap * (*score / softcap).tanh();
+        *score = softcap * (*score / softcap).fast_tanh();
     }
 }
 

@@ -125,7 +125,7 @@ fn gradients<F: Float>(softcap: Option<F>, [p, ds]: [&mut [F]; 2], lse: F, inner
         }
         Some(softcap) => {
             for (p, ds) in p.iter_mut().zip(ds) {
-                let bent = (*p / softcap).tanh();
+                let bent = (*p / softcap).fast_tanh();
                 *p = (softcap * bent - lse).fast_exp();
                 *ds = *p * (*ds - inner) * (F::one() - bent * bent);
             }
@@ -147,7 +147,7 @@ fn modified<F: Float>(
 ) -> f64 {
     if let Some(softcap) = softcap {
         for (p, slope) in p.iter_mut().zip(slopes) {
-            let bent = (*p / softcap).tanh();
+            let bent = (*p / softcap).fast_tanh();
             *p = softcap * bent;
             *slope = F::one() - bent * bent;
         }

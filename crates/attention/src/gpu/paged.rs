@@ -108,11 +108,38 @@ pub struct GpuInt8Pages {
 }
 
 impl GpuInt8Pages {
-    /// Copies pages to the device: `[n_pages, n_kv_heads, page_size, features]`.
+    /// Copies pages to the device.
+    ///
+    /// # Shapes
+    ///
+    /// - `pages`: `[n_pages, n_kv_heads, page_size, features]`, any strides and any number of elements: the last word
+    ///   is filled up with zeros
     ///
     /// # Errors
     ///
-    /// [`AttentionError::Gpu`] if the device has no room.
+    /// - [`AttentionError::TooLarge`] if a copy does not fit into memory.
+    /// - [`AttentionError::Gpu`] if the device has no room.
+    ///
+    /// # Precision
+    ///
+    /// Exact.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_attention::gpu::llm_gpu::{Gpu, GpuError, GpuOptions};
+    /// use llm_attention::gpu::paged::GpuInt8Pages;
+    /// use ndarray::Array4;
+    ///
+    /// let gpu = match Gpu::new_blocking(&GpuOptions::default()) {
+    ///     Err(GpuError::NoAdapter { .. }) => return Ok(()), // this machine has no driver
+    ///     gpu => gpu?,
+    /// };
+    /// let pages = Array4::<i8>::zeros((3, 2, 1, 5)); // 30 bytes in 8 words
+    /// let on_device = GpuInt8Pages::upload(&gpu, &pages)?;
+    /// assert_eq!(on_device.shape(), [3, 2, 1, 5]);
+    /// # Ok::<(), llm_attention::AttentionError>(())
+    /// ```
     pub fn upload(gpu: &Gpu, pages: &ArrayRef4<i8>) -> Result<Self, AttentionError> {
         memory::fits::<i8>(pages.dim().into())?;
         let bytes: Vec<u8> = pages.iter().map(|x| x.cast_unsigned()).collect();

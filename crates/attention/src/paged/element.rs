@@ -1,9 +1,7 @@
 //! The number types that pages may hold.
 
-use ndarray::ArrayView2;
-
-use llm_numerics::half::slice::HalfFloatSliceExt;
 use llm_numerics::half::{bf16, f16};
+use llm_numerics::simd;
 
 /// A number type that pages may hold, computed with in `F`.
 ///
@@ -14,8 +12,6 @@ pub trait PageElement<F>: sealed::Sealed<F> {}
 pub trait UnscaledElement: sealed::Unscaled {}
 
 pub(super) mod sealed {
-    use ndarray::{ArrayView1, ArrayView2};
-
     pub trait Unscaled {}
 
     /// What only this crate sees of an element.
@@ -23,30 +19,17 @@ pub(super) mod sealed {
         /// The element times the scale of its token.
         fn widen(self, scale: f32) -> F;
 
-        /// A row as numbers that can be computed with, times the scale of its token.
-        ///
-        /// Written into `buffer`, which has room for it, if it cannot be read as it is.
+        /// A row as numbers that can be computed with, times the scale of its token. Of the same length.
         #[inline(always)]
-        fn row<'a>(row: &'a [Self], scale: f32, buffer: &'a mut [F]) -> &'a [F] {
-            let buffer = &mut buffer[..row.len()];
-            for (y, &x) in buffer.iter_mut().zip(row) {
+        fn widen_row(row: &[Self], scale: f32, to: &mut [F]) {
+            for (y, &x) in to.iter_mut().zip(row) {
                 *y = x.widen(scale);
             }
-            buffer
         }
 
-        /// The same of elements that do not lie side by side.
+        /// The slice itself, if its elements are such numbers already.
         #[inline(always)]
-        fn gather<'a>(row: &ArrayView1<'_, Self>, scale: f32, buffer: &'a mut [F]) -> &'a [F] {
-            let buffer = &mut buffer[..row.len()];
-            for (y, &x) in buffer.iter_mut().zip(row) {
-                *y = x.widen(scale);
-            }
-            buffer
-        }
-
-        /// The array itself, if its elements are such numbers already.
-        fn as_floats<'a>(_: &ArrayView2<'a, Self>) -> Option<ArrayView2<'a, F>> {
+        fn as_floats(_: &[Self]) -> Option<&[F]> {
             None
         }
     }
@@ -72,12 +55,8 @@ impl sealed::Sealed<f32> for f32 {
     }
 
     #[inline(always)]
-    fn row<'a>(row: &'a [Self], _: f32, _: &'a mut [f32]) -> &'a [f32] {
-        row
-    }
-
-    fn as_floats<'a>(rows: &ArrayView2<'a, Self>) -> Option<ArrayView2<'a, f32>> {
-        Some(*rows)
+    fn as_floats(row: &[Self]) -> Option<&[f32]> {
+        Some(row)
     }
 }
 
@@ -88,12 +67,8 @@ impl sealed::Sealed<f64> for f64 {
     }
 
     #[inline(always)]
-    fn row<'a>(row: &'a [Self], _: f32, _: &'a mut [f64]) -> &'a [f64] {
-        row
-    }
-
-    fn as_floats<'a>(rows: &ArrayView2<'a, Self>) -> Option<ArrayView2<'a, f64>> {
-        Some(*rows)
+    fn as_floats(row: &[Self]) -> Option<&[f64]> {
+        Some(row)
     }
 }
 
@@ -103,12 +78,9 @@ impl sealed::Sealed<f32> for f16 {
         self.to_f32()
     }
 
-    /// Most processors have instructions for it.
     #[inline(always)]
-    fn row<'a>(row: &'a [Self], _: f32, buffer: &'a mut [f32]) -> &'a [f32] {
-        let buffer = &mut buffer[..row.len()];
-        row.convert_to_f32_slice(buffer);
-        buffer
+    fn widen_row(row: &[Self], _: f32, to: &mut [f32]) {
+        simd::widen_f16(row, to);
     }
 }
 

@@ -9,11 +9,11 @@ use crate::merge::Gradients;
 ///
 /// # Shapes
 ///
-/// - `outs`: one `[batch, n_heads, seq, value_dim]` for each part
-/// - `lses`: one `[batch, n_heads, seq]` for each part
+/// - `outs`: one `[batch, n_heads, seq, value_dim]` for each piece
+/// - `lses`: one `[batch, n_heads, seq]` for each piece
 /// - returns: `[batch, n_heads, seq, value_dim]` and `[batch, n_heads, seq]`
 ///
-/// A part with the `lse` `-inf` is no term of the sums; without terms the results are
+/// A piece with the `lse` `-inf` is no term of the sums; without terms the results are
 /// zero and `-inf`.
 ///
 /// # Errors
@@ -41,7 +41,7 @@ pub fn forward(
     Ok((out, lse))
 }
 
-/// The gradients of [`forward`], by the Jacobian of the softmax over the parts.
+/// The gradients of [`forward`], by the Jacobian of the softmax over the pieces.
 ///
 /// ```text
 /// dout_p = w_p dout,   g_p = <dout, out_p>
@@ -103,7 +103,7 @@ pub fn backward(
     Ok(Gradients { douts, dlses })
 }
 
-/// The parts that saw a key, and what each counts.
+/// The pieces that saw a key, and what each counts.
 fn weights(lses: &[&ArrayRef3<f64>], row: [usize; 3]) -> Vec<(usize, f64)> {
     let max = largest(lses, row);
     let total: f64 = lses.iter().map(|lse| (lse[row] - max).exp()).sum();
@@ -124,25 +124,25 @@ fn largest(lses: &[&ArrayRef3<f64>], row: [usize; 3]) -> f64 {
 fn check(outs: &[&ArrayRef4<f64>], lses: &[&ArrayRef3<f64>]) -> Result<(), AttentionError> {
     if outs.len() != lses.len() {
         let (outs, lses) = (outs.len(), lses.len());
-        return Err(AttentionError::Parts { outs, lses });
+        return Err(AttentionError::Pieces { outs, lses });
     }
     if outs.is_empty() {
-        return Err(AttentionError::NoParts);
+        return Err(AttentionError::NoPieces);
     }
     let (batch, n_heads, seq, value_dim) = outs[0].dim();
-    for part in 0..outs.len() {
-        if outs[part].dim() != outs[0].dim() {
-            return Err(AttentionError::PartShape {
-                part,
+    for piece in 0..outs.len() {
+        if outs[piece].dim() != outs[0].dim() {
+            return Err(AttentionError::PieceShape {
+                piece,
                 expected: [batch, n_heads, seq, value_dim],
-                got: outs[part].dim().into(),
+                got: outs[piece].dim().into(),
             });
         }
-        if lses[part].dim() != (batch, n_heads, seq) {
-            return Err(AttentionError::PartLseShape {
-                part,
+        if lses[piece].dim() != (batch, n_heads, seq) {
+            return Err(AttentionError::PieceLseShape {
+                piece,
                 expected: [batch, n_heads, seq],
-                got: lses[part].dim().into(),
+                got: lses[piece].dim().into(),
             });
         }
     }

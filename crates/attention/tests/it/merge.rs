@@ -18,9 +18,9 @@ const F64: Tolerance = Tolerance::new(1e-11, 1e-11);
 /// values below 10; gradients sum 8 products of them.
 const F32: Tolerance = Tolerance::new(5e-4, 5e-5);
 
-/// Parts to merge, and what comes back to them.
+/// Pieces to merge, and what comes back to them.
 #[derive(Clone, Debug)]
-struct Parts {
+struct Pieces {
     outs: Vec<Array4<f64>>,
     lses: Vec<Array3<f64>>,
     dout: Array4<f64>,
@@ -35,7 +35,7 @@ fn of3(arrays: &[Array3<f64>]) -> Vec<&ArrayRef3<f64>> {
     arrays.iter().map(|x| &**x).collect()
 }
 
-impl Parts {
+impl Pieces {
     /// Every number is one of `f32` too. Log-sum-exps are normal times `spread`, one in
     /// `blind` is `-inf` (none if 0).
     fn new(n: usize, shape: [usize; 4], spread: f64, blind: u32, key: u64) -> Self {
@@ -96,20 +96,20 @@ impl Parts {
         (out.mapv(f64::from), lse.mapv(f64::from), gradients)
     }
 
-    /// Whether a part saw a key of a row.
+    /// Whether a piece saw a key of a row.
     fn sees(&self, p: usize, row: [usize; 3]) -> bool {
         self.lses[p][row] != f64::NEG_INFINITY
     }
 }
 
-/// Up to five parts of any sizes, zero included; log-sum-exps close together, far apart,
-/// and so far that weights underflow; in some, parts that saw nothing.
-fn parts() -> impl Strategy<Value = Parts> {
+/// Up to five pieces of any sizes, zero included; log-sum-exps close together, far apart,
+/// and so far that weights underflow; in some, pieces that saw nothing.
+fn pieces() -> impl Strategy<Value = Pieces> {
     let shape = [0_usize..3, 0_usize..4, 0_usize..6, 0_usize..8];
     let spread = prop_oneof![Just(1.0), Just(30.0), Just(1000.0)];
     let blind = prop_oneof![Just(0_u32), Just(4), Just(2), Just(1)];
     (1_usize..6, shape, spread, blind, any::<u64>())
-        .prop_map(|(n, shape, spread, blind, key)| Parts::new(n, shape, spread, blind, key))
+        .prop_map(|(n, shape, spread, blind, key)| Pieces::new(n, shape, spread, blind, key))
 }
 
 fn close_gradients(
@@ -152,19 +152,19 @@ fn cut_cases() -> impl Strategy<Value = (cases::Case, Vec<usize>)> {
 proptest! {
     /// The fast path equals the definition, forward and backward, in f64 and f32.
     #[test]
-    fn equals_the_reference(parts in parts()) {
-        let (outs, lses) = (of4(&parts.outs), of3(&parts.lses));
+    fn equals_the_reference(pieces in pieces()) {
+        let (outs, lses) = (of4(&pieces.outs), of3(&pieces.lses));
         let (want, want_lse) = reference::merge::forward(&outs, &lses).unwrap();
-        let (out, lse) = parts.forward();
+        let (out, lse) = pieces.forward();
         close(&out, &want, F64)?;
         close(&lse, &want_lse, F64)?;
-        let dlse = Some(&*parts.dlse);
-        let want_grads = reference::merge::backward(&parts.dout, dlse, &outs, &lses).unwrap();
-        close_gradients(&parts.backward(), &want_grads, F64)?;
-        let without = merge::backward(&parts.dout, None, &outs, &lses, &out).unwrap();
-        let want_without = reference::merge::backward(&parts.dout, None, &outs, &lses).unwrap();
+        let dlse = Some(&*pieces.dlse);
+        let want_grads = reference::merge::backward(&pieces.dout, dlse, &outs, &lses).unwrap();
+        close_gradients(&pieces.backward(), &want_grads, F64)?;
+        let without = merge::backward(&pieces.dout, None, &outs, &lses, &out).unwrap();
+        let want_without = reference::merge::backward(&pieces.dout, None, &outs, &lses).unwrap();
         close_gradients(&without, &want_without, F64)?;
-        let (out, lse, grads) = parts.in_f32();
+        let (out, lse, grads) = pieces.in_f32();
         close(&out, &want, F32)?;
         close(&lse, &want_lse, F32)?;
         close_gradients(&grads, &want_grads, F32)?;
@@ -214,12 +214,12 @@ proptest! {
         close(&dq, &want.dq, tolerance)?;
     }
 
-    /// The order of the parts changes rounding only.
+    /// The order of the pieces changes rounding only.
     #[test]
-    fn parts_have_no_order(parts in parts(), shift in 0_usize..5) {
-        let (want, want_lse) = parts.forward();
-        let want_grads = parts.backward();
-        let mut turned = parts;
+    fn pieces_have_no_order(pieces in pieces(), shift in 0_usize..5) {
+        let (want, want_lse) = pieces.forward();
+        let want_grads = pieces.backward();
+        let mut turned = pieces;
         let n = turned.outs.len();
         let shift = shift % n;
         turned.outs.reverse();
@@ -237,17 +237,17 @@ proptest! {
         close_gradients(&grads, &want_grads, F64)?;
     }
 
-    /// Merging what is merged already: a result stands for its parts.
+    /// Merging what is merged already: a result stands for its pieces.
     #[test]
-    fn merging_is_associative(parts in parts(), cut in 0_usize..5) {
-        let (want, want_lse) = parts.forward();
-        let n = parts.outs.len();
+    fn merging_is_associative(pieces in pieces(), cut in 0_usize..5) {
+        let (want, want_lse) = pieces.forward();
+        let n = pieces.outs.len();
         let cut = cut % n;
         let mut outs = Vec::new();
         let mut lses = Vec::new();
         for range in [0..cut, cut..n].into_iter().filter(|range| !range.is_empty()) {
             let (out, lse) =
-                merge::forward(&of4(&parts.outs[range.clone()]), &of3(&parts.lses[range])).unwrap();
+                merge::forward(&of4(&pieces.outs[range.clone()]), &of3(&pieces.lses[range])).unwrap();
             outs.push(out);
             lses.push(lse);
         }
@@ -256,23 +256,23 @@ proptest! {
         close(&lse, &want_lse, F64)?;
     }
 
-    /// One part comes out bit for bit, the sign of zero included; so does a row that one
-    /// part alone saw, whatever the others hold.
+    /// One piece comes out bit for bit, the sign of zero included; so does a row that one
+    /// piece alone saw, whatever the others hold.
     #[test]
-    fn one_part_is_the_identity(parts in parts(), zero in prop_oneof![Just(0.0), Just(-0.0)]) {
-        let mut parts = parts;
-        let seen = parts.lses[0].mapv(|x| x != f64::NEG_INFINITY);
-        let (mut out, mut lse) = (parts.outs[0].clone(), parts.lses[0].clone());
+    fn one_piece_is_the_identity(pieces in pieces(), zero in prop_oneof![Just(0.0), Just(-0.0)]) {
+        let mut pieces = pieces;
+        let seen = pieces.lses[0].mapv(|x| x != f64::NEG_INFINITY);
+        let (mut out, mut lse) = (pieces.outs[0].clone(), pieces.lses[0].clone());
         out.indexed_iter_mut().for_each(|((b, h, i, d), x)| {
             *x = if !seen[[b, h, i]] { 0.0 } else if d % 2 == 0 { zero } else { *x };
         });
         lse.indexed_iter_mut().for_each(|((_, _, i), x)| if i == 0 && x.is_finite() { *x = zero; });
         let (got, got_lse) = merge::forward(&[&out], &[&lse]).unwrap();
         prop_assert!(same_bits(&got, &out) && same_bits(&got_lse, &lse));
-        parts.outs.iter_mut().for_each(|out| out.fill(f64::NAN));
-        parts.lses.iter_mut().for_each(|lse| lse.fill(f64::NEG_INFINITY));
-        for at in 0..=parts.outs.len() {
-            let (mut outs, mut lses) = (of4(&parts.outs), of3(&parts.lses));
+        pieces.outs.iter_mut().for_each(|out| out.fill(f64::NAN));
+        pieces.lses.iter_mut().for_each(|lse| lse.fill(f64::NEG_INFINITY));
+        for at in 0..=pieces.outs.len() {
+            let (mut outs, mut lses) = (of4(&pieces.outs), of3(&pieces.lses));
             outs.insert(at, &out);
             lses.insert(at, &lse);
             let (got, got_lse) = merge::forward(&outs, &lses).unwrap();
@@ -283,64 +283,64 @@ proptest! {
     /// Weights are positive and sum to one: equal rows come out as they are, and a number
     /// added to all log-sum-exps comes out with the result and changes nothing else.
     #[test]
-    fn rows_are_means_of_the_parts(parts in parts(), shift in -300.0_f64..300.0) {
-        let (want, want_lse) = parts.forward();
+    fn rows_are_means_of_the_pieces(pieces in pieces(), shift in -300.0_f64..300.0) {
+        let (want, want_lse) = pieces.forward();
         for ((b, h, i, d), &x) in want.indexed_iter() {
-            let seen = (0..parts.outs.len()).filter(|&p| parts.sees(p, [b, h, i]));
-            let values: Vec<f64> = seen.map(|p| parts.outs[p][[b, h, i, d]]).collect();
+            let seen = (0..pieces.outs.len()).filter(|&p| pieces.sees(p, [b, h, i]));
+            let values: Vec<f64> = seen.map(|p| pieces.outs[p][[b, h, i, d]]).collect();
             let low = values.iter().copied().reduce(f64::min).unwrap_or(0.0);
             let high = values.iter().copied().reduce(f64::max).unwrap_or(0.0);
             prop_assert!(low - 1e-12 <= x && x <= high + 1e-12, "{low} {x} {high}");
         }
-        let mut shifted = parts.clone();
+        let mut shifted = pieces.clone();
         for lse in &mut shifted.lses {
             *lse += shift;
         }
         let (out, lse) = shifted.forward();
         close(&out, &want, F64)?;
         close(&lse, &(&want_lse + shift), F64)?;
-        close_gradients(&shifted.backward(), &parts.backward(), F64)?;
-        let mut equal = parts.clone();
+        close_gradients(&shifted.backward(), &pieces.backward(), F64)?;
+        let mut equal = pieces.clone();
         for p in 0..equal.outs.len() {
-            equal.outs[p] = parts.outs[0].clone();
+            equal.outs[p] = pieces.outs[0].clone();
         }
         let (out, lse) = equal.forward();
         let want = Array4::from_shape_fn(out.dim(), |(b, h, i, d)| {
             let is_blind = lse[[b, h, i]] == f64::NEG_INFINITY;
-            if is_blind { 0.0 } else { parts.outs[0][[b, h, i, d]] }
+            if is_blind { 0.0 } else { pieces.outs[0][[b, h, i, d]] }
         });
         close(&out, &want, F64)?;
     }
 
-    /// A part that saw no key: not read, and no gradient. If none did: zero and `-inf`.
+    /// A piece that saw no key: not read, and no gradient. If none did: zero and `-inf`.
     #[test]
-    fn parts_that_saw_nothing_are_not_read(
-        mut parts in parts(),
+    fn pieces_that_saw_nothing_are_not_read(
+        mut pieces in pieces(),
         junk in prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(1e300)],
     ) {
-        let (want, want_lse) = parts.forward();
-        let want_grads = parts.backward();
-        for p in 0..parts.outs.len() {
-            for ((b, h, i), &lse) in parts.lses[p].indexed_iter() {
+        let (want, want_lse) = pieces.forward();
+        let want_grads = pieces.backward();
+        for p in 0..pieces.outs.len() {
+            for ((b, h, i), &lse) in pieces.lses[p].indexed_iter() {
                 if lse == f64::NEG_INFINITY {
-                    parts.outs[p].slice_mut(s![b, h, i, ..]).fill(junk);
+                    pieces.outs[p].slice_mut(s![b, h, i, ..]).fill(junk);
                     prop_assert!(want_grads.douts[p].slice(s![b, h, i, ..]).iter().all(|x| *x == 0.0));
                     prop_assert_eq!(want_grads.dlses[p][[b, h, i]], 0.0);
                 }
             }
         }
-        let (outs, lses) = (of4(&parts.outs), of3(&parts.lses));
-        let (out, lse) = parts.forward();
+        let (outs, lses) = (of4(&pieces.outs), of3(&pieces.lses));
+        let (out, lse) = pieces.forward();
         prop_assert!(same_bits(&out, &want) && same_bits(&lse, &want_lse));
-        prop_assert_eq!(parts.backward(), want_grads.clone());
+        prop_assert_eq!(pieces.backward(), want_grads.clone());
         let (out, lse) = reference::merge::forward(&outs, &lses).unwrap();
         close(&out, &want, F64)?;
         close(&lse, &want_lse, F64)?;
-        let dlse = Some(&*parts.dlse);
-        let got = reference::merge::backward(&parts.dout, dlse, &outs, &lses).unwrap();
+        let dlse = Some(&*pieces.dlse);
+        let got = reference::merge::backward(&pieces.dout, dlse, &outs, &lses).unwrap();
         close_gradients(&got, &want_grads, F64)?;
         for ((b, h, i), &x) in lse.indexed_iter() {
-            let is_blind = (0..parts.outs.len()).all(|p| !parts.sees(p, [b, h, i]));
+            let is_blind = (0..pieces.outs.len()).all(|p| !pieces.sees(p, [b, h, i]));
             prop_assert_eq!(x == f64::NEG_INFINITY, is_blind);
             prop_assert!(!is_blind || out.slice(s![b, h, i, ..]).iter().all(|x| *x == 0.0));
         }
@@ -349,14 +349,14 @@ proptest! {
     /// NaN and infinity are not swallowed, and stay in the elements that they reach.
     #[test]
     fn nan_stays_where_it_belongs(
-        parts in parts(),
+        pieces in pieces(),
         p in 0_usize..5,
         junk in prop_oneof![Just(f64::NAN), Just(f64::INFINITY)],
     ) {
-        let p = p % parts.outs.len();
-        let (want, want_lse) = parts.forward();
-        // In the first feature of the outputs of part p.
-        let mut bad = parts.clone();
+        let p = p % pieces.outs.len();
+        let (want, want_lse) = pieces.forward();
+        // In the first feature of the outputs of piece p.
+        let mut bad = pieces.clone();
         for mut row in bad.outs[p].rows_mut() {
             if let Some(x) = row.first_mut() {
                 *x = junk;
@@ -369,8 +369,8 @@ proptest! {
             prop_assert_eq!(!x.is_finite(), is_reached);
             prop_assert!(is_reached || x.to_bits() == want[[b, h, i, d]].to_bits());
         }
-        // In the log-sum-exp of the first query of part p.
-        let mut bad = parts.clone();
+        // In the log-sum-exp of the first query of piece p.
+        let mut bad = pieces.clone();
         let first = bad.lses[p].dim().2.min(1);
         bad.lses[p].slice_mut(s![.., .., ..first]).fill(junk);
         let (outs, lses) = (of4(&bad.outs), of3(&bad.lses));
@@ -386,17 +386,17 @@ proptest! {
 
     /// Any strides give the same bits.
     #[test]
-    fn strides_do_not_matter(parts in parts()) {
-        let (want, want_lse) = parts.forward();
-        let want_grads = parts.backward();
+    fn strides_do_not_matter(pieces in pieces()) {
+        let (want, want_lse) = pieces.forward();
+        let want_grads = pieces.backward();
         let fortran = |x: &Array4<f64>| {
             let mut y = Array4::zeros(x.dim().f());
             y.assign(x);
             y
         };
-        let outs: Vec<_> = parts.outs.iter().map(fortran).collect();
+        let outs: Vec<_> = pieces.outs.iter().map(fortran).collect();
         // Every second row of something longer, and backwards.
-        let lses: Vec<_> = parts.lses.iter().map(|lse| {
+        let lses: Vec<_> = pieces.lses.iter().map(|lse| {
             let (b, h, n) = lse.dim();
             let mut y = Array3::from_elem((b, h, 2 * n), f64::NAN);
             y.slice_mut(s![.., .., ..;-2]).assign(lse);
@@ -406,8 +406,8 @@ proptest! {
         let lses: Vec<&ArrayRef3<f64>> = views.iter().map(|lse| &**lse).collect();
         let (out, lse) = merge::forward(&of4(&outs), &lses).unwrap();
         prop_assert!(same_bits(&out, &want) && same_bits(&lse, &want_lse));
-        let (dout, out) = (fortran(&parts.dout), fortran(&out));
-        let got = merge::backward(&dout, Some(&parts.dlse), &of4(&outs), &lses, &out).unwrap();
+        let (dout, out) = (fortran(&pieces.dout), fortran(&out));
+        let got = merge::backward(&dout, Some(&pieces.dlse), &of4(&outs), &lses, &out).unwrap();
         prop_assert_eq!(got, want_grads);
     }
 }
@@ -415,7 +415,7 @@ proptest! {
 // Weights 1/4 and 3/4: out = 1 + 6 = 7, lse = ln 4. With dout = 1 and dlse = 2:
 // dlse_0 = 1/4 (4 - 7 + 2) = -1/4, dlse_1 = 3/4 (8 - 7 + 2) = 9/4.
 #[test]
-fn two_parts_by_hand() {
+fn two_pieces_by_hand() {
     let tolerance = Tolerance::new(1e-15, 1e-15);
     let (a, b) = (array![[[[4.0]]]], array![[[[8.0]]]]);
     let (lse_a, lse_b) = (array![[[0.0]]], array![[[3_f64.ln()]]]);
@@ -453,38 +453,38 @@ fn large_log_sum_exps_neither_overflow_nor_cost_digits() {
 #[test]
 fn gradients_equal_finite_differences() {
     for spread in [1.0, 3.0] {
-        let parts = Parts::new(3, [2, 2, 3, 4], spread, 0, 17);
+        let pieces = Pieces::new(3, [2, 2, 3, 4], spread, 0, 17);
         let settings = GradientCheck::new();
         let loss = |outs: &[Array4<f64>], lses: &[Array3<f64>], with_lse: bool| {
             let (out, lse) = reference::merge::forward(&of4(outs), &of3(lses)).unwrap();
             let of_lse = if with_lse {
-                (lse * &parts.dlse).sum()
+                (lse * &pieces.dlse).sum()
             } else {
                 0.0
             };
-            (out * &parts.dout).sum() + of_lse
+            (out * &pieces.dout).sum() + of_lse
         };
-        let (outs, lses) = (of4(&parts.outs), of3(&parts.lses));
-        let (out, _) = parts.forward();
+        let (outs, lses) = (of4(&pieces.outs), of3(&pieces.lses));
+        let (out, _) = pieces.forward();
         for with_lse in [false, true] {
-            let dlse = with_lse.then_some(&*parts.dlse);
+            let dlse = with_lse.then_some(&*pieces.dlse);
             for got in [
-                merge::backward(&parts.dout, dlse, &outs, &lses, &out).unwrap(),
-                reference::merge::backward(&parts.dout, dlse, &outs, &lses).unwrap(),
+                merge::backward(&pieces.dout, dlse, &outs, &lses, &out).unwrap(),
+                reference::merge::backward(&pieces.dout, dlse, &outs, &lses).unwrap(),
             ] {
                 for p in 0..3 {
-                    let mut moved = parts.clone();
+                    let mut moved = pieces.clone();
                     let of_out = |x: &Array4<f64>| {
                         moved.outs[p].assign(x);
-                        loss(&moved.outs, &parts.lses, with_lse)
+                        loss(&moved.outs, &pieces.lses, with_lse)
                     };
-                    assert_gradient(of_out, &parts.outs[p], &got.douts[p], &settings);
-                    let mut moved = parts.clone();
+                    assert_gradient(of_out, &pieces.outs[p], &got.douts[p], &settings);
+                    let mut moved = pieces.clone();
                     let of_lse = |x: &Array3<f64>| {
                         moved.lses[p].assign(x);
-                        loss(&parts.outs, &moved.lses, with_lse)
+                        loss(&pieces.outs, &moved.lses, with_lse)
                     };
-                    assert_gradient(of_lse, &parts.lses[p], &got.dlses[p], &settings);
+                    assert_gradient(of_lse, &pieces.lses[p], &got.dlses[p], &settings);
                 }
             }
         }
@@ -495,19 +495,19 @@ fn gradients_equal_finite_differences() {
 #[cfg(feature = "fast")]
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let parts = Parts::new(3, [2, 3, 300, 150], 2.0, 4, 5);
-    assert!(parts.dout.len() >= 1 << 18); // merge::PARALLEL, reached by backward too
+    let pieces = Pieces::new(3, [2, 3, 300, 150], 2.0, 4, 5);
+    assert!(pieces.dout.len() >= 1 << 18); // merge::PARALLEL, reached by backward too
     let run = |n: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(n)
             .build()
             .unwrap();
-        pool.install(|| (parts.forward(), parts.backward()))
+        pool.install(|| (pieces.forward(), pieces.backward()))
     };
     let want = run(1);
     assert_eq!(run(2), want);
     assert_eq!(run(3), want);
-    let (outs, lses) = (of4(&parts.outs), of3(&parts.lses));
+    let (outs, lses) = (of4(&pieces.outs), of3(&pieces.lses));
     let (out, _) = reference::merge::forward(&outs, &lses).unwrap();
     assert_close(&want.0.0, &out, F64);
 }

@@ -90,6 +90,95 @@ fn fast_exp_has_no_hole_where_it_overflows() {
     }
 }
 
+/// Every 97th float from the smallest to beyond where `f32` rounds to 1, both signs.
+#[test]
+fn fast_tanh_is_within_one_and_a_half_units_in_the_last_place() {
+    let mut worst = 0.0_f64;
+    for bits in (0..=12.0_f32.to_bits()).step_by(97) {
+        let x = f32::from_bits(bits);
+        let exact = f64::from(x).tanh();
+        // The unit on the side of zero, which at 1 is the smaller one.
+        let near = exact as f32;
+        let ulp = match near {
+            0.0 => f64::from(f32::from_bits(1)),
+            _ => f64::from(near) - f64::from(near.next_down()),
+        };
+        let got = x.fast_tanh();
+        worst = worst.max((f64::from(got) - exact).abs() / ulp);
+        assert_eq!((-x).fast_tanh().to_bits(), (-got).to_bits(), "{x}"); // odd
+    }
+    assert!(worst <= 1.5, "{worst} ulp");
+}
+
+/// No step at the border between the two formulas that a rounding does not explain.
+#[test]
+fn fast_tanh_does_not_jump_where_its_formula_changes() {
+    let mut x = 0.625_f32;
+    for _ in 0..64 {
+        x = x.next_down();
+    }
+    for _ in 0..128 {
+        let next = x.next_up();
+        let step = (next.fast_tanh() - x.fast_tanh()).abs();
+        assert!(step <= 3.0 * f32::EPSILON / 2.0, "{x}"); // units of [0.5, 1)
+        x = next;
+    }
+}
+
+#[test]
+fn fast_tanh_handles_the_ends() {
+    for x in [
+        0.0,
+        -0.0,
+        f32::from_bits(1),
+        -f32::MIN_POSITIVE,
+        1e-30,
+        -1e-5,
+    ] {
+        assert_eq!(x.fast_tanh().to_bits(), x.to_bits(), "{x}");
+    }
+    for x in [10.0, 44.0, 45.0, 1e30, f32::MAX, f32::INFINITY] {
+        assert_eq!(x.fast_tanh(), 1.0, "{x}");
+        assert_eq!((-x).fast_tanh(), -1.0, "{x}");
+    }
+    assert!(f32::NAN.fast_tanh().is_nan());
+    assert!(f64::NAN.fast_tanh().is_nan());
+    assert_eq!(0.25_f64.fast_tanh(), 0.25_f64.tanh());
+}
+
+/// All of the 65536 numbers that there are, in slices that do and do not fill registers.
+#[test]
+fn half_precision_is_widened_exactly() {
+    let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+    for length in [1, 7, 8, 9, 1 << 16] {
+        for narrow in all.chunks(length) {
+            let mut wide = vec![f32::NAN; narrow.len()];
+            simd::widen_f16(narrow, &mut wide);
+            for (narrow, wide) in narrow.iter().zip(wide) {
+                let bits = narrow.to_bits();
+                let (exponent, fraction) = (bits >> 10 & 31, f64::from(bits & 1023));
+                let size = match exponent {
+                    0 => fraction * 2_f64.powi(-24),
+                    31 if fraction == 0.0 => f64::INFINITY,
+                    31 => f64::NAN,
+                    _ => (1024.0 + fraction) * 2_f64.powi(i32::from(exponent) - 25),
+                };
+                let want = if bits >> 15 == 1 { -size } else { size };
+                let same =
+                    f64::from(wide) == want && wide.is_sign_negative() == want.is_sign_negative();
+                assert!(same || (wide.is_nan() && want.is_nan()), "{bits:x}: {wide}");
+            }
+        }
+    }
+    // The leading elements that both slices have.
+    let mut wide = [9.0; 2];
+    simd::widen_f16(&[f16::ONE; 3], &mut wide);
+    assert_eq!(wide, [1.0; 2]);
+    let mut wide = [9.0; 3];
+    simd::widen_f16(&[f16::ONE; 2], &mut wide);
+    assert_eq!(wide, [1.0, 1.0, 9.0]);
+}
+
 /// A vocabulary of nearly equal logits: the sum must not lose its small terms.
 #[test]
 fn softmax_of_a_long_row_keeps_its_precision() {

@@ -20,30 +20,30 @@ fn error(outs: &[&ArrayRef4<f64>], lses: &[&ArrayRef3<f64>]) -> AttentionError {
 }
 
 #[test]
-fn there_must_be_parts() {
-    assert_eq!(error(&[], &[]), AttentionError::NoParts);
-    let want = "outs must have at least 1 part, got 0";
-    assert_eq!(AttentionError::NoParts.to_string(), want);
+fn there_must_be_pieces() {
+    assert_eq!(error(&[], &[]), AttentionError::NoPieces);
+    let want = "outs must have at least 1 piece, got 0";
+    assert_eq!(AttentionError::NoPieces.to_string(), want);
 }
 
 #[test]
-fn each_part_needs_both_arrays() {
+fn each_piece_needs_both_arrays() {
     let (out, lse) = (Array4::zeros((1, 2, 3, 4)), Array3::zeros((1, 2, 3)));
-    let want = AttentionError::Parts { outs: 1, lses: 2 };
+    let want = AttentionError::Pieces { outs: 1, lses: 2 };
     assert_eq!(error(&[&out], &[&lse, &lse]), want);
-    let want = AttentionError::Parts { outs: 1, lses: 0 };
+    let want = AttentionError::Pieces { outs: 1, lses: 0 };
     assert_eq!(error(&[&out], &[]), want);
-    let text = "outs and lses must have one array for each part, got 1 and 0";
+    let text = "outs and lses must have one array for each piece, got 1 and 0";
     assert_eq!(want.to_string(), text);
 }
 
 #[test]
-fn parts_must_have_one_shape() {
+fn pieces_must_have_one_shape() {
     let (out, lse) = (Array4::zeros((1, 2, 3, 4)), Array3::zeros((1, 2, 3)));
     for got in [[2, 2, 3, 4], [1, 1, 3, 4], [1, 2, 4, 4], [1, 2, 3, 5]] {
         let bad = Array4::zeros(got);
-        let want = AttentionError::PartShape {
-            part: 2,
+        let want = AttentionError::PieceShape {
+            piece: 2,
             expected: [1, 2, 3, 4],
             got,
         };
@@ -51,22 +51,22 @@ fn parts_must_have_one_shape() {
     }
     for got in [[2, 2, 3], [1, 1, 3], [1, 2, 4]] {
         let bad = Array3::zeros(got);
-        for part in 0..2 {
-            let lses: [&ArrayRef3<f64>; 2] = if part == 0 {
+        for piece in 0..2 {
+            let lses: [&ArrayRef3<f64>; 2] = if piece == 0 {
                 [&bad, &lse]
             } else {
                 [&lse, &bad]
             };
-            let want = AttentionError::PartLseShape {
-                part,
+            let want = AttentionError::PieceLseShape {
+                piece,
                 expected: [1, 2, 3],
                 got,
             };
             assert_eq!(error(&[&out, &out], &lses), want);
         }
     }
-    let text = AttentionError::PartShape {
-        part: 2,
+    let text = AttentionError::PieceShape {
+        piece: 2,
         expected: [1, 2, 3, 4],
         got: [1, 2, 3, 5],
     };

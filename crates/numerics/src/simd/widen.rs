@@ -1,0 +1,55 @@
+//! Half precision as single precision.
+//!
+//! Processors of the x86 kind have an instruction for it that the compiler does not make of a plain loop. It is `unsafe`
+//! to call on a processor without it, and its loads and stores take raw pointers; those here come from arrays of eight
+//! elements, and the processor is asked first.
+#![allow(unsafe_code, reason = "the instruction needs a processor that has it")]
+
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+
+/// Widens a slice, exactly; of slices of different lengths the leading elements that both have.
+///
+/// A NaN stays one.
+///
+/// # Example
+///
+/// ```
+/// use llm_numerics::half::f16;
+/// use llm_numerics::simd;
+///
+/// let mut wide = [0.0; 3];
+/// simd::widen_f16(&[1.5, -2.0, 65504.0].map(f16::from_f32), &mut wide);
+/// assert_eq!(wide, [1.5, -2.0, 65504.0]);
+/// ```
+#[inline]
+pub fn widen_f16(from: &[f16], to: &mut [f32]) {
+    let n = from.len().min(to.len());
+    let (from, to) = (&from[..n], &mut to[..n]);
+    #[cfg(all(feature = "fast", target_arch = "x86_64"))]
+    if is_x86_feature_detected!("avx") && is_x86_feature_detected!("f16c") {
+        // SAFETY: the processor has the instructions.
+        unsafe { by_f16c(from, to) };
+        return;
+    }
+    from.convert_to_f32_slice(to);
+}
+
+/// Slices of the same length.
+#[cfg(all(feature = "fast", target_arch = "x86_64"))]
+#[target_feature(enable = "avx,f16c")]
+fn by_f16c(from: &[f16], to: &mut [f32]) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let (from, from_rest) = from.as_chunks::<8>();
+    let (to, to_rest) = to.as_chunks_mut::<8>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: reads the 16 bytes and writes the 32 bytes of two arrays of 8, at any address.
+        unsafe {
+            let narrow = _mm_loadu_si128(from.as_ptr().cast());
+            _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(narrow));
+        }
+    }
+    for (from, to) in from_rest.iter().zip(to_rest) {
+        *to = from.to_f32();
+    }
+}
