@@ -64,7 +64,11 @@ pub(crate) fn choices() -> impl Strategy<Value = Choice> {
 impl Choice {
     pub(crate) fn arrays(&self, case: &Case) -> Arrays {
         let (batch, n_heads, seq, _) = case.q.dim();
-        let shape = [batch, n_heads, seq, case.k.dim().2];
+        self.arrays_of([batch, n_heads, seq, case.k.dim().2])
+    }
+
+    /// For scores of this shape.
+    pub(crate) fn arrays_of(&self, shape: [usize; 4]) -> Arrays {
         let shrink = |ones: [bool; 4]| {
             std::array::from_fn::<_, 4, _>(|axis| if ones[axis] { 1 } else { shape[axis] })
         };
@@ -81,7 +85,7 @@ impl Choice {
         });
         let ones = self.mask.map(|(ones, _)| ones).unwrap_or_default();
         let mask = Array4::from_shape_simple_fn(shrink(ones), || draw() < 0.5);
-        let slopes = Array1::from_shape_simple_fn(n_heads, || 2.0 * draw() - 0.5);
+        let slopes = Array1::from_shape_simple_fn(shape[1], || 2.0 * draw() - 0.5);
         Arrays { slopes, bias, mask }
     }
 
