@@ -245,6 +245,66 @@ def mask_pattern(args):
             params |= {"meaning": "W keys including self"}
         source = f"{TRANSFORMERS} masking_utils.{params['kind']}_mask_function"
         case(args, op, name, params, source, {}, run, exact=True)
+    left_padding(args)
+    packed_positions(args)
+
+
+def left_padding(args):
+    """The first tokens of a sequence are padding: positions and chunks count from the first real one."""
+    op = "attention.mask_pattern"
+    # name: seq, kv_seq, padding of each sequence, the kind with its size
+    table = {
+        "left_padding": (5, 5, (0, 2, 5), {"kind": "causal"}),
+        "left_padding_cached": (3, 9, (0, 4, 7), {"kind": "causal"}),
+        "left_padding_window": (7, 7, (1, 0, 4), {"kind": "sliding_window_causal", "sliding_window": 3}),
+        "left_padding_chunked": (8, 8, (0, 2, 4), {"kind": "chunked_causal", "chunk": 3}),
+        "left_padding_chunked_cached": (4, 11, (0, 3, 9), {"kind": "chunked_causal", "chunk": 4}),
+    }
+    for name, (seq, kv_seq, padding, params) in table.items():
+        offset = kv_seq - seq
+
+        def run(x):
+            short = x["left_padding"]
+            function = {
+                "causal": lambda: masking_utils.causal_mask_function,
+                "sliding_window_causal": lambda: masking_utils.sliding_window_causal_mask_function(
+                    params["sliding_window"]),
+                "chunked_causal": lambda: masking_utils.chunked_causal_mask_function(params["chunk"], short),
+            }[params["kind"]]()
+            real = torch.arange(kv_seq) >= short[:, None]
+            mask = masking_utils.sdpa_mask(
+                len(padding), seq, kv_seq, q_offset=offset, mask_function=function, attention_mask=real,
+                allow_is_causal_skip=False)
+            return {"mask": mask[:, 0]}
+
+        params = params | {"alignment": "bottom_right", "query_offset": offset}
+        if "sliding_window" in params:
+            params |= {"meaning": "W keys including self"}
+        source = (f"{TRANSFORMERS} masking_utils.sdpa_mask of {params['kind']}_mask_function and a padding mask")
+        case(args, op, name, params, source, {"left_padding": torch.tensor(padding)}, run, exact=True)
+
+
+def packed_positions(args):
+    """Several sequences in a row of a batch: a position that does not follow the one before it begins a new one."""
+    op = "attention.mask_pattern"
+    table = {
+        "packed": [[0, 1, 2, 0, 1, 2, 3, 0]],
+        "packed_rows": [[0, 1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 0]],
+        "packed_ones": [[0, 0, 0, 0]],
+        "packed_goes_on": [[3, 4, 0, 1, 2]],
+    }
+    for name, positions in table.items():
+        def run(x):
+            index = masking_utils.find_packed_sequence_indices(x["position_ids"])
+            function = masking_utils.and_masks(
+                masking_utils.causal_mask_function, masking_utils.packed_sequence_mask_function(index))
+            batch, seq = index.shape
+            mask = masking_utils.sdpa_mask(batch, seq, seq, mask_function=function, allow_is_causal_skip=False)
+            return {"mask": mask[:, 0], "sequence_index": index}
+
+        params = {"kind": "packed_causal", "alignment": "bottom_right", "query_offset": 0}
+        source = f"{TRANSFORMERS} masking_utils.find_packed_sequence_indices and packed_sequence_mask_function"
+        case(args, op, name, params, source, {"position_ids": torch.tensor(positions)}, run, exact=True)
 
 
 def merge_lse(args):

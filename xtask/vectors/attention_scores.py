@@ -1,4 +1,4 @@
-"""Test vectors of attention with modified scores: ALiBi, additive biases, boolean masks.
+"""Test vectors of attention with modified scores: ALiBi, in packed sequences too, additive biases, boolean masks.
 
 Library versions: torch 2.15.0, transformers 5.23.0 (see requirements.txt).
 
@@ -187,6 +187,81 @@ def sdpa_mask(args):
         case(args, op, name, params, source, inputs, run, floor=5e-6, atol_floor=2e-6)
 
 
+def varlen_alibi(args):
+    """Each sequence by itself, and all at once in FlexAttention under a mask of blocks, whose output is stored."""
+    op = "attention.varlen_alibi"
+    # name: lengths of the queries, of the keys (None: the same), heads, kv_heads, head_dim, mode, softcap
+    table = {
+        "packed": ([3, 5, 1, 4], None, 4, 2, 6, "causal_relative", None),
+        "packed_abs": ([4, 2, 6], None, 2, 2, 5, "bidirectional_abs", None),
+        "key_index": ([3, 4, 2], None, 3, 1, 4, "causal_bloom", None),
+        "empty_sequence": ([2, 0, 5, 0], None, 2, 1, 4, "causal_relative", None),
+        "cached_prefixes": ([1, 3, 1, 2], [9, 5, 4, 6], 4, 2, 8, "causal_relative", None),
+        "cross_abs": ([3, 4], [5, 2], 2, 2, 4, "bidirectional_abs", None),
+        "softcap": ([3, 4, 1], [5, 9, 2], 4, 1, 6, "softcap_then_alibi", 1.5),
+        "tiles": ([37, 20], [41, 35], 2, 1, 4, "causal_relative", None),
+    }
+    for name, (lengths, kv_lengths, heads, kv_heads, dim, mode, cap) in table.items():
+        kv_lengths = kv_lengths or lengths
+        rng = generator(args.seed, f"{op}/{name}")
+        starts = lambda x: torch.tensor([0, *x]).cumsum(0).to(torch.int32)
+        draw = lambda n, h: torch.randn(n, h, dim, generator=rng)
+        inputs = {"q": draw(sum(lengths), heads), "k": draw(sum(kv_lengths), kv_heads),
+                  "v": draw(sum(kv_lengths), kv_heads), "slopes": torch.rand(heads, generator=rng),
+                  "dout": draw(sum(lengths), heads),
+                  "cu_seqlens_q": starts(lengths), "cu_seqlens_k": starts(kv_lengths)}
+        causal = "bottom_right" if mode.startswith("causal") else None
+        scale = dim**-0.5
+
+        def run(x):
+            def forward(y):
+                """One sequence after the other: softmax of the scores that it has alone."""
+                outs, lses = [], []
+                parts = zip(*(y[key].split(n) for key, n in (("q", lengths), ("k", kv_lengths), ("v", kv_lengths))))
+                for q, k, v in parts:
+                    n, m = len(q), len(k)
+                    k, v = (z.repeat_interleave(heads // kv_heads, dim=1).transpose(0, 1) for z in (k, v))
+                    products = q.transpose(0, 1) @ k.transpose(-1, -2) * scale
+                    bent = products if cap is None else cap * torch.tanh(products / cap)
+                    scores = bent + y["slopes"][:, None, None] * distances(mode, n, m)
+                    scores = scores.masked_fill(~visible(causal, n, m), float("-inf"))
+                    outs.append((torch.softmax(scores, dim=-1) @ v).transpose(0, 1))
+                    lses.append(torch.logsumexp(scores, dim=-1))
+                return {"out": torch.cat(outs), "lse": torch.cat(lses, dim=-1)}
+
+            outputs, grads = gradients(forward, x, ["q", "k", "v", "slopes"], {"out": x["dout"]})
+            ids = lambda x: torch.repeat_interleave(torch.arange(len(x)), torch.tensor(x))
+            of_query, of_key = ids(lengths), ids(kv_lengths)
+            place = lambda x: torch.cat([torch.arange(n) for n in x])
+            behind = torch.cat([torch.arange(n) + m - n for n, m in zip(lengths, kv_lengths)])
+            at = place(kv_lengths)
+
+            def mod(score, b, h, i, j):
+                score = score if cap is None else cap * torch.tanh(score / cap)
+                back = behind[i] - at[j]
+                far = {"causal_bloom": at[j], "causal_relative": -back}.get(mode, -back.abs())
+                sees = of_query[i] == of_key[j]
+                sees = sees if causal is None else sees & (back >= 0)
+                return torch.where(sees, score + x["slopes"][h] * far, float("-inf"))
+
+            torch._dynamo.reset()  # it would compile for any scale the second time, and fail
+            with torch.no_grad():
+                out, lse = flex_attention(
+                    *(x[key].transpose(0, 1)[None] for key in ("q", "k", "v")), score_mod=mod, scale=scale,
+                    enable_gqa=True, return_lse=True)
+            found = {"out": out[0].transpose(0, 1), "lse": lse[0].to(out.dtype)}
+            for key in found:
+                assert torch.allclose(found[key], outputs[key], rtol=1e-5, atol=1e-6), key
+            return found | {f"d{key}": grad for key, grad in grads.items()}
+
+        source = (f"{TORCH} torch.nn.attention.flex_attention under a mask of blocks; "
+                  "gradients: torch.autograd of softmax, sequence by sequence")
+        params = {"bias": DISTANCES[mode], "causal": causal, "heads": heads, "kv_heads": kv_heads,
+                  "layout": "[total_tokens, heads, head_dim]", "mode": mode, "scale": scale, "softcap": cap}
+        case(args, op, name, params, source, inputs, run, floor=5e-6, atol_floor=2e-6)
+
+
 def write(args):
     alibi(args)
+    varlen_alibi(args)
     sdpa_mask(args)

@@ -102,7 +102,8 @@ pub enum AttentionError {
     Broadcast {
         /// The argument.
         name: &'static str,
-        /// The shape of the scores: `[batch, n_heads, seq, kv_seq]`.
+        /// The shape of the scores: `[batch, n_heads, seq, kv_seq]`, of packed sequences
+        /// `[1, n_heads, total, kv_total]`.
         expected: [usize; 4],
         /// What was passed.
         got: [usize; 4],

@@ -7,9 +7,11 @@ use ndarray::{
     Axis, s,
 };
 
-use crate::flash::{self, Plan, zeros};
-use crate::{AttentionConfig, AttentionError, memory};
+use crate::flash::Plan;
+use crate::{AttentionConfig, AttentionError, ScoreMods};
 use llm_numerics::{Float, threads};
+
+pub mod score_mods;
 
 /// The queries and the keys of one sequence.
 type Sequence = [Range<usize>; 2];
@@ -30,7 +32,7 @@ pub struct Gradients<F> {
 /// Sequence `n` has the queries from `cu_seqlens[n]` to before `cu_seqlens[n + 1]` and the
 /// keys from `cu_kv_seqlens[n]` to before `cu_kv_seqlens[n + 1]`. No query sees a key of
 /// another sequence; within its own it sees what
-/// [`flash::forward`] lets it see, and positions, windows and
+/// [`flash::forward`](crate::flash::forward) lets it see, and positions, windows and
 /// alignments count from the start of the sequence.
 ///
 /// # Shapes
@@ -50,11 +52,11 @@ pub struct Gradients<F> {
 /// - [`AttentionError::PackedShape`] if `k` or `v` does not fit `q`.
 /// - [`AttentionError::CuSeqlens`] if a list does not do what is said above,
 ///   [`AttentionError::CuSeqlensLength`] if one has more sequences than the other.
-/// - Those of [`flash::forward`] for heads, the config and sizes.
+/// - Those of [`flash::forward`](crate::flash::forward) for heads, the config and sizes.
 ///
 /// # Precision
 ///
-/// As [`flash::forward`] of each sequence alone. The same bits for any number of
+/// As [`flash::forward`](crate::flash::forward) of each sequence alone. The same bits for any number of
 /// threads.
 ///
 /// # Example
@@ -130,26 +132,13 @@ pub fn forward_with_lse<F: Float>(
     cu_kv_seqlens: &[usize],
     config: &AttentionConfig,
 ) -> Result<(Array3<F>, Array2<F>), AttentionError> {
-    let (plan, sequences) = check_all(q, k, v, cu_seqlens, cu_kv_seqlens, config)?;
-    let mut out = zeros([1, plan.seq, plan.n_heads, plan.value_dim])?.remove_axis(Axis(0));
-    memory::fits::<F>([1, 1, plan.n_heads, plan.seq])?;
-    let mut lse = Array2::zeros((plan.n_heads, plan.seq));
-    let outs = cut(out.view_mut(), Axis(0), &sequences, |[queries, _]| queries);
-    let lses = cut_columns(lse.view_mut(), &sequences);
-    let items: Vec<_> = sequences.iter().zip(outs.into_iter().zip(lses)).collect();
-    let work = |(sequence, (out, lse)): (&Sequence, (_, ArrayViewMut2<'_, F>))| {
-        let [q, k, v] = views(q, k, v, sequence);
-        let (mut out, mut lse) = (heads_first_mut(out), lse.insert_axis(Axis(0)));
-        let done = flash::forward_into(&q, &k, &v, config, &mut out, Some(&mut lse));
-        debug_assert!(done.is_ok(), "{done:?}");
-    };
-    for_each(&plan, items, work);
-    Ok((out, lse))
+    let mods = ScoreMods::new();
+    score_mods::forward(q, k, v, cu_seqlens, cu_kv_seqlens, &mods, config)
 }
 
 /// The gradients of [`forward`] for queries, keys and values.
 ///
-/// Those of [`flash::backward`] for each sequence alone.
+/// Those of [`flash::backward`](crate::flash::backward) for each sequence alone.
 ///
 /// # Shapes
 ///
@@ -201,55 +190,38 @@ pub fn backward<F: Float>(
     cu_kv_seqlens: &[usize],
     config: &AttentionConfig,
 ) -> Result<Gradients<F>, AttentionError> {
-    let (plan, sequences) = check_all(q, k, v, cu_seqlens, cu_kv_seqlens, config)?;
-    let shape = [plan.seq, plan.n_heads, plan.value_dim];
-    check("dout", shape, dout)?;
-    check("out", shape, out)?;
-    let (expected, got) = ([plan.n_heads, plan.seq], lse.dim().into());
-    if got != expected {
-        return Err(AttentionError::PackedLseShape { expected, got });
-    }
-    let new = |x: &ArrayRef3<F>| {
-        let (tokens, heads, features) = x.dim();
-        zeros::<F>([1, tokens, heads, features]).map(|x| x.remove_axis(Axis(0)))
-    };
-    let (mut dq, mut dk, mut dv) = (new(q)?, new(k)?, new(v)?);
-    let dqs = cut(dq.view_mut(), Axis(0), &sequences, |[queries, _]| queries);
-    let dks = cut(dk.view_mut(), Axis(0), &sequences, |[_, keys]| keys);
-    let dvs = cut(dv.view_mut(), Axis(0), &sequences, |[_, keys]| keys);
-    let gradients = dqs.into_iter().zip(dks.into_iter().zip(dvs));
-    let items: Vec<_> = sequences.iter().zip(gradients).collect();
-    let work = |(sequence, (dq, (dk, dv))): (&Sequence, _)| {
-        let [q, k, v] = views(q, k, v, sequence);
-        let queries = &sequence[0];
-        let [dout, out] = [dout, out].map(|x| heads_first(x, queries));
-        let lse = lse.slice(s![.., queries.clone()]).insert_axis(Axis(0));
-        let [mut dq, mut dk, mut dv] = [dq, dk, dv].map(heads_first_mut);
-        let done = flash::backward_into(
-            &dout, &q, &k, &v, &out, &lse, config, &mut dq, &mut dk, &mut dv,
-        );
-        debug_assert!(done.is_ok(), "{done:?}");
-    };
-    for_each(&plan, items, work);
-    Ok(Gradients { dq, dk, dv })
+    let mods = ScoreMods::new();
+    let got = score_mods::backward(
+        dout,
+        q,
+        k,
+        v,
+        out,
+        lse,
+        cu_seqlens,
+        cu_kv_seqlens,
+        &mods,
+        config,
+    )?;
+    Ok(got.inputs)
 }
 
 /// The sizes of all sequences together, checked, and the queries and the keys of each.
-fn check_all<F: Float>(
+fn check_all<'a, F: Float>(
     q: &ArrayRef3<F>,
     k: &ArrayRef3<F>,
     v: &ArrayRef3<F>,
-    cu_seqlens: &[usize],
-    cu_kv_seqlens: &[usize],
+    [cu_seqlens, cu_kv_seqlens]: [&[usize]; 2],
+    mods: &ScoreMods<'a, F>,
     config: &AttentionConfig,
-) -> Result<(Plan<'static, F>, Vec<Sequence>), AttentionError> {
+) -> Result<(Plan<'a, F>, Vec<Sequence>), AttentionError> {
     let (total, _, head_dim) = q.dim();
     let (kv_total, n_kv_heads, _) = k.dim();
     check("k", [kv_total, n_kv_heads, head_dim], k)?;
     check("v", [kv_total, n_kv_heads, v.dim().2], v)?;
     let all = [0..total, 0..kv_total];
     let [q, k, v] = views(q, k, v, &all);
-    let plan = Plan::new(&q, &k, &v, config)?;
+    let plan = Plan::with_mods(&q, &k, &v, mods, config)?;
     let queries = ranges("cu_seqlens", cu_seqlens, total)?;
     let keys = ranges("cu_kv_seqlens", cu_kv_seqlens, kv_total)?;
     if queries.len() != keys.len() {

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, Array3, Array4, ArrayRef1, ArrayRef4, ArrayView2, Axis, s};
 
-use super::score_mods::{dropout_matrix, score_matrix};
+use super::score_mods::score_matrix;
 use crate::{AttentionConfig, AttentionError, CausalAlignment, Gradients, Mask, ScoreMods};
 
 /// Which pairs of query and key take part: `[seq, kv_seq]`.
@@ -110,11 +110,26 @@ pub fn backward(
 }
 
 /// What else takes part in a softmax.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(super) struct Extras<'a> {
     /// A score more for each head, without a value.
     pub(super) sinks: Option<&'a ArrayRef1<f64>>,
+    /// Slopes, bias and mask. What else ALiBi and dropout need is below.
     pub(super) mods: ScoreMods<'a, f64>,
+    /// What the slopes of ALiBi are multiplied with: `[seq, kv_seq]`.
+    pub(super) distances: Option<Array2<f64>>,
+    /// What dropout multiplies the weights with: `[batch, n_heads, seq, kv_seq]`.
+    pub(super) factors: Option<Array4<f64>>,
+}
+
+impl Extras<'_> {
+    /// `p` times the factors of a head.
+    fn drop(&self, [b, h]: [usize; 2], p: &Array2<f64>) -> Array2<f64> {
+        match &self.factors {
+            Some(factors) => p * &factors.slice(s![b, h, .., ..]),
+            None => p.clone(),
+        }
+    }
 }
 
 /// Every gradient that there is.
@@ -145,9 +160,9 @@ pub(super) fn attend(
             let k = k.slice(s![b, h / group, .., ..]);
             let v = v.slice(s![b, h / group, .., ..]);
             let bent = bent_scores(&q, &k, scale, config.softcap);
-            let scores = score_matrix(bent, &sees, &extras.mods, [b, h]);
+            let scores = score_matrix(bent, &sees, extras, [b, h]);
             let (p, row_lse) = softmax(scores, extras.sinks.map(|sinks| sinks[h]));
-            let kept = p * dropout_matrix(&extras.mods, [b, h], n_heads, sees.dim());
+            let kept = extras.drop([b, h], &p);
             out.slice_mut(s![b, h, .., ..]).assign(&kept.dot(&v));
             lse.slice_mut(s![b, h, ..]).assign(&row_lse);
         }
@@ -182,10 +197,9 @@ pub(super) fn gradients(
             let dout = dout.slice(s![b, h, .., ..]);
             let bent = bent_scores(&q, &k, scale, config.softcap);
             let slope = bent.mapv(|s| config.softcap.map_or(1.0, |cap| 1.0 - (s / cap).powi(2)));
-            let scores = score_matrix(bent, &sees, &extras.mods, [b, h]);
+            let scores = score_matrix(bent, &sees, extras, [b, h]);
             let (p, _) = softmax(scores, extras.sinks.map(|sinks| sinks[h]));
-            let drop = dropout_matrix(&extras.mods, [b, h], n_heads, sees.dim());
-            let dp = dout.dot(&v.t()) * &drop;
+            let dp = extras.drop([b, h], &dout.dot(&v.t()));
             let inner = (&p * &dp).sum_axis(Axis(1)).insert_axis(Axis(1));
             // The sink has dP = 0, and the weight that the keys leave.
             let left = 1.0 - p.sum_axis(Axis(1)).insert_axis(Axis(1));
@@ -198,7 +212,7 @@ pub(super) fn gradients(
             let mut dk = dk.slice_mut(s![b, h / group, .., ..]);
             dk += &ds.t().dot(&q);
             let mut dv = dv.slice_mut(s![b, h / group, .., ..]);
-            dv += &(p * drop).t().dot(&dout);
+            dv += &extras.drop([b, h], &p).t().dot(&dout);
         }
     }
     Ok(AllGradients {

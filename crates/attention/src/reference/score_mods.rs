@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, Array3, Array4, ArrayRef4, Axis};
 
 use super::attention::{Extras, attend, gradients, mask_matrix};
 use crate::score_mods::Gradients;
-use crate::{AlibiOrigin, AttentionConfig, AttentionError, MaskPolarity, ScoreMods};
+use crate::{AlibiOrigin, AttentionConfig, AttentionError, Dropout, MaskPolarity, ScoreMods};
 use llm_numerics::philox::Philox4x32;
 
 /// What a slope of ALiBi is multiplied with: `[seq, kv_seq]`.
@@ -55,7 +55,7 @@ pub fn forward(
 ) -> Result<(Array4<f64>, Array3<f64>), AttentionError> {
     check(q, k, mods)?;
     let sees = |seq, kv_seq| mask_matrix(config.mask, seq, kv_seq);
-    attend([q, k, v], config, sees, &with(mods))
+    attend([q, k, v], config, sees, &extras(q, k, mods))
 }
 
 /// The gradients of [`forward`], by the chain rule on whole matrices.
@@ -82,24 +82,9 @@ pub fn backward(
 ) -> Result<Gradients<f64>, AttentionError> {
     check(q, k, mods)?;
     let sees = |seq, kv_seq| mask_matrix(config.mask, seq, kv_seq);
-    let all = gradients(dout, [q, k, v], config, sees, &with(mods))?;
-    let dslopes = mods.alibi.map(|(_, origin)| {
-        let distances = alibi_matrix(origin, q.dim().2, k.dim().2);
-        let of_head = |ds: ndarray::ArrayView3<'_, f64>| (&ds * &distances).sum();
-        all.dscores
-            .axis_iter(Axis(1))
-            .map(of_head)
-            .collect::<Array1<_>>()
-    });
-    let dbias = mods.bias.map(|bias| {
-        let mut sum = all.dscores;
-        for axis in 0..4 {
-            if bias.shape()[axis] == 1 {
-                sum = sum.sum_axis(Axis(axis)).insert_axis(Axis(axis));
-            }
-        }
-        sum
-    });
+    let extras = extras(q, k, mods);
+    let all = gradients(dout, [q, k, v], config, sees, &extras)?;
+    let (dbias, dslopes) = of_scores(all.dscores, &extras);
     Ok(Gradients {
         inputs: all.inputs,
         dbias,
@@ -107,17 +92,41 @@ pub fn backward(
     })
 }
 
+/// The gradients of the bias and of the slopes from those of the scores.
+pub(super) fn of_scores(
+    dscores: Array4<f64>,
+    extras: &Extras<'_>,
+) -> (Option<Array4<f64>>, Option<Array1<f64>>) {
+    let dslopes = extras.distances.as_ref().map(|distances| {
+        let of_head = |ds: ndarray::ArrayView3<'_, f64>| (&ds * distances).sum();
+        dscores
+            .axis_iter(Axis(1))
+            .map(of_head)
+            .collect::<Array1<_>>()
+    });
+    let dbias = extras.mods.bias.map(|bias| {
+        let mut sum = dscores;
+        for axis in 0..4 {
+            if bias.shape()[axis] == 1 {
+                sum = sum.sum_axis(Axis(axis)).insert_axis(Axis(axis));
+            }
+        }
+        sum
+    });
+    (dbias, dslopes)
+}
+
 /// The scores of a head with all that is added to them, `-inf` where a key is hidden.
 pub(super) fn score_matrix(
     bent: Array2<f64>,
     sees: &Array2<bool>,
-    mods: &ScoreMods<'_, f64>,
+    extras: &Extras<'_>,
     [b, h]: [usize; 2],
 ) -> Array2<f64> {
-    let (seq, kv_seq) = bent.dim();
+    let mods = &extras.mods;
     let mut scores = bent;
-    if let Some((slopes, origin)) = mods.alibi {
-        scores += &(slopes[h] * alibi_matrix(origin, seq, kv_seq));
+    if let (Some((slopes, _)), Some(distances)) = (mods.alibi, &extras.distances) {
+        scores += &(slopes[h] * distances);
     }
     for ((i, j), score) in scores.indexed_iter_mut() {
         if let Some(bias) = mods.bias {
@@ -139,26 +148,28 @@ pub(super) fn score_matrix(
     scores
 }
 
-/// What the weights of a head are multiplied with: 0 or `1 / (1 - rate)`; 1 without dropout.
-pub(super) fn dropout_matrix(
-    mods: &ScoreMods<'_, f64>,
-    [b, h]: [usize; 2],
-    n_heads: usize,
-    (seq, kv_seq): (usize, usize),
-) -> Array2<f64> {
-    let Some(dropout) = mods.dropout else {
-        return Array2::ones((seq, kv_seq));
-    };
-    let random = Philox4x32::new(dropout.key);
-    Array2::from_shape_fn((seq, kv_seq), |(i, j)| {
+/// What dropout multiplies the weights with, 0 or `1 / (1 - rate)`: `[batch, n_heads, seq, kv_seq]`.
+///
+/// # Panics
+///
+/// If the elements are more than memory holds.
+#[must_use]
+pub fn dropout_factors(dropout: Dropout, shape: [usize; 4]) -> Array4<f64> {
+    let [_, n_heads, seq, _] = shape;
+    Array4::from_shape_fn(shape, |(b, h, i, j)| {
         let row = (b * n_heads + h) * seq + i;
-        let word = random.u32_at(dropout.offset.wrapping_add(row as u64), j as u64);
-        if f64::from(word) >= (dropout.rate * 2_f64.powi(32)).round() {
-            1.0 / (1.0 - dropout.rate)
-        } else {
-            0.0
-        }
+        dropout_factor(dropout, row as u64, j as u64)
     })
+}
+
+/// One of them: of key `j` and the row-th stream of the call.
+pub(super) fn dropout_factor(dropout: Dropout, row: u64, j: u64) -> f64 {
+    let word = Philox4x32::new(dropout.key).u32_at(dropout.offset.wrapping_add(row), j);
+    if f64::from(word) >= (dropout.rate * 2_f64.powi(32)).round() {
+        1.0 / (1.0 - dropout.rate)
+    } else {
+        0.0
+    }
 }
 
 /// The index into an array whose axes of length 1 count for all.
@@ -172,14 +183,19 @@ fn broadcast(shape: [usize; 4], index: [usize; 4]) -> [usize; 4] {
     index
 }
 
-fn with<'a>(mods: &ScoreMods<'a, f64>) -> Extras<'a> {
+fn extras<'a>(q: &ArrayRef4<f64>, k: &ArrayRef4<f64>, mods: &ScoreMods<'a, f64>) -> Extras<'a> {
+    let ((batch, n_heads, seq, _), kv_seq) = (q.dim(), k.dim().2);
+    let shape = [batch, n_heads, seq, kv_seq];
     Extras {
         sinks: None,
         mods: *mods,
+        distances: (mods.alibi).map(|(_, origin)| alibi_matrix(origin, seq, kv_seq)),
+        factors: mods.dropout.map(|dropout| dropout_factors(dropout, shape)),
     }
 }
 
-fn check(
+/// Refuses what does not fit the scores `[batch, n_heads, seq, kv_seq]`.
+pub(super) fn check(
     q: &ArrayRef4<f64>,
     k: &ArrayRef4<f64>,
     mods: &ScoreMods<'_, f64>,

@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array3, Array4, ArrayRef1, ArrayRef4};
 
 use super::attention::{Extras, attend, gradients, mask_matrix};
-use crate::{AttentionConfig, AttentionError, Gradients, ScoreMods};
+use crate::{AttentionConfig, AttentionError, Gradients};
 
 /// `softmax([scale Q K^T + mask, sink]) [V; 0]` for each head, and the log-sum-exp of its rows.
 ///
@@ -62,6 +62,6 @@ pub fn backward(
 fn with(sinks: &ArrayRef1<f64>) -> Extras<'_> {
     Extras {
         sinks: Some(sinks),
-        mods: ScoreMods::new(),
+        ..Extras::default()
     }
 }

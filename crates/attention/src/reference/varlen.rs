@@ -6,6 +6,8 @@ use super::attention::{Extras, attend, gradients, mask_matrix};
 use crate::varlen::Gradients;
 use crate::{AttentionConfig, AttentionError};
 
+pub mod score_mods;
+
 /// Which pairs of query and key take part: `[total, kv_total]`, in blocks on the diagonal.
 ///
 /// Block `n` is the [`mask_matrix`] of the lengths of sequence `n`. The lists must be as

@@ -77,7 +77,8 @@ proptest! {
         close(&lse, &want_lse, F64)?;
     }
 
-    /// Causal: output `i` has the same bits whatever comes after it, NaN and infinity included.
+    /// Causal: output `i` and its gradient have the same bits whatever comes after it; after NaN and infinity, whose
+    /// tiles take another order of sums, they are the same to rounding.
     #[test]
     fn the_past_ignores_the_future(
         mut case in non_empty_cases(),
@@ -97,8 +98,14 @@ proptest! {
         let grads = case.backward();
         for i in (0..seq).filter(|&i| !sees[[i, from]]) {
             let row = s![.., .., i, ..];
-            close(&out.slice(row).to_owned(), &want.slice(row).to_owned(), F64)?;
-            close(&grads.dq.slice(row).to_owned(), &want_grads.dq.slice(row).to_owned(), F64)?;
+            let pairs = [(&out, &want), (&grads.dq, &want_grads.dq)];
+            for (got, want) in pairs.map(|(x, y)| (x.slice(row), y.slice(row))) {
+                if junk.is_finite() {
+                    prop_assert_eq!(got, want);
+                } else {
+                    close(&got.to_owned(), &want.to_owned(), F64)?;
+                }
+            }
         }
     }
 

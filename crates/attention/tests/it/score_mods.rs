@@ -1,6 +1,9 @@
 //! Laws of ALiBi, biases, boolean masks and dropout, over the documented domain.
 
+mod dropout;
 mod errors;
+mod hidden;
+mod precision;
 
 use llm_attention::score_mods::{self, Gradients};
 use llm_attention::{
@@ -17,7 +20,6 @@ use crate::cases::{Case, Sizes, cases, close, non_empty_cases};
 
 /// As in `properties.rs`.
 const F64: Tolerance = Tolerance::new(1e-11, 1e-10);
-const F32: Tolerance = Tolerance::new(2e-4, 2e-4);
 
 /// A choice of modifications, drawn before the sizes of the call are known.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +66,11 @@ pub(crate) fn choices() -> impl Strategy<Value = Choice> {
 impl Choice {
     pub(crate) fn arrays(&self, case: &Case) -> Arrays {
         let (batch, n_heads, seq, _) = case.q.dim();
-        let shape = [batch, n_heads, seq, case.k.dim().2];
+        self.arrays_of([batch, n_heads, seq, case.k.dim().2])
+    }
+
+    /// For scores of this shape.
+    pub(crate) fn arrays_of(&self, shape: [usize; 4]) -> Arrays {
         let shrink = |ones: [bool; 4]| {
             std::array::from_fn::<_, 4, _>(|axis| if ones[axis] { 1 } else { shape[axis] })
         };
@@ -81,7 +87,7 @@ impl Choice {
         });
         let ones = self.mask.map(|(ones, _)| ones).unwrap_or_default();
         let mask = Array4::from_shape_simple_fn(shrink(ones), || draw() < 0.5);
-        let slopes = Array1::from_shape_simple_fn(n_heads, || 2.0 * draw() - 0.5);
+        let slopes = Array1::from_shape_simple_fn(shape[1], || 2.0 * draw() - 0.5);
         Arrays { slopes, bias, mask }
     }
 
@@ -143,44 +149,6 @@ proptest! {
         close(&lse, &want_lse, F64)?;
         let want = reference::score_mods::backward(&case.dout, q, k, v, &mods, config).unwrap();
         gradients_close(&backward(&case, &mods), &want, F64)?;
-    }
-
-    /// The same in `f32`.
-    #[test]
-    fn equals_the_reference_in_f32(case in cases(), choice in choices()) {
-        let arrays = choice.arrays(&case);
-        let narrow = |x: &Array4<f64>| x.mapv(|x| x as f32);
-        let wide = |x: &Array4<f32>| x.mapv(f64::from);
-        let (slopes, bias) = (arrays.slopes.mapv(|x| x as f32), narrow(&arrays.bias));
-        let mods = choice.mods(&arrays);
-        let mut mods32 = ScoreMods::<f32>::new();
-        mods32.alibi = mods.alibi.map(|(_, origin)| (&*slopes, origin));
-        mods32.bias = mods.bias.map(|_| &*bias);
-        mods32.mask = mods.mask;
-        mods32.dropout = mods.dropout;
-        let [q, k, v, dout] = [&case.q, &case.k, &case.v, &case.dout].map(narrow);
-        let (out, lse) = score_mods::forward(&q, &k, &v, &mods32, &case.config).unwrap();
-        let (want, want_lse) =
-            reference::score_mods::forward(&case.q, &case.k, &case.v, &mods, &case.config).unwrap();
-        close(&wide(&out), &want, F32)?;
-        close(&lse.mapv(f64::from), &want_lse, F32)?;
-        let got =
-            score_mods::backward(&dout, &q, &k, &v, &out, &lse, &mods32, &case.config).unwrap();
-        let want = reference::score_mods::backward(
-            &case.dout, &case.q, &case.k, &case.v, &mods, &case.config,
-        )
-        .unwrap();
-        // Sums over all heads and rows of some hundreds of numbers below 10.
-        let sums = Tolerance::new(2e-3, 2e-4);
-        close(&wide(&got.inputs.dq), &want.inputs.dq, F32)?;
-        close(&wide(&got.inputs.dk), &want.inputs.dk, F32)?;
-        close(&wide(&got.inputs.dv), &want.inputs.dv, F32)?;
-        if let (Some(got), Some(want)) = (&got.dbias, &want.dbias) {
-            close(&wide(got), want, sums)?;
-        }
-        if let (Some(got), Some(want)) = (&got.dslopes, &want.dslopes) {
-            close(&got.mapv(f64::from), want, Tolerance::new(2e-2, 2e-4))?;
-        }
     }
 
     /// ALiBi is a bias of slope times distance; a mask is a bias of `-inf`, and the other polarity
@@ -359,39 +327,6 @@ fn alibi_by_hand() {
         let (out, got_lse) = score_mods::forward(&one, &k, &v, &mods, &config).unwrap();
         assert!((out[[0, 0, 0, 0]] - 7.0).abs() < 1e-12, "{origin:?}"); // weights 1/4 and 3/4
         assert!((got_lse[[0, 0, 0]] - lse).abs() < 1e-12, "{origin:?}");
-    }
-}
-
-/// The share of dropped weights is the rate, to some standard deviations.
-#[test]
-fn dropout_drops_its_share() {
-    let (n, keys) = (128, 256);
-    let q = Array4::<f64>::zeros((1, 1, n, 1));
-    let k = Array4::zeros((1, 1, keys, 1));
-    let v = Array4::from_shape_fn((1, 1, keys, keys), |(_, _, i, j)| {
-        f64::from(u8::from(i == j))
-    });
-    let config = AttentionConfig::new(Mask::Full);
-    for rate in [0.1, 0.5, 0.83] {
-        let dropout = Dropout {
-            rate,
-            key: 5,
-            offset: 77,
-        };
-        let mods = ScoreMods::new().with_dropout(dropout);
-        let (out, _) = score_mods::forward(&q, &k, &v, &mods, &config).unwrap();
-        let n_weights = (n * keys) as f64;
-        let dropped = out.iter().filter(|x| **x == 0.0).count() as f64 / n_weights;
-        let deviation = (rate * (1.0 - rate) / n_weights).sqrt();
-        assert!(
-            (dropped - rate).abs() < 4.0 * deviation,
-            "{rate}: {dropped}"
-        );
-        let kept = 1.0 / (keys as f64 * (1.0 - rate));
-        assert!(
-            out.iter()
-                .all(|x| *x == 0.0 || (x / kept - 1.0).abs() < 1e-12)
-        );
     }
 }
 

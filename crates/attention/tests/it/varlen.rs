@@ -1,5 +1,7 @@
 //! Laws of packed sequences, over the documented domain.
 
+mod score_mods;
+
 use llm_attention::{AttentionConfig, AttentionError, Mask, flash, reference, varlen};
 use llm_numerics::philox::Philox4x32;
 use llm_numerics::testing::Tolerance;
@@ -39,7 +41,7 @@ impl Packed {
 }
 
 /// Up to four sequences of any lengths, zero included; heads, features and config of [`cases`].
-fn packed() -> impl Strategy<Value = Packed> {
+pub(crate) fn packed() -> impl Strategy<Value = Packed> {
     packed_up_to(8)
 }
 

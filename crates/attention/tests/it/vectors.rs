@@ -3,19 +3,19 @@
 mod convert;
 #[cfg(feature = "gpu")]
 mod device;
+mod mask_pattern;
 mod merge;
 mod mla;
 mod paged;
 mod prefix;
 mod score_mods;
-
-use std::num::NonZero;
+mod varlen_alibi;
 
 #[cfg(feature = "gpu")]
 use llm_attention::ScoreMods;
 use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, reference, sinks, varlen};
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
-use ndarray::{Array2, Array4, Axis, Ix1, Ix3, Ix4};
+use ndarray::{Ix1, Ix3, Ix4};
 
 #[test]
 fn vectors_agree() {
@@ -33,12 +33,13 @@ fn vectors_agree() {
         "attention.merge_lse" => merge::run(case, tier),
         "attention.paged" => paged::run(case, tier),
         "attention.sdpa_storage" => paged::storage(case, tier),
-        "attention.mask_pattern" => mask_pattern(case, tier),
+        "attention.mask_pattern" => mask_pattern::run(case, tier),
         "attention.alibi" => score_mods::alibi(case, tier, config(case)?),
         "attention.sdpa_mask" => score_mods::mask(case, tier),
         "attention.prefix_kv" => prefix::run(case, tier),
         "attention.sinks" => sinks(case, tier),
         "attention.varlen" => varlen(case, tier),
+        "attention.varlen_alibi" => varlen_alibi::run(case, tier, config(case)?),
         "attention.sdpa" | "attention.softcap" => attention(case, tier),
         _ => Err(case.unknown_op()),
     });
@@ -147,17 +148,7 @@ fn attention(case: &Case, tier: Tier) -> Result<(), VectorError> {
 
 fn varlen(case: &Case, tier: Tier) -> Result<(), VectorError> {
     let config = config(case)?;
-    if !matches!(
-        case.param_str("layout"),
-        Ok("[total_tokens, heads, head_dim]")
-    ) {
-        return Err(case.unknown_param("layout", "\"[total_tokens, heads, head_dim]\""));
-    }
-    let list = |name| -> Result<Vec<usize>, VectorError> {
-        let list = case.input_i64::<Ix1>(name)?;
-        Ok(list.iter().map(|&x| usize::try_from(x).unwrap()).collect())
-    };
-    let (queries, keys) = (list("cu_seqlens_q")?, list("cu_seqlens_k")?);
+    let [queries, keys] = starts(case)?;
     match tier {
         Tier::Reference => {
             let (q, k) = (case.input_f64::<Ix3>("q")?, case.input_f64::<Ix3>("k")?);
@@ -190,6 +181,21 @@ fn varlen(case: &Case, tier: Tier) -> Result<(), VectorError> {
         Tier::Gpu => return Err(case.unsupported("built without the feature `gpu`")),
     }
     Ok(())
+}
+
+/// Where packed sequences start, of queries and of keys.
+fn starts(case: &Case) -> Result<[Vec<usize>; 2], VectorError> {
+    if !matches!(
+        case.param_str("layout"),
+        Ok("[total_tokens, heads, head_dim]")
+    ) {
+        return Err(case.unknown_param("layout", "\"[total_tokens, heads, head_dim]\""));
+    }
+    let list = |name| -> Result<Vec<usize>, VectorError> {
+        let list = case.input_i64::<Ix1>(name)?;
+        Ok(list.iter().map(|&x| usize::try_from(x).unwrap()).collect())
+    };
+    Ok([list("cu_seqlens_q")?, list("cu_seqlens_k")?])
 }
 
 /// Mask and scale. The numbers of heads say what the shapes say too.
@@ -230,58 +236,4 @@ fn mask(case: &Case) -> Result<Mask, VectorError> {
             alignment: alignment.unwrap_or(CausalAlignment::BottomRight),
         },
     })
-}
-
-/// The mask that the reference has, and the one that can be seen in what attention returns.
-fn mask_pattern(case: &Case, tier: Tier) -> Result<(), VectorError> {
-    let shape = case.output_shape("mask").unwrap_or_default();
-    let &[1, seq, kv_seq] = shape else {
-        return Err(case.unsupported("one mask for all sequences only"));
-    };
-    if case.has_input("left_padding") || case.has_input("position_ids") {
-        return Err(case.unsupported("no padding and no packed sequences yet"));
-    }
-    let (alignment, offset) = match case.param_str("alignment")? {
-        "top_left" => (CausalAlignment::TopLeft, 0),
-        "bottom_right" => (CausalAlignment::BottomRight, kv_seq.saturating_sub(seq)),
-        _ => return Err(case.unknown_param("alignment", "\"top_left\" or \"bottom_right\"")),
-    };
-    if case.has_param("query_offset") && case.param_usize("query_offset")? != offset {
-        return Err(case.unsupported("no queries but the first or the last of the keys"));
-    }
-    let mask = match case.param_str("kind")? {
-        "causal" => Mask::Causal(alignment),
-        "sliding_window_causal" => {
-            if !matches!(case.param_str("meaning"), Ok("W keys including self")) {
-                return Err(case.unknown_param("meaning", "\"W keys including self\""));
-            }
-            let window = NonZero::new(case.param_usize("sliding_window")?);
-            let Some(window) = window else {
-                return Err(case.unknown_param("sliding_window", "at least 1"));
-            };
-            Mask::last_keys(window, alignment)
-        }
-        "chunked_causal" => Mask::ChunkedCausal {
-            chunk: case.param_usize("chunk")?,
-            alignment,
-        },
-        _ => return Err(case.unsupported("no mask of this kind yet")),
-    };
-    let sees = match tier {
-        Tier::Reference => reference::attention::mask_matrix(mask, seq, kv_seq),
-        Tier::Cpu => {
-            // Equal scores, and a value for each key that shows up where the key is seen.
-            let q = Array4::<f32>::zeros((1, 1, seq, 1));
-            let k = Array4::zeros((1, 1, kv_seq, 1));
-            let v = Array2::eye(kv_seq)
-                .insert_axis(Axis(0))
-                .insert_axis(Axis(0));
-            let config = AttentionConfig::new(mask).with_tile(2, 3);
-            let out = flash::forward(&q, &k, &v, &config).map_err(VectorError::op)?;
-            let out = out.index_axis(Axis(0), 0);
-            out.index_axis(Axis(0), 0).mapv(|weight| weight > 0.0)
-        }
-        Tier::Gpu => return Err(case.unsupported("seen in the masks of the other files")),
-    };
-    case.expect_bool("mask", &sees.insert_axis(Axis(0)))
 }

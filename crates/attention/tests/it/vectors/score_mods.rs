@@ -6,6 +6,18 @@ use llm_numerics::testing::vectors::{Case, Tier, VectorError};
 use ndarray::{Array, Array1, Array4, Dimension, Ix1, Ix4};
 
 pub(super) fn alibi(case: &Case, tier: Tier, config: AttentionConfig) -> Result<(), VectorError> {
+    let origin = origin(case)?;
+    let mut config = config;
+    config.softcap = case.param_opt_f64("softcap")?;
+    let slopes = case.input_f64::<Ix1>("slopes")?;
+    let slopes32 = case.input_f32::<Ix1>("slopes")?;
+    let mods = ScoreMods::new().with_alibi(&slopes, origin);
+    let mods32 = ScoreMods::new().with_alibi(&slopes32, origin);
+    run(case, tier, config, &mods, &mods32)
+}
+
+/// From `bias` and `mode`.
+pub(super) fn origin(case: &Case) -> Result<AlibiOrigin, VectorError> {
     let origin = match case.param_str("bias")? {
         "bias = -slope * |i + sk - sq - j|" => AlibiOrigin::AbsoluteDistance,
         "bias = -slope * (i + sk - sq - j)" => AlibiOrigin::SignedDistance,
@@ -23,13 +35,7 @@ pub(super) fn alibi(case: &Case, tier: Tier, config: AttentionConfig) -> Result<
     {
         return Err(case.unknown_param("mode", "one of four names"));
     }
-    let mut config = config;
-    config.softcap = case.param_opt_f64("softcap")?;
-    let slopes = case.input_f64::<Ix1>("slopes")?;
-    let slopes32 = case.input_f32::<Ix1>("slopes")?;
-    let mods = ScoreMods::new().with_alibi(&slopes, origin);
-    let mods32 = ScoreMods::new().with_alibi(&slopes32, origin);
-    run(case, tier, config, &mods, &mods32)
+    Ok(origin)
 }
 
 pub(super) fn mask(case: &Case, tier: Tier) -> Result<(), VectorError> {
@@ -115,7 +121,7 @@ fn run(
     }
 }
 
-fn widen<D: Dimension>(x: &Array<f32, D>) -> Array<f64, D> {
+pub(super) fn widen<D: Dimension>(x: &Array<f32, D>) -> Array<f64, D> {
     x.mapv(f64::from)
 }
 
