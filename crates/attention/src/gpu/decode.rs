@@ -1,4 +1,4 @@
-//! Split-KV decoding: few queries, many keys, in parts that are merged by their log-sum-exp.
+//! Split-KV decoding: few queries, many keys, in pieces that are merged by their log-sum-exp.
 
 use llm_gpu::{Access, Binding, GpuTensor, Grid, Kernel, Needs, Recorder, Snippet, snippet};
 
@@ -10,7 +10,7 @@ use crate::AttentionError;
 /// Rows of a workgroup, as in `decode.wgsl`.
 const ROWS: usize = 8;
 /// The fewest keys that are worth a workgroup, a multiple of the 32 of a tile.
-const SPLIT: usize = 256;
+const KEYS_PER_PIECE: usize = 256;
 /// Workgroups that keep a large device busy. A function of nothing but shapes, so that results do not depend on the device.
 const ENOUGH: usize = 512;
 
@@ -18,9 +18,9 @@ llm_gpu::params! {
     /// The parameter block of the decode kernels, see `decode_params.wgsl`.
     pub(super) struct DecodeParams {
         n_items: u32,
-        n_chunks: u32,
-        n_splits: u32,
-        split: u32,
+        n_column_tiles: u32,
+        n_pieces: u32,
+        keys_per_piece: u32,
         n_row_tiles: u32,
         batch: u32,
         n_heads: u32,
@@ -50,7 +50,7 @@ llm_gpu::params! {
         n_elements: u32,
         n_rows: u32,
         value_dim: u32,
-        n_splits: u32,
+        n_pieces: u32,
         has_values: u32,
         pad0: u32,
         pad1: u32,
@@ -104,12 +104,12 @@ pub(super) fn record(
     lse: &GpuTensor<f32>,
 ) -> Result<(), AttentionError> {
     let inputs = [plan.q.read(), plan.k.read(), plan.v.read()];
-    record_parts(recorder, &FLASH_DECODE, plan, [0; 3], &inputs, out, lse)
+    record_pieces(recorder, &FLASH_DECODE, plan, [0; 3], &inputs, out, lse)
 }
 
-/// Records a decode kernel for parts of the keys, and what merges them. `plan.sizes.kv_seq` is the most keys that a sequence can
+/// Records a decode kernel for pieces of the keys, and what merges them. `plan.sizes.kv_seq` is the most keys that a sequence can
 /// have; `pages` are the size of a page, the length of a row of the block table and the number of pages.
-pub(super) fn record_parts(
+pub(super) fn record_pieces(
     recorder: &mut Recorder,
     kernel: &'static Kernel,
     plan: &Plan<'_>,
@@ -122,27 +122,27 @@ pub(super) fn record_parts(
         return Ok(()); // nor is there an output
     }
     let (sizes, of) = (&plan.sizes, &plan.params);
-    let n_chunks = sizes.value_dim.div_ceil(COLUMNS).max(1);
+    let n_column_tiles = sizes.value_dim.div_ceil(COLUMNS).max(1);
     let n_rows = sizes.n_heads / sizes.n_kv_heads.max(1) * sizes.seq;
     let n_row_tiles = n_rows.div_ceil(ROWS);
-    let workgroups = [sizes.batch, sizes.n_kv_heads, n_row_tiles, n_chunks]
+    let workgroups = [sizes.batch, sizes.n_kv_heads, n_row_tiles, n_column_tiles]
         .into_iter()
         .fold(1, usize::saturating_mul);
     let wanted = ENOUGH.div_ceil(workgroups.max(1));
-    let most = sizes.kv_seq.div_ceil(SPLIT).max(1);
-    let split = sizes
+    let most = sizes.kv_seq.div_ceil(KEYS_PER_PIECE).max(1);
+    let keys_per_piece = sizes
         .kv_seq
         .div_ceil(wanted.min(most))
         .max(1)
-        .next_multiple_of(SPLIT);
-    let n_splits = sizes.kv_seq.div_ceil(split).max(1);
-    let n_items = workgroups.saturating_mul(n_splits);
+        .next_multiple_of(KEYS_PER_PIECE);
+    let n_pieces = sizes.kv_seq.div_ceil(keys_per_piece).max(1);
+    let n_items = workgroups.saturating_mul(n_pieces);
     let [page_size, max_pages, n_pages] = pages.map(word);
     let params = DecodeParams {
         n_items: word(n_items),
-        n_chunks: word(n_chunks),
-        n_splits: word(n_splits),
-        split: word(split),
+        n_column_tiles: word(n_column_tiles),
+        n_pieces: word(n_pieces),
+        keys_per_piece: word(keys_per_piece),
         n_row_tiles: word(n_row_tiles),
         batch: of.n_sequences,
         n_heads: of.n_heads,
@@ -165,27 +165,27 @@ pub(super) fn record_parts(
         pad0: 0,
     };
     let grid = Grid::linear(n_items, 1)?;
-    if n_splits == 1 {
+    if n_pieces == 1 {
         let bindings = [inputs, &[out.write(), lse.write()]].concat();
         recorder.dispatch(kernel, &[], &params, &bindings, grid)?;
         return Ok(());
     }
-    let parts = recorder.scratch::<f32>(&[n_splits, lse.len(), sizes.value_dim])?;
-    let part_lse = recorder.scratch::<f32>(&[n_splits, lse.len()])?;
-    let bindings = [inputs, &[parts.write(), part_lse.write()]].concat();
+    let pieces = recorder.scratch::<f32>(&[n_pieces, lse.len(), sizes.value_dim])?;
+    let piece_lse = recorder.scratch::<f32>(&[n_pieces, lse.len()])?;
+    let bindings = [inputs, &[pieces.write(), piece_lse.write()]].concat();
     recorder.dispatch(kernel, &[], &params, &bindings, grid)?;
     let n_elements = out.len().max(if out.is_empty() { lse.len() } else { 0 });
     let params = FlashDecodeMergeParams {
         n_elements: word(n_elements),
         n_rows: word(lse.len()),
         value_dim: word(sizes.value_dim.max(1)),
-        n_splits: word(n_splits),
+        n_pieces: word(n_pieces),
         has_values: u32::from(!out.is_empty()),
         pad0: 0,
         pad1: 0,
         pad2: 0,
     };
-    let bindings = [parts.read(), part_lse.read(), out.write(), lse.write()];
+    let bindings = [pieces.read(), piece_lse.read(), out.write(), lse.write()];
     let grid = Grid::linear(n_elements, WORKGROUP_SIZE)?;
     recorder.dispatch(&FLASH_DECODE_MERGE, &[], &params, &bindings, grid)?;
     Ok(())

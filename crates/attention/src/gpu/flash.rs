@@ -68,6 +68,11 @@ const DS: Snippet = Snippet {
     source: include_str!("flash_ds.wgsl"),
 };
 
+const KEY_ROWS: Snippet = Snippet {
+    name: "flash_key_rows",
+    source: include_str!("flash_key_rows.wgsl"),
+};
+
 const FORWARD_SNIPPETS: &[Snippet] = &[
     snippet::LINEAR,
     INPUTS,
@@ -90,6 +95,19 @@ const BACKWARD_SNIPPETS: &[Snippet] = &[
     TILES,
     HIDDEN,
     DS,
+];
+
+const KEY_ROWS_SNIPPETS: &[Snippet] = &[
+    snippet::LINEAR,
+    INPUTS,
+    BACKWARD_INPUTS,
+    MASK,
+    PHILOX,
+    TANH,
+    SCORE,
+    TILES,
+    HIDDEN,
+    KEY_ROWS,
 ];
 
 const R: Access = Access::Read;
@@ -116,8 +134,14 @@ pub(super) static FLASH_ROWS: Kernel = Kernel {
 };
 
 pub(super) static FLASH_DQ: Kernel = backward_kernel("flash_dq", include_str!("flash_dq.wgsl"));
-pub(super) static FLASH_DK: Kernel = backward_kernel("flash_dk", include_str!("flash_dk.wgsl"));
-pub(super) static FLASH_DV: Kernel = backward_kernel("flash_dv", include_str!("flash_dv.wgsl"));
+pub(super) static FLASH_DK: Kernel = Kernel {
+    snippets: KEY_ROWS_SNIPPETS,
+    ..backward_kernel("flash_dk", include_str!("flash_dk.wgsl"))
+};
+pub(super) static FLASH_DV: Kernel = Kernel {
+    snippets: KEY_ROWS_SNIPPETS,
+    ..backward_kernel("flash_dv", include_str!("flash_dv.wgsl"))
+};
 
 /// A kernel that reads what `flash_backward_inputs.wgsl` has, and writes one array.
 pub(super) const fn backward_kernel(name: &'static str, source: &'static str) -> Kernel {
@@ -138,7 +162,7 @@ pub(super) const fn backward_kernel(name: &'static str, source: &'static str) ->
 /// out_i = sum_j e^(s_ij - lse_i) v_j,   lse_i = ln sum_j e^(s_ij),   s_ij = scale <q_i, k_j>
 /// ```
 ///
-/// A single query of each head (a decode step) goes over parts of the keys side by side, which are merged by their log-sum-exp.
+/// A single query of each head (a decode step) goes over pieces of the keys side by side, which are merged by their log-sum-exp.
 /// Tiles of keys that the mask hides from a tile of queries are skipped. The tiles have a size of their own: those of the
 /// config do not matter.
 ///

@@ -2,7 +2,7 @@
 
 struct FlashParams {
     n_items: u32,          // workgroups with work
-    n_chunks: u32,         // parts of 128 columns that the result has
+    n_column_tiles: u32,   // tiles of 128 columns that the result has
     n_tiles: u32,          // tiles of a sequence; for packed sequences `small` lists them
     n_sequences: u32,
     n_heads: u32,
@@ -75,7 +75,7 @@ struct Item {
 }
 
 fn item_at(index: u32, n_heads: u32) -> Item {
-    let head_tile = index / params.n_chunks;
+    let head_tile = index / params.n_column_tiles;
     let tile = head_tile / n_heads;
     var item = Item();
     if (params.is_packed == 0u) {
@@ -92,7 +92,7 @@ fn item_at(index: u32, n_heads: u32) -> Item {
         item.lse_start = queries;
     }
     item.head = head_tile % n_heads;
-    item.column = (index % params.n_chunks) * 128u;
+    item.column = (index % params.n_column_tiles) * 128u;
     return item;
 }
 

@@ -6,7 +6,7 @@ use llm_gpu::{
 };
 use ndarray::ArrayRef4;
 
-use super::decode::{DECODE, DECODE_BYTES, DecodeParams, PARAMS, record_parts};
+use super::decode::{DECODE, DECODE_BYTES, DecodeParams, PARAMS, record_pieces};
 use super::flash::{MASK, TANH};
 use super::plan::{Plan, Sizes, expect, expect_shape};
 use super::{MAX_LENGTH, axes, axes_of};
@@ -217,7 +217,7 @@ impl<'a> GpuPagedKv<'a> {
 /// Records attention of the last tokens of each sequence to all its keys and values in pages.
 ///
 /// The formula is that of [`flash::forward`](super::flash::forward), for each sequence with its own `kv_seq = lengths[b]`. The
-/// queries are its last `seq` tokens; with one it is a decode step. Keys are worked on in parts, whose results are merged by
+/// queries are its last `seq` tokens; with one it is a decode step. Keys are worked on in pieces, whose results are merged by
 /// their log-sum-exp.
 ///
 /// # Shapes
@@ -321,6 +321,6 @@ pub fn forward(
     ];
     inputs.extend(kv.scales.map(GpuTensor::read));
     let pages = [page_size, max_pages, n_pages];
-    record_parts(recorder, kv.kernel, &plan, pages, &inputs, &out, &lse)?;
+    record_pieces(recorder, kv.kernel, &plan, pages, &inputs, &out, &lse)?;
     Ok((out, lse))
 }

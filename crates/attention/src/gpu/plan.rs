@@ -16,7 +16,7 @@ llm_gpu::params! {
     /// The parameter block of the tiled kernels, see `flash_inputs.wgsl`.
     pub(super) struct FlashParams {
         n_items: u32,
-        n_chunks: u32,
+        n_column_tiles: u32,
         n_tiles: u32,
         n_sequences: u32,
         n_heads: u32,
@@ -206,14 +206,14 @@ impl<'a> Plan<'a> {
         more: &[Binding<'_>],
     ) -> Result<(), AttentionError> {
         // Without columns there may still be a log-sum-exp.
-        let n_chunks = columns.div_ceil(COLUMNS).max(1);
-        let n_items = [self.tiles[side], heads, n_chunks]
+        let n_column_tiles = columns.div_ceil(COLUMNS).max(1);
+        let n_items = [self.tiles[side], heads, n_column_tiles]
             .into_iter()
             .fold(1, usize::saturating_mul);
         let length = [self.sizes.seq, self.sizes.kv_seq][side];
         let params = FlashParams {
             n_items: word(n_items),
-            n_chunks: word(n_chunks),
+            n_column_tiles: word(n_column_tiles),
             n_tiles: word(length.div_ceil(TILE)),
             tiles: self.tile_lists[side],
             ..self.params

@@ -414,7 +414,7 @@ fn record_dbias(
     let [grad_batch, grad_head, grad_query, grad_key] = strides;
     let params = FlashParams {
         n_items: word(n_items),
-        n_chunks: 1,
+        n_column_tiles: 1,
         n_tiles: word(q_tiles),
         grad_batch,
         grad_head,

@@ -1,4 +1,4 @@
-//! A single query on the GPU equals the reference, in one part of the keys and in many.
+//! A single query on the GPU equals the reference, in one piece of the keys and in many.
 
 use llm_attention::gpu::flash;
 use llm_attention::gpu::llm_gpu::Gpu;
@@ -37,7 +37,7 @@ fn sizes(kv_seq: impl Strategy<Value = usize>) -> impl Strategy<Value = Sizes> {
 }
 
 #[test]
-fn one_part_equals_the_reference() {
+fn one_piece_equals_the_reference() {
     let Some(gpu) = gpu() else { return };
     let lengths = prop_oneof![Just(1), Just(31), Just(32), Just(33), 1_usize..256];
     proptest!(few(32), |(
@@ -52,9 +52,9 @@ fn one_part_equals_the_reference() {
     });
 }
 
-/// 257 keys and more are in several parts; a window makes some of them see nothing.
+/// 257 keys and more are in several pieces; a window makes some of them see nothing.
 #[test]
-fn many_parts_equal_the_reference() {
+fn many_pieces_equal_the_reference() {
     let Some(gpu) = gpu() else { return };
     let lengths = prop_oneof![Just(256), Just(257), Just(512), 257_usize..1200];
     proptest!(few(6), |(mut sizes in sizes(lengths), key in any::<u64>(), left in 0_usize..600)| {
@@ -91,7 +91,7 @@ fn empty_axes_equal_the_reference() {
     }
 }
 
-/// Values that no part sees are not multiplied with zero: garbage behind a window stays out.
+/// Values that no piece sees are not multiplied with zero: garbage behind a window stays out.
 #[test]
 fn hidden_keys_are_not_read() {
     let Some(gpu) = gpu() else { return };

@@ -134,6 +134,35 @@ fn hidden_tiles_are_skipped() {
     assert!(dk.slice(s![0, 0, ..32, ..]).iter().all(|x| *x == 0.0));
 }
 
+/// A value that a query does not see may be so large that its product with the query's gradient overflows: no gradient changes.
+#[test]
+fn hidden_products_that_overflow_change_no_gradient() {
+    let Some(gpu) = gpu() else { return };
+    let sizes = Sizes {
+        batch: 1,
+        n_heads: 2,
+        n_kv_heads: 1,
+        seq: 3,
+        kv_seq: 3,
+        head_dim: 4,
+        value_dim: 4,
+    };
+    let config = AttentionConfig::new(Mask::Causal(CausalAlignment::TopLeft));
+    let mut case = case_in_f32(sizes, config, 11);
+    // Only the last query sees the last value, and nothing depends on its output.
+    case.v.slice_mut(s![.., .., 2, ..]).fill(1e38);
+    case.dout.fill(9.0);
+    case.dout.slice_mut(s![.., .., 2, ..]).fill(0.0);
+    let [q, k, v, dout] = [&case.q, &case.k, &case.v, &case.dout].map(|x| upload(&gpu, x));
+    let mut recorder = gpu.recorder();
+    let (out, lse) = flash::forward(&mut recorder, &q, &k, &v, &config).unwrap();
+    let g = flash::backward(&mut recorder, &dout, &q, &k, &v, &out, &lse, &config).unwrap();
+    recorder.submit().unwrap();
+    let (q, k, v) = (&case.q, &case.k, &case.v);
+    let want = reference::attention::backward(&case.dout, q, k, v, &config).unwrap();
+    close_gradients(&g, &want).unwrap();
+}
+
 /// The device's finite lowest value and the CPU's infinity mean the same where a log-sum-exp is read.
 #[test]
 fn blind_rows_are_zero_whatever_stands_for_infinity() {

@@ -205,9 +205,9 @@ fn pages_of_8_bit_integers_equal_the_reference() {
     });
 }
 
-/// Long sequences are in several parts.
+/// Long sequences are in several pieces.
 #[test]
-fn many_parts_equal_the_reference() {
+fn many_pieces_equal_the_reference() {
     let Some(gpu) = gpu() else { return };
     let mut case = Paged {
         q: draw(5, 0, [2, 3, 2, 6]),
@@ -303,7 +303,9 @@ fn pages_must_fit_the_queries() {
     );
     let long = words(&[2, (1 << 23) + 1]);
     let error = refused(&pages, &pages, &long, &lengths);
-    assert!(matches!(error, AttentionError::TooLong { .. }), "{error}");
+    // Pages of 2 tokens: one page too many for the longest sequence.
+    let (name, max, got) = ("max_pages * page_size", 1 << 24, (1 << 24) + 2);
+    assert_eq!(error, AttentionError::TooLong { name, max, got });
     let flat = words(&[2]);
     let (name, expected, got) = ("block_table", 2, vec![2]);
     let want = AttentionError::Rank {
