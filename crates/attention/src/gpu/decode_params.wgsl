@@ -29,5 +29,5 @@ struct DecodeParams {
 
 @group(0) @binding(0) var<uniform> params: DecodeParams;
 
-// Stands for minus infinity, see flash_inputs.wgsl.
+// Stands for minus infinity, see flash_params.wgsl.
 const LOWEST: f32 = -3.4028234e38;

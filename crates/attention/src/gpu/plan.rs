@@ -13,7 +13,7 @@ pub(super) const COLUMNS: usize = 128;
 const UNLIMITED: i32 = 1 << 30;
 
 llm_gpu::params! {
-    /// The parameter block of the tiled kernels, see `flash_inputs.wgsl`.
+    /// The parameter block of the tiled kernels, see `flash_params.wgsl`.
     pub(super) struct FlashParams {
         n_items: u32,
         n_column_tiles: u32,
@@ -240,13 +240,9 @@ impl<'a> Plan<'a> {
             (None, slopes) => slopes.unwrap_or(self.q).read(),
         };
         let bias = self.bias.as_ref().unwrap_or(self.q);
-        let mut bindings = vec![
-            self.q.read(),
-            self.k.read(),
-            self.v.read(),
-            small,
-            bias.read(),
-        ];
+        // The same where there are no keys: a kernel that reads vectors refuses to have less than one.
+        let [k, v] = [self.k, self.v].map(|x| if x.is_empty() { self.q } else { x });
+        let mut bindings = vec![self.q.read(), k.read(), v.read(), small, bias.read()];
         bindings.extend_from_slice(more);
         recorder.dispatch(kernel, &constants, params, &bindings, grid)?;
         Ok(())

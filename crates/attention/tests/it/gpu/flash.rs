@@ -1,6 +1,6 @@
 //! Attention on the GPU equals the reference, forward and backward, under every mask.
 
-use llm_attention::gpu::{LOWEST, flash};
+use llm_attention::gpu::{LOWEST, Variant, flash};
 use llm_attention::{AttentionConfig, CausalAlignment, Mask, reference};
 use ndarray::{Array3, Array4, s};
 use proptest::prelude::*;
@@ -16,13 +16,17 @@ fn check(gpu: &Gpu, case: &Case) -> Result<(), TestCaseError> {
     let [q, k, v, dout] = [&case.q, &case.k, &case.v, &case.dout].map(|x| upload(gpu, x));
     let mut recorder = gpu.recorder();
     let config = &case.config;
-    let (out, lse) = flash::forward(&mut recorder, &q, &k, &v, config).unwrap();
+    let by_itself = flash::forward(&mut recorder, &q, &k, &v, config).unwrap();
+    let base = Variant::Base;
+    let (out, lse) = flash::forward_with(&mut recorder, &q, &k, &v, config, base).unwrap();
     let grads = flash::backward(&mut recorder, &dout, &q, &k, &v, &out, &lse, config).unwrap();
     recorder.submit().unwrap();
     let (q, k, v) = (&case.q, &case.k, &case.v);
     let (want, want_lse) = reference::attention::forward(q, k, v, config).unwrap();
-    close(&wide(&out), &want)?;
-    close(&wide_lse(&lse), &want_lse)?;
+    for (out, lse) in [(out, lse), by_itself] {
+        close(&wide(&out), &want)?;
+        close(&wide_lse(&lse), &want_lse)?;
+    }
     let want = reference::attention::backward(&case.dout, q, k, v, config).unwrap();
     close_gradients(&grads, &want)
 }
