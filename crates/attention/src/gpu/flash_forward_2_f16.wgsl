@@ -1,4 +1,4 @@
-// flash_forward_2_f16.wgsl: attention by tiles of keys; adds to flash_forward_1_subgroups: tiles in f16, half the workgroup memory.
+// flash_forward_2_f16.wgsl: attention by tiles of keys; adds to flash_forward_1_subgroups: tiles in f16, so less workgroup memory.
 //
 // Twin      src/flash.rs `forward_with_lse`; compared in tests/it/gpu/variants.rs
 // Math      as flash_forward.wgsl, with queries, keys and values rounded to f16
@@ -7,7 +7,7 @@
 //           lse    [batch, n_heads, q_len] f32, or packed [n_heads, total]; LOWEST where no key is seen
 // Grid      linear, one workgroup per 128 columns of 32 queries of a head
 // Races     none: each workgroup writes its own elements; the log-sum-exp is written by that of the first columns
-// Needs     f16; subgroups of 8 to 64 lanes; head_dim and value_dim in multiples of 4; 13.3 KiB of workgroup memory
+// Needs     f16; subgroups of 8 to 64 lanes; head_dim and value_dim in multiples of 4; 9.3 KiB of workgroup memory
 // Precision queries, keys and values rounded to f16, those beyond 65504 to that; weights and sums in f32, as flash_forward.wgsl
 
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;

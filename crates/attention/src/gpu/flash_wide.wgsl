@@ -8,14 +8,15 @@
 const TILE: u32 = 32u;
 const INVOCATIONS: u32 = 64u;
 const TEAM: u32 = 8u;
-const VECTORS: u32 = 16u;   // vectors of four features that are in memory at a time
-const STRIDE: u32 = 17u;    // of a row of vectors: one more, so that rows lie in different banks
-const KEY_TILE: u32 = 544u; // where the tile of keys begins
+const VECTORS: u32 = 8u;    // vectors of four features that are in memory at a time
+const STRIDE: u32 = 9u;     // of a row of vectors: one more, so that rows lie in different banks
+const KEY_TILE: u32 = 288u; // where the tile of keys begins
+const VALUES: u32 = 16u;    // values that are in memory at a time
 
 override COLUMN_VECTORS: u32 = 4u; // 1 to 4: how much of 128 columns there is, in quarters
 
-var<workgroup> tiles: array<TileVector, 1088>;      // [TILE, STRIDE] of queries, the same of keys; or [TILE, 8 COLUMN_VECTORS] of values
-var<workgroup> weights: array<vec4<f32>, 288>;      // [TILE, 9]: of key j, component r of vector ty is that of row 4 ty + r
+var<workgroup> tiles: array<TileVector, 576>;   // [TILE, STRIDE] of queries, the same of keys; or [VALUES, 8 COLUMN_VECTORS] of values
+var<workgroup> weights: array<vec4<f32>, 288>;  // [TILE, 9]: of key j, component r of vector ty is that of row 4 ty + r
 
 fn forward_tile(index: u32, role: u32) {
     let item = item_at(index, params.n_heads);
@@ -97,21 +98,24 @@ fn forward_tile(index: u32, role: u32) {
                 sums[4u * r + c] *= rescale[r];
             }
         }
-        workgroupBarrier();
-        for (var i = role; i < TILE * n_columns; i += INVOCATIONS) {
-            let key = first + i / n_columns;
-            tiles[i] = to_tile(v_at(kv_row(item, kv_head, key), item.column / 4u + i % n_columns, key < end));
-        }
-        workgroupBarrier();
         let n_keys = min(TILE, end - first);
-        for (var j = 0u; j < n_keys; j++) {
-            let w = weights[j * 9u + ty];
-            for (var c = 0u; c < COLUMN_VECTORS; c++) {
-                let x = from_tile(tiles[j * n_columns + tx + 8u * c]);
-                sums[c] += w.x * x;
-                sums[4u + c] += w.y * x;
-                sums[8u + c] += w.z * x;
-                sums[12u + c] += w.w * x;
+        for (var part = 0u; part < n_keys; part += VALUES) {
+            workgroupBarrier();
+            for (var i = role; i < VALUES * n_columns; i += INVOCATIONS) {
+                let key = first + part + i / n_columns;
+                tiles[i] = to_tile(v_at(kv_row(item, kv_head, key), item.column / 4u + i % n_columns, key < end));
+            }
+            workgroupBarrier();
+            let past = min(part + VALUES, n_keys);
+            for (var j = part; j < past; j++) {
+                let w = weights[j * 9u + ty];
+                for (var c = 0u; c < COLUMN_VECTORS; c++) {
+                    let x = from_tile(tiles[(j - part) * n_columns + tx + 8u * c]);
+                    sums[c] += w.x * x;
+                    sums[4u + c] += w.y * x;
+                    sums[8u + c] += w.z * x;
+                    sums[12u + c] += w.w * x;
+                }
             }
         }
     }

@@ -35,10 +35,10 @@ const MATRIX_16: Snippet = Snippet {
 
 /// Two numbers of 8 invocations for each of 32 rows.
 const PARTIAL_BYTES: u32 = 2 * 32 * 8 * 4;
-/// Two tiles of 32 rows of 17 vectors; for 32 keys 9 vectors of weights; what says whether a tile is hidden.
-const WIDE_BYTES: u32 = 2 * 32 * 17 * 16 + 32 * 9 * 16 + 64 * 4 + 16;
+/// Two tiles of 32 rows of 9 vectors; for 32 keys 9 vectors of weights; what says whether a tile is hidden.
+const WIDE_BYTES: u32 = 2 * 32 * 9 * 16 + 32 * 9 * 16 + 64 * 4 + 16;
 /// The same with tiles of f16.
-const F16_BYTES: u32 = 2 * 32 * 17 * 8 + 32 * 9 * 16 + 64 * 4 + 16;
+const F16_BYTES: u32 = 2 * 32 * 9 * 8 + 32 * 9 * 16 + 64 * 4 + 16;
 /// 32 queries, 64 keys and 32 rows of weights, each 18 vectors of f16; 32 rows of 68 products; what says whether a tile is hidden.
 const MATRICES_BYTES: u32 = (32 + 64 + 32) * 18 * 8 + 32 * 68 * 4 + 128 * 4 + 16;
 

@@ -45,9 +45,13 @@ impl Tested {
     /// The device, if it can run the kernel.
     fn gpu(self) -> Option<Gpu> {
         let needs = Needs::CORE.with_subgroups();
+        // Bytes as the header of the shader has them.
         let gpu = gpu_with(&match self.variant {
             Variant::F16 => needs.with_f16(),
-            Variant::F16Matrices => needs.with_f16().with_cooperative_matrix(),
+            Variant::F16Matrices => {
+                let needs = needs.with_f16().with_cooperative_matrix();
+                needs.with_workgroup_bytes(27_664)
+            }
             _ => needs,
         })?;
         let (smallest, largest) = gpu.capabilities().subgroups?;
@@ -497,6 +501,20 @@ fn a_variant_that_cannot_run_is_refused() {
         .is_none_or(|(smallest, _)| smallest < 8)
     {
         return; // the reason is the same with everything else
+    }
+    // The memory of the smallest device is enough.
+    let options = GpuOptions {
+        mask: Masked {
+            limits: true,
+            ..Masked::default()
+        },
+        ..GpuOptions::default()
+    };
+    let lesser = Gpu::new_blocking(&options).unwrap();
+    let x = lesser.upload(&ones([1, 1, 3, 4])).unwrap();
+    let mut r = lesser.recorder();
+    for variant in [Variant::Subgroups, Variant::Auto] {
+        flash::forward_with(&mut r, &x, &x, &x, &config, variant).unwrap();
     }
     let without_f16 = Masked {
         f16: true,
