@@ -247,6 +247,16 @@ pub enum AttentionError {
         /// What was passed.
         got: usize,
     },
+    /// A kernel that loads four numbers at a time was asked for, and features do not come in fours.
+    #[error(
+        "head_dim and value_dim must be multiples of 4 and not 0 for this variant, got {head_dim} and {value_dim}"
+    )]
+    VectorFeatures {
+        /// Features of a query.
+        head_dim: usize,
+        /// Features of a value.
+        value_dim: usize,
+    },
     /// The device refuses, or cannot do it.
     #[cfg(feature = "gpu")]
     #[error(transparent)]

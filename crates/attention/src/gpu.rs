@@ -1,8 +1,8 @@
 //! Compute shaders: attention on tensors that are on a device, forward and backward.
 //!
 //! Each function records its kernels into an [`llm_gpu::Recorder`]; nothing runs before it is submitted, and nothing
-//! comes back before a tensor is downloaded. All kernels need core WebGPU only, so they run in browsers. None adds with
-//! atomics: the same input gives the same bits on the same device.
+//! comes back before a tensor is downloaded. For each there is a kernel that needs core WebGPU only, so they run in browsers;
+//! [`Variant`] names the faster ones. None adds with atomics: the same input gives the same bits on the same device.
 //!
 //! # Log-sum-exp
 //!
@@ -46,30 +46,42 @@ use crate::AttentionError;
 
 mod decode;
 pub mod flash;
+mod forward;
 pub mod paged;
 mod plan;
 pub mod score_mods;
 pub mod sinks;
+mod variant;
 pub mod varlen;
 
 pub use llm_gpu;
+pub use variant::Variant;
 
 /// Every kernel of this crate, for tools that compile them all.
 pub const KERNELS: &[&Kernel] = &[
     &decode::FLASH_DECODE,
+    &decode::FLASH_DECODE_1_SUBGROUPS,
     &decode::FLASH_DECODE_MERGE,
     &score_mods::FLASH_DBIAS,
     &flash::FLASH_DK,
     &flash::FLASH_DQ,
     &score_mods::FLASH_DSLOPES,
     &flash::FLASH_DV,
-    &flash::FLASH_FORWARD,
+    &forward::FLASH_FORWARD,
+    &forward::FLASH_FORWARD_1_SUBGROUPS,
+    &forward::FLASH_FORWARD_2_F16,
+    &forward::FLASH_FORWARD_3_MATRICES_16,
+    &forward::FLASH_FORWARD_3_MATRICES_8,
     &flash::FLASH_ROWS,
     &score_mods::MASKED_BIAS,
     &paged::PAGED_DECODE,
+    &paged::PAGED_DECODE_1_SUBGROUPS,
     &paged::PAGED_DECODE_BF16,
+    &paged::PAGED_DECODE_BF16_1_SUBGROUPS,
     &paged::PAGED_DECODE_F16,
+    &paged::PAGED_DECODE_F16_1_SUBGROUPS,
     &paged::PAGED_DECODE_INT8,
+    &paged::PAGED_DECODE_INT8_1_SUBGROUPS,
     &score_mods::ROW_SUMS,
     &sinks::SINKS_APPLY,
     &sinks::SINKS_BACKWARD,

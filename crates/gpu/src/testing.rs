@@ -20,6 +20,6 @@ mod twin;
 
 pub use fault::{Fault, Rule};
 pub use noop::{Profile, build_on_noop, noop};
-pub use policy::{Policy, gpu, options};
+pub use policy::{Policy, gpu, gpu_with, options};
 pub use shaders::check_kernels;
 pub use twin::check_twins;

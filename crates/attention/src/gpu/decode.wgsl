@@ -1,7 +1,7 @@
-// decode.wgsl: attention of few queries to many keys, one part of the keys in each workgroup (a snippet, prepended to kernels).
+// decode.wgsl: attention of few queries to many keys, one piece of the keys in each workgroup (a snippet, prepended to kernels).
 //
 // The kernel has `length_of(batch)`, the keys of a sequence; `place_of(batch, kv_head, key)`, the row of features of a key, or NOWHERE;
-// `q_element`, `k_element` and `v_element`; and the outputs `parts` and `part_lse`.
+// `q_element`, `k_element` and `v_element`; and the outputs `pieces` and `piece_lse`.
 //
 // A workgroup of 64 has 8 rows: invocation (half, lane) of 2 x 32 has the rows 4 half + r for r < 4, of a tile of 32 keys the key
 // `lane`, and of the values the four columns from 4 lane on.
@@ -14,18 +14,18 @@ var<workgroup> q_tile: array<vec4<f32>, 72>;       // [ROWS, 9] vectors of four 
 var<workgroup> k_tile: array<vec4<f32>, 288>;      // [KEYS, 9]
 var<workgroup> row_weights: array<vec4<f32>, 64>;  // [2, KEYS], component r of half h is that of row 4 h + r
 
-fn decode_part(index: u32, local_index: u32) {
-    let column = (index % params.n_chunks) * 128u + 4u * (local_index % 32u);
-    let split = index / params.n_chunks % params.n_splits;
-    let row_tile = index / params.n_chunks / params.n_splits % params.n_row_tiles;
-    let kv_head = index / params.n_chunks / params.n_splits / params.n_row_tiles % params.n_kv_heads;
-    let batch = index / params.n_chunks / params.n_splits / params.n_row_tiles / params.n_kv_heads;
+fn decode_piece(index: u32, local_index: u32) {
+    let column = (index % params.n_column_tiles) * 128u + 4u * (local_index % 32u);
+    let piece = index / params.n_column_tiles % params.n_pieces;
+    let row_tile = index / params.n_column_tiles / params.n_pieces % params.n_row_tiles;
+    let kv_head = index / params.n_column_tiles / params.n_pieces / params.n_row_tiles % params.n_kv_heads;
+    let batch = index / params.n_column_tiles / params.n_pieces / params.n_row_tiles / params.n_kv_heads;
     let half = local_index / 32u;
     let lane = local_index % 32u;
     let n_rows = params.queries_per_kv * params.seq;
     let kv_len = length_of(batch);
 
-    // The keys of this part that one of the rows sees.
+    // The keys of this piece that one of the rows sees.
     var start = kv_len;
     var end = 0u;
     for (var r = 0u; r < ROWS; r++) {
@@ -36,8 +36,8 @@ fn decode_part(index: u32, local_index: u32) {
             end = max(end, keys.y);
         }
     }
-    start = max(start, split * params.split);
-    end = min(end, (split + 1u) * params.split);
+    start = max(start, piece * params.keys_per_piece);
+    end = min(end, (piece + 1u) * params.keys_per_piece);
 
     var seen: array<vec2<u32>, 4>;
     for (var r = 0u; r < 4u; r++) {
@@ -124,15 +124,15 @@ fn decode_part(index: u32, local_index: u32) {
             continue;
         }
         let n_all = params.batch * params.n_heads * params.seq;
-        let out_row = split * n_all + (batch * params.n_kv_heads + kv_head) * n_rows + row;
+        let out_row = piece * n_all + (batch * params.n_kv_heads + kv_head) * n_rows + row;
         let x = sums[r] * select(0.0, 1.0 / max(total[r], 1e-30), total[r] > 0.0);
         for (var i = 0u; i < 4u; i++) {
             if (column + i < params.value_dim) {
-                parts[out_row * params.value_dim + column + i] = x[i];
+                pieces[out_row * params.value_dim + column + i] = x[i];
             }
         }
         if (column == 0u) {
-            part_lse[out_row] = select(LOWEST, top[r] + log(max(total[r], 1e-30)), total[r] > 0.0);
+            piece_lse[out_row] = select(LOWEST, top[r] + log(max(total[r], 1e-30)), total[r] > 0.0);
         }
     }
 }

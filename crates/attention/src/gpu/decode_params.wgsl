@@ -2,10 +2,10 @@
 
 struct DecodeParams {
     n_items: u32,          // workgroups with work
-    n_chunks: u32,         // parts of 128 columns that the values have
-    n_splits: u32,         // parts of the keys
-    split: u32,            // keys of a part, a multiple of 32
-    n_row_tiles: u32,      // parts of 8 rows: the queries of all heads that share a key-value head
+    n_column_tiles: u32,   // tiles of 128 columns that the values have
+    n_pieces: u32,         // pieces of the keys
+    keys_per_piece: u32,   // a multiple of 32
+    n_row_tiles: u32,      // tiles of 8 rows: the queries of all heads that share a key-value head
     batch: u32,
     n_heads: u32,
     n_kv_heads: u32,
@@ -29,5 +29,5 @@ struct DecodeParams {
 
 @group(0) @binding(0) var<uniform> params: DecodeParams;
 
-// Stands for minus infinity, see flash_inputs.wgsl.
+// Stands for minus infinity, see flash_params.wgsl.
 const LOWEST: f32 = -3.4028234e38;

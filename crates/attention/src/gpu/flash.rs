@@ -3,7 +3,7 @@
 use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, Snippet, snippet};
 
 use super::plan::{FlashParams, Plan, expect};
-use super::{GpuGradients, axes, decode, word};
+use super::{GpuGradients, Variant, axes, decode, forward, word};
 use crate::{AttentionConfig, AttentionError};
 
 llm_gpu::params! {
@@ -20,7 +20,11 @@ llm_gpu::params! {
     }
 }
 
-const INPUTS: Snippet = Snippet {
+pub(super) const PARAMS: Snippet = Snippet {
+    name: "flash_params",
+    source: include_str!("flash_params.wgsl"),
+};
+pub(super) const INPUTS: Snippet = Snippet {
     name: "flash_inputs",
     source: include_str!("flash_inputs.wgsl"),
 };
@@ -43,11 +47,11 @@ pub(super) const TANH: Snippet = Snippet {
     name: "tanh",
     source: include_str!("tanh.wgsl"),
 };
-const SCORE: Snippet = Snippet {
+pub(super) const SCORE: Snippet = Snippet {
     name: "flash_score",
     source: include_str!("flash_score.wgsl"),
 };
-const TILES: Snippet = Snippet {
+pub(super) const TILES: Snippet = Snippet {
     name: "flash_tile",
     source: include_str!("flash_tile.wgsl"),
 };
@@ -55,11 +59,8 @@ const TILES: Snippet = Snippet {
 /// Two tiles of 32 rows of 9 vectors; and what says whether a tile is hidden.
 pub(super) const PRODUCT_BYTES: u32 = 2 * 32 * 9 * 16 + 64 * 4 + 16;
 /// And 32 rows of 33 weights.
-const TILE_BYTES: u32 = PRODUCT_BYTES + 32 * 33 * 4;
-/// Two numbers of 8 invocations for each of 32 rows.
-const PARTIAL_BYTES: u32 = 2 * 32 * 8 * 4;
-
-const HIDDEN: Snippet = Snippet {
+pub(super) const TILE_BYTES: u32 = PRODUCT_BYTES + 32 * 33 * 4;
+pub(super) const HIDDEN: Snippet = Snippet {
     name: "flash_hidden",
     source: include_str!("flash_hidden.wgsl"),
 };
@@ -68,19 +69,15 @@ const DS: Snippet = Snippet {
     source: include_str!("flash_ds.wgsl"),
 };
 
-const FORWARD_SNIPPETS: &[Snippet] = &[
-    snippet::LINEAR,
-    INPUTS,
-    MASK,
-    PHILOX,
-    TANH,
-    SCORE,
-    TILES,
-    HIDDEN,
-];
+const KEY_ROWS: Snippet = Snippet {
+    name: "flash_key_rows",
+    source: include_str!("flash_key_rows.wgsl"),
+};
+
 const BACKWARD_SNIPPETS: &[Snippet] = &[
     snippet::LINEAR,
     snippet::TREE_SUM,
+    PARAMS,
     INPUTS,
     BACKWARD_INPUTS,
     MASK,
@@ -92,18 +89,22 @@ const BACKWARD_SNIPPETS: &[Snippet] = &[
     DS,
 ];
 
+const KEY_ROWS_SNIPPETS: &[Snippet] = &[
+    snippet::LINEAR,
+    PARAMS,
+    INPUTS,
+    BACKWARD_INPUTS,
+    MASK,
+    PHILOX,
+    TANH,
+    SCORE,
+    TILES,
+    HIDDEN,
+    KEY_ROWS,
+];
+
 const R: Access = Access::Read;
 const W: Access = Access::Write;
-
-pub(super) static FLASH_FORWARD: Kernel = Kernel {
-    name: "flash_forward",
-    source: include_str!("flash_forward.wgsl"),
-    snippets: FORWARD_SNIPPETS,
-    bindings: &[R, R, R, R, R, W, W],
-    params_size: size_of::<FlashParams>(),
-    constants: &["COLUMN_VECTORS"],
-    needs: Needs::CORE.with_workgroup_bytes(TILE_BYTES + PARTIAL_BYTES),
-};
 
 pub(super) static FLASH_ROWS: Kernel = Kernel {
     name: "flash_rows",
@@ -116,8 +117,14 @@ pub(super) static FLASH_ROWS: Kernel = Kernel {
 };
 
 pub(super) static FLASH_DQ: Kernel = backward_kernel("flash_dq", include_str!("flash_dq.wgsl"));
-pub(super) static FLASH_DK: Kernel = backward_kernel("flash_dk", include_str!("flash_dk.wgsl"));
-pub(super) static FLASH_DV: Kernel = backward_kernel("flash_dv", include_str!("flash_dv.wgsl"));
+pub(super) static FLASH_DK: Kernel = Kernel {
+    snippets: KEY_ROWS_SNIPPETS,
+    ..backward_kernel("flash_dk", include_str!("flash_dk.wgsl"))
+};
+pub(super) static FLASH_DV: Kernel = Kernel {
+    snippets: KEY_ROWS_SNIPPETS,
+    ..backward_kernel("flash_dv", include_str!("flash_dv.wgsl"))
+};
 
 /// A kernel that reads what `flash_backward_inputs.wgsl` has, and writes one array.
 pub(super) const fn backward_kernel(name: &'static str, source: &'static str) -> Kernel {
@@ -138,7 +145,7 @@ pub(super) const fn backward_kernel(name: &'static str, source: &'static str) ->
 /// out_i = sum_j e^(s_ij - lse_i) v_j,   lse_i = ln sum_j e^(s_ij),   s_ij = scale <q_i, k_j>
 /// ```
 ///
-/// A single query of each head (a decode step) goes over parts of the keys side by side, which are merged by their log-sum-exp.
+/// A single query of each head (a decode step) goes over pieces of the keys side by side, which are merged by their log-sum-exp.
 /// Tiles of keys that the mask hides from a tile of queries are skipped. The tiles have a size of their own: those of the
 /// config do not matter.
 ///
@@ -190,13 +197,61 @@ pub fn forward(
     v: &GpuTensor<f32>,
     config: &AttentionConfig,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
+    forward_with(recorder, q, k, v, config, Variant::Auto)
+}
+
+/// [`forward`] by a kernel of the caller's choice.
+///
+/// # Shapes
+///
+/// As [`forward`].
+///
+/// # Errors
+///
+/// Those of [`forward`], and
+///
+/// - [`AttentionError::VectorFeatures`] if the variant loads four numbers at a time and `head_dim` or `value_dim` is not a multiple
+///   of 4.
+/// - [`AttentionError::Gpu`] if the device has not what the variant needs.
+///
+/// # Precision
+///
+/// That of the [`Variant`].
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::{AttentionConfig, Mask, gpu};
+/// use ndarray::Array4;
+///
+/// # let Some(gpu) = llm_attention::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let x = gpu.upload(&Array4::<f32>::ones((1, 2, 3, 4)))?; // [batch, n_heads, seq, head_dim]
+/// let config = AttentionConfig::new(Mask::Full);
+/// let mut recorder = gpu.recorder();
+/// // The same kernel on every device.
+/// let variant = gpu::Variant::Base;
+/// let (out, _) = gpu::flash::forward_with(&mut recorder, &x, &x, &x, &config, variant)?;
+/// recorder.submit()?;
+/// assert!(out.download_blocking()?.iter().all(|x| (x - 1.0).abs() < 1e-6));
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: as [`forward`].
+pub fn forward_with(
+    recorder: &mut Recorder,
+    q: &GpuTensor<f32>,
+    k: &GpuTensor<f32>,
+    v: &GpuTensor<f32>,
+    config: &AttentionConfig,
+    variant: Variant,
+) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
     let plan = Plan::new(q, k, v, config)?;
     let out = recorder.output::<f32>(&plan.out_shape())?;
     let lse = recorder.output::<f32>(&plan.lse_shape())?;
     if plan.sizes.seq == 1 {
-        decode::record(recorder, &plan, &out, &lse)?;
+        decode::record(recorder, &plan, variant, &out, &lse)?;
     } else {
-        record_forward(recorder, &plan, &out, &lse)?;
+        forward::record(recorder, &plan, variant, &out, &lse)?;
     }
     Ok((out, lse))
 }
@@ -266,16 +321,6 @@ pub fn backward(
     expect_lse(lse, plan.lse_shape())?;
     let rows = record_rows(recorder, lse, dout, out, [lse.len(), 1, 0])?;
     record_backward(recorder, &plan, dout, &rows, [q, k, v])
-}
-
-pub(super) fn record_forward(
-    recorder: &mut Recorder,
-    plan: &Plan<'_>,
-    out: &GpuTensor<f32>,
-    lse: &GpuTensor<f32>,
-) -> Result<(), AttentionError> {
-    let more = [out.write(), lse.write()];
-    plan.over_queries(recorder, &FLASH_FORWARD, plan.sizes.value_dim, &more)
 }
 
 /// The gradients, shaped as the tensors that they are for.

@@ -1,13 +1,13 @@
-// flash_decode.wgsl: attention of a single query of each head to many keys, in parts of the keys.
+// flash_decode.wgsl: attention of a single query of each head to many keys, in pieces of the keys.
 //
 // Twin      src/flash.rs `forward_with_lse`; compared in tests/it/gpu/decode.rs
-// Math      as flash_forward.wgsl, over the keys of one part
+// Math      as flash_forward.wgsl, over the keys of one piece
 // Shapes    q         [batch, n_heads, seq, head_dim] f32
 //           k         [batch, n_kv_heads, kv_len, head_dim] f32
 //           v         [batch, n_kv_heads, kv_len, value_dim] f32
-//           parts     [n_splits, batch, n_heads, seq, value_dim] f32
-//           part_lse  [n_splits, batch, n_heads, seq] f32; LOWEST where no key is seen
-// Grid      linear, one workgroup per 128 columns, part, and 8 rows of a key-value head
+//           pieces     [n_pieces, batch, n_heads, seq, value_dim] f32
+//           piece_lse  [n_pieces, batch, n_heads, seq] f32; LOWEST where no key is seen
+// Grid      linear, one workgroup per 128 columns, piece, and 8 rows of a key-value head
 // Races     none: each workgroup writes its own elements; the log-sum-exp is written by that of the first columns
 // Needs     core WebGPU only; 6.7 KiB of workgroup memory
 // Precision f32 sums: over features in fours, over keys in their order, relative to the largest score so far
@@ -15,8 +15,8 @@
 @group(0) @binding(1) var<storage, read> q: array<f32>;
 @group(0) @binding(2) var<storage, read> k: array<f32>;
 @group(0) @binding(3) var<storage, read> v: array<f32>;
-@group(0) @binding(4) var<storage, read_write> parts: array<f32>;
-@group(0) @binding(5) var<storage, read_write> part_lse: array<f32>;
+@group(0) @binding(4) var<storage, read_write> pieces: array<f32>;
+@group(0) @binding(5) var<storage, read_write> piece_lse: array<f32>;
 
 @compute @workgroup_size(64)
 fn flash_decode(
@@ -28,7 +28,7 @@ fn flash_decode(
     if (index >= params.n_items) {
         return;
     }
-    decode_part(index, local_index);
+    decode_piece(index, local_index);
 }
 
 fn length_of(batch: u32) -> u32 {

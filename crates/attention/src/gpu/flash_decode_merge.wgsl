@@ -1,21 +1,21 @@
-// flash_decode_merge.wgsl: attention to parts of the keys as attention to all of them.
+// flash_decode_merge.wgsl: attention to pieces of the keys as attention to all of them.
 //
 // Twin      src/merge.rs `forward`; compared in tests/it/gpu/decode.rs
 // Math      lse = ln sum_p e^(lse_p), out = sum_p e^(lse_p - lse) out_p
-// Shapes    parts     [n_splits, n_rows, value_dim] f32
-//           part_lse  [n_splits, n_rows] f32; LOWEST where no key is seen
+// Shapes    pieces     [n_pieces, n_rows, value_dim] f32
+//           piece_lse  [n_pieces, n_rows] f32; LOWEST where no key is seen
 //           out       [n_rows, value_dim] f32
 //           lse       [n_rows] f32
 // Grid      linear, one invocation per element of out, or per row if there are no values
 // Races     none: each invocation writes its own element; the first of a row writes lse
 // Needs     core WebGPU only
-// Precision f32 sums in the order of the parts, relative to the largest
+// Precision f32 sums in the order of the pieces, relative to the largest
 
 struct FlashDecodeMergeParams {
     n_elements: u32,
     n_rows: u32,
     value_dim: u32,     // at least 1
-    n_splits: u32,
+    n_pieces: u32,
     has_values: u32,
     pad0: u32,
     pad1: u32,
@@ -23,8 +23,8 @@ struct FlashDecodeMergeParams {
 }
 
 @group(0) @binding(0) var<uniform> params: FlashDecodeMergeParams;
-@group(0) @binding(1) var<storage, read> parts: array<f32>;
-@group(0) @binding(2) var<storage, read> part_lse: array<f32>;
+@group(0) @binding(1) var<storage, read> pieces: array<f32>;
+@group(0) @binding(2) var<storage, read> piece_lse: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 @group(0) @binding(4) var<storage, read_write> lse: array<f32>;
 
@@ -44,18 +44,18 @@ fn flash_decode_merge(
     }
     let row = element / params.value_dim;
     var top = LOWEST;
-    for (var p = 0u; p < params.n_splits; p++) {
-        top = max(top, part_lse[p * params.n_rows + row]);
+    for (var p = 0u; p < params.n_pieces; p++) {
+        top = max(top, piece_lse[p * params.n_rows + row]);
     }
     var total = 0.0;
     var sum = 0.0;
-    for (var p = 0u; p < params.n_splits; p++) {
-        let of_part = part_lse[p * params.n_rows + row];
-        if (of_part > LOWEST) {
-            let weight = exp(max(of_part - top, -200.0));
+    for (var p = 0u; p < params.n_pieces; p++) {
+        let of_piece = piece_lse[p * params.n_rows + row];
+        if (of_piece > LOWEST) {
+            let weight = exp(max(of_piece - top, -200.0));
             total += weight;
             if (params.has_values != 0u) {
-                sum += weight * parts[p * params.n_elements + element];
+                sum += weight * pieces[p * params.n_elements + element];
             }
         }
     }

@@ -35,22 +35,7 @@ fn flash_dk(
             if (tile_is_hidden(item, head, first, item.first, local_index)) {
                 continue;
             }
-            var scores = array<vec4<f32>, 4>();
-            for (var feature = 0u; feature < params.head_dim; feature += 4u * VECTORS) {
-                workgroupBarrier();
-                for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {
-                    let row = i / VECTORS;
-                    let vector = i % VECTORS;
-                    let key = item.first + row;
-                    let query = first + row;
-                    left_tile[row * STRIDE + vector] =
-                        k_vector(kv_row(item, item.head, key), feature + 4u * vector, key < item.kv_len);
-                    right_tile[row * STRIDE + vector] =
-                        q_vector(q_row(item, head, query), feature + 4u * vector, query < item.q_len);
-                }
-                workgroupBarrier();
-                tile_product(&scores, ty, tx);
-            }
+            let scores = key_products(item, head, first, local_index);
             var grads = array<vec4<f32>, 4>();
             for (var feature = 0u; feature < params.value_dim; feature += 4u * VECTORS) {
                 workgroupBarrier();
@@ -67,26 +52,13 @@ fn flash_dk(
                 workgroupBarrier();
                 tile_product(&grads, ty, tx);
             }
-            // Of the scores, rows are keys and columns are queries.
             for (var c = 0u; c < 4u; c++) {
-                let query = first + tx + 8u * c;
-                var seen = vec2<u32>();
-                var row_lse = LOWEST;
-                var row_inner = 0.0;
-                if (query < item.q_len) {
-                    seen = mask_keys(query, item.q_len, item.kv_len);
-                    let row = 2u * lse_row(item, head, query);
-                    row_lse = rows[row];
-                    row_inner = rows[row + 1u];
-                }
+                let column = column_of(item, head, first + tx + 8u * c);
                 for (var r = 0u; r < 4u; r++) {
-                    let key = item.first + 4u * ty + r;
-                    let score = score_at(scores[r][c], item, head, query, key, seen);
-                    let weight = weight_of(score.value, row_lse);
-                    let factor = dropout_factor(item, head, query, key);
+                    let weight = column_weight(scores[r][c], item, head, column, item.first + 4u * ty + r);
                     var ds = 0.0;
-                    if (weight > 0.0) { // a hidden value may be so large that the product would be NaN
-                        ds = weight * (factor * grads[r][c] - row_inner) * score.slope;
+                    if (weight.value > 0.0) { // a hidden value may be so large that the product would be NaN
+                        ds = weight.value * (weight.factor * grads[r][c] - column.inner) * weight.slope;
                     }
                     weights[(4u * ty + r) * 33u + tx + 8u * c] = ds;
                 }

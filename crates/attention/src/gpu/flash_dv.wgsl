@@ -35,38 +35,12 @@ fn flash_dv(
             if (tile_is_hidden(item, head, first, item.first, local_index)) {
                 continue;
             }
-            var scores = array<vec4<f32>, 4>();
-            for (var feature = 0u; feature < params.head_dim; feature += 4u * VECTORS) {
-                workgroupBarrier();
-                for (var i = local_index; i < TILE * VECTORS; i += INVOCATIONS) {
-                    let row = i / VECTORS;
-                    let vector = i % VECTORS;
-                    let key = item.first + row;
-                    let query = first + row;
-                    left_tile[row * STRIDE + vector] =
-                        k_vector(kv_row(item, item.head, key), feature + 4u * vector, key < item.kv_len);
-                    right_tile[row * STRIDE + vector] =
-                        q_vector(q_row(item, head, query), feature + 4u * vector, query < item.q_len);
-                }
-                workgroupBarrier();
-                tile_product(&scores, ty, tx);
-            }
-            // Of the scores, rows are keys and columns are queries.
+            let scores = key_products(item, head, first, local_index);
             for (var c = 0u; c < 4u; c++) {
-                let query = first + tx + 8u * c;
-                var seen = vec2<u32>();
-                var row_lse = LOWEST;
-                if (query < item.q_len) {
-                    seen = mask_keys(query, item.q_len, item.kv_len);
-                    let row = 2u * lse_row(item, head, query);
-                    row_lse = rows[row];
-                }
+                let column = column_of(item, head, first + tx + 8u * c);
                 for (var r = 0u; r < 4u; r++) {
-                    let key = item.first + 4u * ty + r;
-                    let score = score_at(scores[r][c], item, head, query, key, seen);
-                    let weight = weight_of(score.value, row_lse);
-                    let factor = dropout_factor(item, head, query, key);
-                    weights[(4u * ty + r) * 33u + tx + 8u * c] = weight * factor;
+                    let weight = column_weight(scores[r][c], item, head, column, item.first + 4u * ty + r);
+                    weights[(4u * ty + r) * 33u + tx + 8u * c] = weight.value * weight.factor;
                 }
             }
             workgroupBarrier();

@@ -1,6 +1,6 @@
 // flash_hidden.wgsl: whether a bias hides a whole tile, which is skipped then (a snippet, prepended to kernels).
 
-var<workgroup> sees_any: array<u32, 64>;  // for each invocation, whether it found a key that is not hidden
+var<workgroup> sees_any: array<u32, INVOCATIONS>;  // for each invocation, whether it found a key that is not hidden
 var<workgroup> is_seen: u32;
 
 // True if the bias is -inf for all of 32 queries and 32 keys. All invocations have to call it: it has barriers.

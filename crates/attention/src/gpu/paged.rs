@@ -6,10 +6,14 @@ use llm_gpu::{
 };
 use ndarray::ArrayRef4;
 
-use super::decode::{DECODE, DECODE_BYTES, DecodeParams, PARAMS, record_parts};
+use super::decode::{
+    DECODE, DECODE_BYTES, DECODE_SUBGROUPS, DecodeKernels, DecodeParams, PARAMS, record_pieces,
+    subgroups_kernel,
+};
 use super::flash::{MASK, TANH};
+use super::forward::TEAMS;
 use super::plan::{Plan, Sizes, expect, expect_shape};
-use super::{MAX_LENGTH, axes, axes_of};
+use super::{MAX_LENGTH, Variant, axes, axes_of};
 use crate::{AttentionConfig, AttentionError, memory};
 
 const INPUTS: Snippet = Snippet {
@@ -75,6 +79,68 @@ pub(super) static PAGED_DECODE_INT8: Kernel = Kernel {
     )
 };
 
+pub(super) static PAGED_DECODE_1_SUBGROUPS: Kernel = subgroups_kernel(
+    &PAGED_DECODE,
+    "paged_decode_1_subgroups",
+    include_str!("paged_decode_1_subgroups.wgsl"),
+    &[
+        snippet::LINEAR,
+        PARAMS,
+        MASK,
+        TANH,
+        TEAMS,
+        DECODE_SUBGROUPS,
+        INPUTS,
+    ],
+);
+
+pub(super) static PAGED_DECODE_F16_1_SUBGROUPS: Kernel = subgroups_kernel(
+    &PAGED_DECODE_F16,
+    "paged_decode_f16_1_subgroups",
+    include_str!("paged_decode_f16_1_subgroups.wgsl"),
+    &[
+        snippet::LINEAR,
+        snippet::F16,
+        PARAMS,
+        MASK,
+        TANH,
+        TEAMS,
+        DECODE_SUBGROUPS,
+        INPUTS,
+    ],
+);
+
+pub(super) static PAGED_DECODE_BF16_1_SUBGROUPS: Kernel = subgroups_kernel(
+    &PAGED_DECODE_BF16,
+    "paged_decode_bf16_1_subgroups",
+    include_str!("paged_decode_bf16_1_subgroups.wgsl"),
+    &[
+        snippet::LINEAR,
+        snippet::BF16,
+        PARAMS,
+        MASK,
+        TANH,
+        TEAMS,
+        DECODE_SUBGROUPS,
+        INPUTS,
+    ],
+);
+
+pub(super) static PAGED_DECODE_INT8_1_SUBGROUPS: Kernel = subgroups_kernel(
+    &PAGED_DECODE_INT8,
+    "paged_decode_int8_1_subgroups",
+    include_str!("paged_decode_int8_1_subgroups.wgsl"),
+    &[
+        snippet::LINEAR,
+        PARAMS,
+        MASK,
+        TANH,
+        TEAMS,
+        DECODE_SUBGROUPS,
+        INPUTS,
+    ],
+);
+
 /// An element type of pages on the device: `f32`, `f16` or `bf16`.
 pub trait GpuPageElement: GpuElement + sealed::Sealed {}
 
@@ -83,20 +149,26 @@ impl GpuPageElement for f16 {}
 impl GpuPageElement for bf16 {}
 
 mod sealed {
-    use super::{PAGED_DECODE, PAGED_DECODE_BF16, PAGED_DECODE_F16, bf16, f16};
+    use super::{PAGED_DECODE, PAGED_DECODE_1_SUBGROUPS, bf16, f16};
+    use super::{PAGED_DECODE_BF16, PAGED_DECODE_BF16_1_SUBGROUPS};
+    use super::{PAGED_DECODE_F16, PAGED_DECODE_F16_1_SUBGROUPS};
     use llm_gpu::Kernel;
 
     pub trait Sealed {
-        const KERNEL: &'static Kernel;
+        const BASE: &'static Kernel;
+        const SUBGROUPS: &'static Kernel;
     }
     impl Sealed for f32 {
-        const KERNEL: &'static Kernel = &PAGED_DECODE;
+        const BASE: &'static Kernel = &PAGED_DECODE;
+        const SUBGROUPS: &'static Kernel = &PAGED_DECODE_1_SUBGROUPS;
     }
     impl Sealed for f16 {
-        const KERNEL: &'static Kernel = &PAGED_DECODE_F16;
+        const BASE: &'static Kernel = &PAGED_DECODE_F16;
+        const SUBGROUPS: &'static Kernel = &PAGED_DECODE_F16_1_SUBGROUPS;
     }
     impl Sealed for bf16 {
-        const KERNEL: &'static Kernel = &PAGED_DECODE_BF16;
+        const BASE: &'static Kernel = &PAGED_DECODE_BF16;
+        const SUBGROUPS: &'static Kernel = &PAGED_DECODE_BF16_1_SUBGROUPS;
     }
 }
 
@@ -171,7 +243,7 @@ pub struct GpuPagedKv<'a> {
     k: Pages<'a>,
     v: Pages<'a>,
     scales: Option<&'a GpuTensor<f32>>,
-    kernel: &'static Kernel,
+    kernels: DecodeKernels,
     block_table: &'a GpuTensor<u32>,
     lengths: &'a GpuTensor<u32>,
 }
@@ -206,7 +278,10 @@ impl<'a> GpuPagedKv<'a> {
             k: pages(k),
             v: pages(v),
             scales: None,
-            kernel: T::KERNEL,
+            kernels: DecodeKernels {
+                base: T::BASE,
+                subgroups: T::SUBGROUPS,
+            },
             block_table,
             lengths,
         }
@@ -234,7 +309,10 @@ impl<'a> GpuPagedKv<'a> {
             k: pages(k),
             v: pages(v),
             scales: Some(scales),
-            kernel: &PAGED_DECODE_INT8,
+            kernels: DecodeKernels {
+                base: &PAGED_DECODE_INT8,
+                subgroups: &PAGED_DECODE_INT8_1_SUBGROUPS,
+            },
             block_table,
             lengths,
         }
@@ -244,7 +322,7 @@ impl<'a> GpuPagedKv<'a> {
 /// Records attention of the last tokens of each sequence to all its keys and values in pages.
 ///
 /// The formula is that of [`flash::forward`](super::flash::forward), for each sequence with its own `kv_seq = lengths[b]`. The
-/// queries are its last `seq` tokens; with one it is a decode step. Keys are worked on in parts, whose results are merged by
+/// queries are its last `seq` tokens; with one it is a decode step. Keys are worked on in pieces, whose results are merged by
 /// their log-sum-exp.
 ///
 /// # Shapes
@@ -301,6 +379,51 @@ pub fn forward(
     kv: &GpuPagedKv<'_>,
     config: &AttentionConfig,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
+    forward_with(recorder, q, kv, config, Variant::Auto)
+}
+
+/// [`forward`] by a kernel of the caller's choice.
+///
+/// # Shapes
+///
+/// As [`forward`].
+///
+/// # Errors
+///
+/// Those of [`forward`], and those that [`flash::forward_with`](super::flash::forward_with) has for the variant.
+///
+/// # Precision
+///
+/// As [`forward`]: there is no variant with fewer bits.
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::gpu::paged::{self, GpuPagedKv};
+/// use llm_attention::{AttentionConfig, Mask, gpu::Variant};
+/// use ndarray::{Array4, array};
+///
+/// # let Some(gpu) = llm_attention::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let pages = gpu.upload(&Array4::<f32>::ones((3, 1, 2, 4)))?; // [n_pages, n_kv_heads, page_size, head_dim]
+/// let (block_table, lengths) = (gpu.upload(&array![[1_u32, 0]])?, gpu.upload(&array![3_u32])?);
+/// let q = gpu.upload(&Array4::<f32>::ones((1, 1, 1, 4)))?; // [batch, n_heads, seq, head_dim]
+/// let kv = GpuPagedKv::new(&pages, &pages, &block_table, &lengths);
+/// let config = AttentionConfig::new(Mask::Full);
+/// let mut recorder = gpu.recorder();
+/// let (out, _) = paged::forward_with(&mut recorder, &q, &kv, &config, Variant::Base)?;
+/// recorder.submit()?;
+/// assert!(out.download_blocking()?.iter().all(|x| (x - 1.0).abs() < 1e-6));
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: as [`forward`].
+pub fn forward_with(
+    recorder: &mut Recorder,
+    q: &GpuTensor<f32>,
+    kv: &GpuPagedKv<'_>,
+    config: &AttentionConfig,
+    variant: Variant,
+) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
     let [batch, n_heads, seq, head_dim] = axes("q", q)?;
     let [n_pages, n_kv_heads, page_size, _] = axes_of("k", kv.k.shape)?;
     let [_, _, _, value_dim] = axes_of("v", kv.v.shape)?;
@@ -339,15 +462,16 @@ pub fn forward(
     let plan = Plan::of_sizes([q; 3], sizes, config)?;
     let out = recorder.output::<f32>(&plan.out_shape())?;
     let lse = recorder.output::<f32>(&plan.lse_shape())?;
-    let mut inputs = vec![
-        q.read(),
-        kv.block_table.read(),
-        kv.lengths.read(),
-        kv.k.binding,
-        kv.v.binding,
-    ];
+    // Where there are no pages any tensor takes their place.
+    let [k, v] = [kv.k, kv.v].map(|pages| match pages.shape.contains(&0) {
+        true => q.read(),
+        false => pages.binding,
+    });
+    let mut inputs = vec![q.read(), kv.block_table.read(), kv.lengths.read(), k, v];
     inputs.extend(kv.scales.map(GpuTensor::read));
     let pages = [page_size, max_pages, n_pages];
-    record_parts(recorder, kv.kernel, &plan, pages, &inputs, &out, &lse)?;
+    record_pieces(
+        recorder, kv.kernels, variant, &plan, pages, &inputs, &out, &lse,
+    )?;
     Ok((out, lse))
 }

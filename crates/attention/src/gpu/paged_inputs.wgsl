@@ -1,6 +1,5 @@
 // paged_inputs.wgsl: where the keys of a sequence are in a pool of pages (a snippet, prepended to kernels).
 
-@group(0) @binding(1) var<storage, read> q: array<f32>;             // [batch, n_heads, seq, head_dim]
 @group(0) @binding(2) var<storage, read> block_table: array<u32>;   // [batch, max_pages]
 @group(0) @binding(3) var<storage, read> lengths: array<u32>;       // [batch]
 
@@ -18,7 +17,3 @@ fn place_of(batch: u32, kv_head: u32, key: u32) -> u32 {
     return (page * params.n_kv_heads + kv_head) * params.page_size + key % params.page_size;
 }
 // ANCHOR_END: place
-
-fn q_element(i: u32) -> f32 {
-    return q[i];
-}

@@ -13,10 +13,10 @@ pub(super) const COLUMNS: usize = 128;
 const UNLIMITED: i32 = 1 << 30;
 
 llm_gpu::params! {
-    /// The parameter block of the tiled kernels, see `flash_inputs.wgsl`.
+    /// The parameter block of the tiled kernels, see `flash_params.wgsl`.
     pub(super) struct FlashParams {
         n_items: u32,
-        n_chunks: u32,
+        n_column_tiles: u32,
         n_tiles: u32,
         n_sequences: u32,
         n_heads: u32,
@@ -206,14 +206,14 @@ impl<'a> Plan<'a> {
         more: &[Binding<'_>],
     ) -> Result<(), AttentionError> {
         // Without columns there may still be a log-sum-exp.
-        let n_chunks = columns.div_ceil(COLUMNS).max(1);
-        let n_items = [self.tiles[side], heads, n_chunks]
+        let n_column_tiles = columns.div_ceil(COLUMNS).max(1);
+        let n_items = [self.tiles[side], heads, n_column_tiles]
             .into_iter()
             .fold(1, usize::saturating_mul);
         let length = [self.sizes.seq, self.sizes.kv_seq][side];
         let params = FlashParams {
             n_items: word(n_items),
-            n_chunks: word(n_chunks),
+            n_column_tiles: word(n_column_tiles),
             n_tiles: word(length.div_ceil(TILE)),
             tiles: self.tile_lists[side],
             ..self.params
@@ -240,13 +240,9 @@ impl<'a> Plan<'a> {
             (None, slopes) => slopes.unwrap_or(self.q).read(),
         };
         let bias = self.bias.as_ref().unwrap_or(self.q);
-        let mut bindings = vec![
-            self.q.read(),
-            self.k.read(),
-            self.v.read(),
-            small,
-            bias.read(),
-        ];
+        // The same where there are no keys: a kernel that reads vectors refuses to have less than one.
+        let [k, v] = [self.k, self.v].map(|x| if x.is_empty() { self.q } else { x });
+        let mut bindings = vec![self.q.read(), k.read(), v.read(), small, bias.read()];
         bindings.extend_from_slice(more);
         recorder.dispatch(kernel, &constants, params, &bindings, grid)?;
         Ok(())

@@ -3,9 +3,9 @@
 use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 
 use super::flash::{PRODUCT_BYTES, backward_kernel, expect_lse};
-use super::flash::{record_backward, record_forward, record_rows};
+use super::flash::{record_backward, record_rows};
 use super::plan::{FlashParams, Plan, TILE, expect};
-use super::{GpuGradients, WORKGROUP_SIZE, axes, word};
+use super::{GpuGradients, Variant, WORKGROUP_SIZE, axes, forward as kernels, word};
 use crate::{AlibiOrigin, AttentionConfig, AttentionError, Dropout, MaskPolarity};
 
 llm_gpu::params! {
@@ -190,10 +190,59 @@ pub fn forward(
     mods: &GpuScoreMods<'_>,
     config: &AttentionConfig,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
+    forward_with(recorder, q, k, v, mods, config, Variant::Auto)
+}
+
+/// [`forward`] by a kernel of the caller's choice.
+///
+/// # Shapes
+///
+/// As [`forward`].
+///
+/// # Errors
+///
+/// Those of [`forward`], and those that [`flash::forward_with`](super::flash::forward_with) has for the variant.
+///
+/// # Precision
+///
+/// That of the [`Variant`], also for a single query. Biases and slopes are in f32 in all of them.
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::gpu::score_mods::{self, GpuScoreMods};
+/// use llm_attention::{AttentionConfig, Mask, gpu::Variant};
+/// use ndarray::Array4;
+///
+/// # let Some(gpu) = llm_attention::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let x = gpu.upload(&Array4::<f32>::ones((1, 2, 3, 4)))?; // [batch, n_heads, seq, head_dim]
+/// let bias = gpu.zeros::<f32>(&[1, 1, 3, 3])?;
+/// let (mods, config) = (GpuScoreMods::new().with_bias(&bias), AttentionConfig::new(Mask::Full));
+/// let variant = match gpu.capabilities().f16 && gpu.capabilities().subgroups.is_some_and(|s| s.0 >= 8) {
+///     true => Variant::F16,
+///     false => Variant::Auto,
+/// };
+/// let mut recorder = gpu.recorder();
+/// let (out, _) = score_mods::forward_with(&mut recorder, &x, &x, &x, &mods, &config, variant)?;
+/// recorder.submit()?;
+/// assert!(out.download_blocking()?.iter().all(|x| (x - 1.0).abs() < 1e-3));
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: as [`forward`].
+pub fn forward_with(
+    recorder: &mut Recorder,
+    q: &GpuTensor<f32>,
+    k: &GpuTensor<f32>,
+    v: &GpuTensor<f32>,
+    mods: &GpuScoreMods<'_>,
+    config: &AttentionConfig,
+    variant: Variant,
+) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
     let plan = Plan::new(q, k, v, config)?.with_mods(recorder, mods)?;
     let out = recorder.output::<f32>(&plan.out_shape())?;
     let lse = recorder.output::<f32>(&plan.lse_shape())?;
-    record_forward(recorder, &plan, &out, &lse)?;
+    kernels::record(recorder, &plan, variant, &out, &lse)?;
     Ok((out, lse))
 }
 
@@ -414,7 +463,7 @@ fn record_dbias(
     let [grad_batch, grad_head, grad_query, grad_key] = strides;
     let params = FlashParams {
         n_items: word(n_items),
-        n_chunks: 1,
+        n_column_tiles: 1,
         n_tiles: word(q_tiles),
         grad_batch,
         grad_head,

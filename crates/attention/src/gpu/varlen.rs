@@ -2,9 +2,9 @@
 
 use llm_gpu::{GpuTensor, Recorder};
 
-use super::flash::{record_backward, record_forward, record_rows};
+use super::flash::{record_backward, record_rows};
 use super::plan::{FlashParams, Plan, Sizes, TILE, check_length, params};
-use super::{GpuGradients, axes, word};
+use super::{GpuGradients, Variant, axes, forward as kernels, word};
 use crate::varlen::ranges;
 use crate::{AttentionConfig, AttentionError};
 
@@ -65,6 +65,65 @@ pub fn forward(
     cu_kv_seqlens: &[usize],
     config: &AttentionConfig,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
+    let variant = Variant::Auto;
+    forward_with(
+        recorder,
+        q,
+        k,
+        v,
+        cu_seqlens,
+        cu_kv_seqlens,
+        config,
+        variant,
+    )
+}
+
+/// [`forward`] by a kernel of the caller's choice.
+///
+/// # Shapes
+///
+/// As [`forward`].
+///
+/// # Errors
+///
+/// Those of [`forward`], and those that [`flash::forward_with`](super::flash::forward_with) has for the variant.
+///
+/// # Precision
+///
+/// That of the [`Variant`], for sequences of one token too.
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::{AttentionConfig, Mask, gpu};
+/// use ndarray::Array3;
+///
+/// # let Some(gpu) = llm_attention::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let x = gpu.upload(&Array3::<f32>::ones((5, 2, 4)))?; // [total, n_heads, head_dim]
+/// let (config, starts) = (AttentionConfig::new(Mask::Full), [0, 2, 5]);
+/// let mut r = gpu.recorder();
+/// let variant = gpu::Variant::Base;
+/// let (out, _) = gpu::varlen::forward_with(&mut r, &x, &x, &x, &starts, &starts, &config, variant)?;
+/// r.submit()?;
+/// assert!(out.download_blocking()?.iter().all(|x| (x - 1.0).abs() < 1e-6));
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: as [`forward`].
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a recorder, three tensors, two lists, a config and a variant"
+)]
+pub fn forward_with(
+    recorder: &mut Recorder,
+    q: &GpuTensor<f32>,
+    k: &GpuTensor<f32>,
+    v: &GpuTensor<f32>,
+    cu_seqlens: &[usize],
+    cu_kv_seqlens: &[usize],
+    config: &AttentionConfig,
+    variant: Variant,
+) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
     let mut plan = packed(q, k, v, [cu_seqlens, cu_kv_seqlens], config)?;
     let Sizes {
         seq,
@@ -76,7 +135,7 @@ pub fn forward(
     let lse = recorder.output::<f32>(&[n_heads, seq])?;
     if !lse.is_empty() {
         plan.set_lists(recorder, [cu_seqlens, cu_kv_seqlens], false)?;
-        record_forward(recorder, &plan, &out, &lse)?;
+        kernels::record(recorder, &plan, variant, &out, &lse)?;
     }
     Ok((out, lse))
 }

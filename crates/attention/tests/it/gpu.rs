@@ -7,11 +7,12 @@ mod paged;
 mod score_mods;
 mod shaders;
 mod sinks;
+mod variants;
 mod varlen;
 
 use llm_attention::gpu::llm_gpu::testing::gpu;
 use llm_attention::gpu::llm_gpu::{Gpu, GpuTensor};
-use llm_attention::gpu::{GpuGradients, download_lse_blocking};
+use llm_attention::gpu::{GpuGradients, Variant, download_lse_blocking};
 use llm_attention::{AttentionConfig, Gradients};
 use llm_numerics::testing::{Tolerance, compare};
 use ndarray::{Array, Array4, ArrayD, ArrayRef, Dimension};
@@ -62,6 +63,17 @@ fn close_gradients(got: &GpuGradients, want: &Gradients<f64>) -> Result<(), Test
     close(&wide(&got.dv), &want.dv)
 }
 
+/// The base kernel, and the one in f32 with subgroups where it can compute a case with these features on this device.
+fn variants(gpu: &Gpu, head_dim: usize, value_dim: usize) -> [Variant; 2] {
+    let in_fours = |n: usize| n > 0 && n.is_multiple_of(4);
+    let lanes = gpu.capabilities().subgroups;
+    let subgroups = lanes.is_some_and(|(smallest, largest)| smallest >= 4 && largest <= 64);
+    match subgroups && in_fours(head_dim) && in_fours(value_dim) {
+        true => [Variant::Base, Variant::Subgroups],
+        false => [Variant::Base, Variant::Auto],
+    }
+}
+
 /// Each case takes some milliseconds on a software device.
 fn few(cases: u32) -> ProptestConfig {
     ProptestConfig::with_cases(cases)
@@ -72,17 +84,20 @@ fn length() -> impl Strategy<Value = usize> {
     prop_oneof![Just(1), Just(31), Just(32), Just(33), Just(65), 1_usize..80]
 }
 
-/// Features around a vector, a chunk of the product, and the columns of a workgroup.
-fn features() -> impl Strategy<Value = usize> {
-    prop_oneof![4 => 1_usize..10, 4 => 31_usize..34, 1 => Just(64), 1 => 127_usize..131]
+/// Features around a vector, a chunk of the product, and the columns of a workgroup; half of them for kernels that load vectors.
+fn features() -> impl Strategy<Value = (usize, usize)> {
+    let one = || prop_oneof![4 => 1_usize..10, 4 => 31_usize..34, 1 => Just(64), 1 => 127_usize..131, 1 => Just(160)];
+    (one(), one(), any::<bool>()).prop_map(|(head_dim, value_dim, in_fours)| match in_fours {
+        true => (head_dim.next_multiple_of(4), value_dim.next_multiple_of(4)),
+        false => (head_dim, value_dim),
+    })
 }
 
 /// Sizes of several tiles; with many features only one batch row and two heads, as a software device is slow.
 fn sizes() -> impl Strategy<Value = Sizes> {
     let heads = (1_usize..3, 1_usize..3);
     let lengths = (length(), length());
-    let features = (features(), features());
-    (1_usize..3, heads, lengths, features).prop_map(|(batch, heads, lengths, features)| {
+    (1_usize..3, heads, lengths, features()).prop_map(|(batch, heads, lengths, features)| {
         let many = features.0 + features.1 > 70;
         let n_kv_heads = if many { 1 } else { heads.0 };
         Sizes {

@@ -86,7 +86,7 @@ async fn rope(gpu: &Gpu, pairing: RopePairing) -> Result<Case, PosencError> {
     Ok(compare(format!("rope, {pairing:?}"), &got, &want, 2e-6).await?)
 }
 
-/// Two tiles of queries, grouped heads, a window; then a decode step over several parts of the keys. Scores are at most 2, so a
+/// Two tiles of queries, grouped heads, a window; then a decode step over several pieces of the keys. Scores are at most 2, so a
 /// weighted mean of values of at most 1, or a gradient, errs by some 2^-24 of its 300 terms.
 pub(crate) async fn attention(gpu: &Gpu) -> Result<Vec<Case>, AttentionError> {
     let wave = |i: usize| ((i * 7919) % 2003) as f32 / 1001.5 - 1.0;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::sync::{Mutex, OnceLock};
 
 use crate::sync::lock;
-use crate::{Gpu, GpuError, GpuOptions, Mask};
+use crate::{Gpu, GpuError, GpuOptions, Mask, Needs};
 
 /// What `LLM_GPU` says about tests that need a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,40 @@ pub fn gpu() -> Option<Gpu> {
         }
         Err(error) => panic!("this test needs a GPU (LLM_GPU={policy:?}): {error}"),
     }
+}
+
+/// [`gpu`], if it has what a kernel needs: `None`, and a line `GPU-TEST-SKIPPED: …`, if not. That it has not is no failure, whatever
+/// `LLM_GPU` says: what a device lacks cannot be tested on it.
+///
+/// # Panics
+///
+/// As [`gpu`].
+///
+/// # Example
+///
+/// ```
+/// use llm_gpu::{Needs, testing::gpu_with};
+///
+/// // In a test of a kernel with these needs:
+/// let Some(gpu) = gpu_with(&Needs::CORE.with_subgroups().with_f16()) else { return };
+/// assert!(gpu.capabilities().f16);
+/// ```
+#[must_use]
+pub fn gpu_with(needs: &Needs) -> Option<Gpu> {
+    let gpu = gpu()?;
+    let capabilities = gpu.capabilities();
+    if let Some(feature) = capabilities.lacks(needs) {
+        skipped(&format!("this device has no {feature}"));
+        return None;
+    }
+    let (limit, needed) = (capabilities.limits.workgroup_bytes, needs.workgroup_bytes);
+    if needed > limit {
+        skipped(&format!(
+            "this device has {limit} bytes of workgroup memory, not {needed}"
+        ));
+        return None;
+    }
+    Some(gpu)
 }
 
 /// Says it where the harness does not swallow it: `eprintln!` would be captured. A program that runs many test programs, as `cargo xtask test`,

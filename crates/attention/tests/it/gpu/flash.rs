@@ -1,6 +1,6 @@
 //! Attention on the GPU equals the reference, forward and backward, under every mask.
 
-use llm_attention::gpu::{LOWEST, flash};
+use llm_attention::gpu::{LOWEST, Variant, flash};
 use llm_attention::{AttentionConfig, CausalAlignment, Mask, reference};
 use ndarray::{Array3, Array4, s};
 use proptest::prelude::*;
@@ -16,13 +16,17 @@ fn check(gpu: &Gpu, case: &Case) -> Result<(), TestCaseError> {
     let [q, k, v, dout] = [&case.q, &case.k, &case.v, &case.dout].map(|x| upload(gpu, x));
     let mut recorder = gpu.recorder();
     let config = &case.config;
-    let (out, lse) = flash::forward(&mut recorder, &q, &k, &v, config).unwrap();
+    let by_itself = flash::forward(&mut recorder, &q, &k, &v, config).unwrap();
+    let base = Variant::Base;
+    let (out, lse) = flash::forward_with(&mut recorder, &q, &k, &v, config, base).unwrap();
     let grads = flash::backward(&mut recorder, &dout, &q, &k, &v, &out, &lse, config).unwrap();
     recorder.submit().unwrap();
     let (q, k, v) = (&case.q, &case.k, &case.v);
     let (want, want_lse) = reference::attention::forward(q, k, v, config).unwrap();
-    close(&wide(&out), &want)?;
-    close(&wide_lse(&lse), &want_lse)?;
+    for (out, lse) in [(out, lse), by_itself] {
+        close(&wide(&out), &want)?;
+        close(&wide_lse(&lse), &want_lse)?;
+    }
     let want = reference::attention::backward(&case.dout, q, k, v, config).unwrap();
     close_gradients(&grads, &want)
 }
@@ -132,6 +136,35 @@ fn hidden_tiles_are_skipped() {
     assert_eq!(got, want);
     let dk = &got[3];
     assert!(dk.slice(s![0, 0, ..32, ..]).iter().all(|x| *x == 0.0));
+}
+
+/// A value that a query does not see may be so large that its product with the query's gradient overflows: no gradient changes.
+#[test]
+fn hidden_products_that_overflow_change_no_gradient() {
+    let Some(gpu) = gpu() else { return };
+    let sizes = Sizes {
+        batch: 1,
+        n_heads: 2,
+        n_kv_heads: 1,
+        seq: 3,
+        kv_seq: 3,
+        head_dim: 4,
+        value_dim: 4,
+    };
+    let config = AttentionConfig::new(Mask::Causal(CausalAlignment::TopLeft));
+    let mut case = case_in_f32(sizes, config, 11);
+    // Only the last query sees the last value, and nothing depends on its output.
+    case.v.slice_mut(s![.., .., 2, ..]).fill(1e38);
+    case.dout.fill(9.0);
+    case.dout.slice_mut(s![.., .., 2, ..]).fill(0.0);
+    let [q, k, v, dout] = [&case.q, &case.k, &case.v, &case.dout].map(|x| upload(&gpu, x));
+    let mut recorder = gpu.recorder();
+    let (out, lse) = flash::forward(&mut recorder, &q, &k, &v, &config).unwrap();
+    let g = flash::backward(&mut recorder, &dout, &q, &k, &v, &out, &lse, &config).unwrap();
+    recorder.submit().unwrap();
+    let (q, k, v) = (&case.q, &case.k, &case.v);
+    let want = reference::attention::backward(&case.dout, q, k, v, &config).unwrap();
+    close_gradients(&g, &want).unwrap();
 }
 
 /// The device's finite lowest value and the CPU's infinity mean the same where a log-sum-exp is read.

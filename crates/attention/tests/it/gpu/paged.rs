@@ -1,5 +1,6 @@
 //! Pages on the GPU equal the reference on what they hold, gathered into arrays of each sequence.
 
+use llm_attention::gpu::Variant;
 use llm_attention::gpu::llm_gpu::Gpu;
 use llm_attention::gpu::llm_gpu::half::{bf16, f16};
 use llm_attention::gpu::paged::{self, GpuInt8Pages, GpuPagedKv};
@@ -8,7 +9,7 @@ use llm_numerics::philox::Philox4x32;
 use ndarray::{Array1, Array2, Array4, Axis, s};
 use proptest::prelude::*;
 
-use super::{close, few, gpu, upload, wide, wide_lse};
+use super::{close, few, gpu, upload, variants, wide, wide_lse};
 use crate::cases::masks;
 
 #[derive(Clone, Debug)]
@@ -38,7 +39,11 @@ fn cases() -> impl Strategy<Value = Paged> {
         prop_oneof![1_usize..5, Just(16), Just(33)],
     );
     let heads = (1_usize..3, 1_usize..5);
-    let sizes = (0_usize..4, heads, 0_usize..4, (0_usize..9, 0_usize..9));
+    let features = prop_oneof![
+        (0_usize..9, 0_usize..9),
+        (1_usize..6, 1_usize..6).prop_map(|(head_dim, value_dim)| (4 * head_dim, 4 * value_dim)),
+    ];
+    let sizes = (0_usize..4, heads, 0_usize..4, features);
     (
         pages,
         sizes,
@@ -86,6 +91,19 @@ fn gather(pages: &Array4<f64>, table: ndarray::ArrayView1<'_, u32>, length: u32)
 }
 
 fn check(gpu: &Gpu, case: &Paged, storage: &str) -> Result<(), TestCaseError> {
+    for variant in variants(gpu, case.k.dim().3, case.v.dim().3) {
+        let explain = |error| TestCaseError::fail(format!("{variant:?}: {error}"));
+        check_variant(gpu, case, storage, variant).map_err(explain)?;
+    }
+    Ok(())
+}
+
+fn check_variant(
+    gpu: &Gpu,
+    case: &Paged,
+    storage: &str,
+    variant: Variant,
+) -> Result<(), TestCaseError> {
     let Paged {
         q, k, v, config, ..
     } = case;
@@ -96,30 +114,18 @@ fn check(gpu: &Gpu, case: &Paged, storage: &str) -> Result<(), TestCaseError> {
     let (out, lse) = match storage {
         "f32" => {
             let [k, v] = [k, v].map(|x| upload(gpu, x));
-            paged::forward(
-                &mut r,
-                &device_q,
-                &GpuPagedKv::new(&k, &v, &table, &lengths),
-                config,
-            )
+            let kv = GpuPagedKv::new(&k, &v, &table, &lengths);
+            paged::forward_with(&mut r, &device_q, &kv, config, variant)
         }
         "f16" => {
             let [k, v] = [k, v].map(|x| gpu.upload(&x.mapv(f16::from_f64)).unwrap());
-            paged::forward(
-                &mut r,
-                &device_q,
-                &GpuPagedKv::new(&k, &v, &table, &lengths),
-                config,
-            )
+            let kv = GpuPagedKv::new(&k, &v, &table, &lengths);
+            paged::forward_with(&mut r, &device_q, &kv, config, variant)
         }
         _ => {
             let [k, v] = [k, v].map(|x| gpu.upload(&x.mapv(bf16::from_f64)).unwrap());
-            paged::forward(
-                &mut r,
-                &device_q,
-                &GpuPagedKv::new(&k, &v, &table, &lengths),
-                config,
-            )
+            let kv = GpuPagedKv::new(&k, &v, &table, &lengths);
+            paged::forward_with(&mut r, &device_q, &kv, config, variant)
         }
     }
     .unwrap();
@@ -193,26 +199,29 @@ fn pages_of_8_bit_integers_equal_the_reference() {
         let table = gpu.upload(&case.block_table).unwrap();
         let lengths = gpu.upload(&case.lengths).unwrap();
         let kv = GpuPagedKv::int8(&k, &v, &scales, &table, &lengths);
-        let mut r = gpu.recorder();
-        let (out, lse) = paged::forward(&mut r, &q, &kv, &case.config).unwrap();
-        r.submit().unwrap();
         let (want, want_lse) = reference::paged::forward(
             &case.q, &want_k, &want_v, &case.block_table, &case.lengths, &case.config,
         )
         .unwrap();
-        close(&super::wide(&out), &want)?;
-        close(&wide_lse(&lse), &want_lse)?;
+        for variant in variants(&gpu, want_k.dim().3, want_v.dim().3) {
+            let mut r = gpu.recorder();
+            let (out, lse) = paged::forward_with(&mut r, &q, &kv, &case.config, variant).unwrap();
+            r.submit().unwrap();
+            let explain = |error| TestCaseError::fail(format!("{variant:?}: {error}"));
+            close(&super::wide(&out), &want).map_err(explain)?;
+            close(&wide_lse(&lse), &want_lse).map_err(explain)?;
+        }
     });
 }
 
-/// Long sequences are in several parts.
+/// Long sequences are in several pieces.
 #[test]
-fn many_parts_equal_the_reference() {
+fn many_pieces_equal_the_reference() {
     let Some(gpu) = gpu() else { return };
     let mut case = Paged {
-        q: draw(5, 0, [2, 3, 2, 6]),
-        k: draw(5, 1, [7, 1, 16, 6]),
-        v: draw(5, 2, [7, 1, 16, 5]),
+        q: draw(5, 0, [2, 3, 2, 20]),
+        k: draw(5, 1, [7, 1, 16, 20]),
+        v: draw(5, 2, [7, 1, 16, 8]),
         block_table: Array2::from_shape_fn((2, 40), |(b, page)| ((3 * page + b) % 7) as u32),
         lengths: Array1::from(vec![640, 300]),
         config: AttentionConfig::new(Mask::Causal(CausalAlignment::BottomRight)),
@@ -226,30 +235,31 @@ fn many_parts_equal_the_reference() {
 #[test]
 fn wrong_pages_hide_and_wrong_lengths_are_cut() {
     let Some(gpu) = gpu() else { return };
-    let q = gpu.upload(&Array4::<f32>::ones((3, 1, 1, 1))).unwrap();
-    let k = gpu.upload(&Array4::<f32>::zeros((2, 1, 2, 1))).unwrap();
-    let v = gpu
-        .upload(&ndarray::array![[[[1.0_f32], [2.0]]], [[[4.0], [8.0]]]])
-        .unwrap();
+    let q = gpu.upload(&Array4::<f32>::ones((3, 1, 1, 4))).unwrap();
+    let k = gpu.upload(&Array4::<f32>::zeros((2, 1, 2, 4))).unwrap();
+    let v = ndarray::array![[[[1.0_f32], [2.0]]], [[[4.0], [8.0]]]];
+    let v = gpu.upload(&v.broadcast((2, 1, 2, 4)).unwrap()).unwrap();
     let table = gpu
         .upload(&ndarray::array![[0_u32, 2], [u32::MAX, 2], [0, 1]])
         .unwrap();
     let lengths = gpu.upload(&ndarray::array![4_u32, 4, u32::MAX]).unwrap();
     let kv = GpuPagedKv::new(&k, &v, &table, &lengths);
-    let mut r = gpu.recorder();
-    let (out, lse) = paged::forward(&mut r, &q, &kv, &AttentionConfig::new(Mask::Full)).unwrap();
-    r.submit().unwrap();
-    let (out, lse) = (wide(&out), wide_lse(&lse));
-    for (b, (want, n_keys)) in [(1.5, 2.0_f64), (0.0, 0.0), (3.75, 4.0)]
-        .into_iter()
-        .enumerate()
-    {
-        assert!((out[[b, 0, 0, 0]] - want).abs() < 1e-6, "sequence {b}");
-        let lse = lse[[b, 0, 0]];
-        assert!(
-            lse == n_keys.ln() || (lse - n_keys.ln()).abs() < 1e-6,
-            "sequence {b}: {lse}"
-        );
+    let config = AttentionConfig::new(Mask::Full);
+    for variant in variants(&gpu, 4, 4) {
+        let mut r = gpu.recorder();
+        let (out, lse) = paged::forward_with(&mut r, &q, &kv, &config, variant).unwrap();
+        r.submit().unwrap();
+        let (out, lse) = (wide(&out), wide_lse(&lse));
+        for (b, (want, n_keys)) in [(1.5, 2.0_f64), (0.0, 0.0), (3.75, 4.0)]
+            .into_iter()
+            .enumerate()
+        {
+            let at = format!("{variant:?}, sequence {b}");
+            assert!((out[[b, 0, 0, 3]] - want).abs() < 1e-6, "{at}");
+            let lse = lse[[b, 0, 0]];
+            let is_right = lse == n_keys.ln() || (lse - n_keys.ln()).abs() < 1e-6;
+            assert!(is_right, "{at}: {lse}");
+        }
     }
 }
 
@@ -303,7 +313,9 @@ fn pages_must_fit_the_queries() {
     );
     let long = words(&[2, (1 << 23) + 1]);
     let error = refused(&pages, &pages, &long, &lengths);
-    assert!(matches!(error, AttentionError::TooLong { .. }), "{error}");
+    // Pages of 2 tokens: one page too many for the longest sequence.
+    let (name, max, got) = ("max_pages * page_size", 1 << 24, (1 << 24) + 2);
+    assert_eq!(error, AttentionError::TooLong { name, max, got });
     let flat = words(&[2]);
     let (name, expected, got) = ("block_table", 2, vec![2]);
     let want = AttentionError::Rank {
