@@ -247,6 +247,9 @@ pub enum AttentionError {
         /// What was passed.
         got: usize,
     },
+    /// There is no kernel for the gradient of a bias of packed sequences.
+    #[error("the gradient of a bias of packed sequences is not on the GPU")]
+    PackedBiasGradient,
     /// The device refuses, or cannot do it.
     #[cfg(feature = "gpu")]
     #[error(transparent)]

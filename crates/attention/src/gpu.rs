@@ -66,6 +66,7 @@ pub const KERNELS: &[&Kernel] = &[
     &flash::FLASH_FORWARD,
     &flash::FLASH_ROWS,
     &score_mods::MASKED_BIAS,
+    &varlen::score_mods::PACKED_LISTS,
     &paged::PAGED_DECODE,
     &paged::PAGED_DECODE_BF16,
     &paged::PAGED_DECODE_F16,
@@ -83,6 +84,7 @@ pub const LAYOUTS: &[Layout] = &[
     plan::FlashParams::LAYOUT,
     score_mods::MaskedBiasParams::LAYOUT,
     score_mods::RowSumsParams::LAYOUT,
+    varlen::score_mods::PackedListsParams::LAYOUT,
     sinks::SinksApplyParams::LAYOUT,
     sinks::SinksBackwardParams::LAYOUT,
 ];
