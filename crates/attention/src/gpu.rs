@@ -74,6 +74,7 @@ pub const KERNELS: &[&Kernel] = &[
     &forward::FLASH_FORWARD_3_MATRICES_8,
     &flash::FLASH_ROWS,
     &score_mods::MASKED_BIAS,
+    &varlen::score_mods::PACKED_LISTS,
     &paged::PAGED_DECODE,
     &paged::PAGED_DECODE_1_SUBGROUPS,
     &paged::PAGED_DECODE_BF16,
@@ -95,6 +96,7 @@ pub const LAYOUTS: &[Layout] = &[
     plan::FlashParams::LAYOUT,
     score_mods::MaskedBiasParams::LAYOUT,
     score_mods::RowSumsParams::LAYOUT,
+    varlen::score_mods::PackedListsParams::LAYOUT,
     sinks::SinksApplyParams::LAYOUT,
     sinks::SinksBackwardParams::LAYOUT,
 ];

@@ -3,7 +3,7 @@
 // Twin      src/score_mods.rs `backward`; compared in tests/it/gpu/score_mods.rs
 // Math      sums[h, t] = sum over the queries of tile t and all keys of ds_ij d_ij; ds as in flash_ds.wgsl, d as in flash_score.wgsl
 // Shapes    inputs as in flash_inputs.wgsl and flash_backward_inputs.wgsl
-//           sums   [n_heads, batch * n_tiles] f32
+//           sums   [n_heads, tiles of all sequences] f32
 // Grid      linear, one workgroup per 32 queries of a head
 // Races     none: partial sums meet in tree_sum.wgsl; invocation 0 writes the result
 // Needs     core WebGPU only; 9.6 KiB of workgroup memory
@@ -43,7 +43,7 @@ fn flash_dslopes(
     }
     let total = tree_sum(local_index, sum);
     if (local_index == 0u) {
-        let n_tiles = params.n_sequences * params.n_tiles;
+        let n_tiles = params.n_items / params.n_heads; // of all sequences
         sums[item.head * n_tiles + index / params.n_heads] = total;
     }
 }

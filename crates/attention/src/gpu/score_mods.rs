@@ -329,13 +329,18 @@ pub fn backward(
 }
 
 impl<'a> Plan<'a> {
-    fn with_mods(
+    /// Packed sequences are one row of a batch.
+    pub(super) fn with_mods(
         mut self,
         recorder: &mut Recorder,
         mods: &GpuScoreMods<'a>,
     ) -> Result<Self, AttentionError> {
         let sizes = self.sizes;
-        let scores = [sizes.batch, sizes.n_heads, sizes.seq, sizes.kv_seq];
+        let batch = match self.params.is_packed {
+            0 => sizes.batch,
+            _ => 1,
+        };
+        let scores = [batch, sizes.n_heads, sizes.seq, sizes.kv_seq];
         if let Some((slopes, origin)) = mods.alibi {
             let n_heads = sizes.n_heads;
             let [got] = axes("slopes", slopes)?;
@@ -476,7 +481,7 @@ fn record_dbias(
     Ok(dbias)
 }
 
-fn record_dslopes(
+pub(super) fn record_dslopes(
     recorder: &mut Recorder,
     plan: &Plan<'_>,
     dout: &GpuTensor<f32>,
@@ -488,7 +493,7 @@ fn record_dslopes(
         return Ok(recorder.gpu().zeros(slopes.shape())?);
     }
     let dslopes = recorder.output::<f32>(slopes.shape())?;
-    let n_tiles = sizes.batch.saturating_mul(sizes.seq.div_ceil(TILE));
+    let n_tiles = plan.tiles[0];
     let sums = recorder.scratch::<f32>(&[sizes.n_heads, n_tiles])?;
     let more = [dout.read(), rows.read(), sums.write()];
     plan.over_queries(recorder, &FLASH_DSLOPES, 1, &more)?;

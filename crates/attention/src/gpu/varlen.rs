@@ -8,6 +8,8 @@ use super::{GpuGradients, Variant, axes, forward as kernels, word};
 use crate::varlen::ranges;
 use crate::{AttentionConfig, AttentionError};
 
+pub mod score_mods;
+
 /// Records attention within each of several packed sequences: [`varlen::forward_with_lse`](crate::varlen::forward_with_lse).
 ///
 /// The formula is that of [`flash::forward`](super::flash::forward) for each sequence alone. The lists stay on the host, where

@@ -4,7 +4,7 @@ use llm_attention::gpu::llm_gpu::testing::gpu;
 use llm_attention::gpu::llm_gpu::{Gpu, GpuTensor};
 use llm_attention::gpu::paged::{self, GpuPageElement, GpuPagedKv};
 use llm_attention::gpu::{GpuGradients, download_lse_blocking, flash, score_mods, sinks, varlen};
-use llm_attention::{AttentionConfig, ScoreMods};
+use llm_attention::{AlibiOrigin, AttentionConfig, ScoreMods};
 use llm_numerics::testing::vectors::{Case, Tier, VectorError};
 use ndarray::{Array, Array1, Array2, Array4, ArrayD, Dimension, Ix1, Ix3, Ix4};
 
@@ -142,6 +142,48 @@ pub(super) fn packed(
     recorder.submit().map_err(VectorError::op)?;
     expect(case, "out", &out)?;
     expect_gradients(case, &got)
+}
+
+/// ALiBi in packed sequences, forward and backward.
+pub(super) fn packed_alibi(
+    case: &Case,
+    [queries, keys]: [&[usize]; 2],
+    origin: AlibiOrigin,
+    config: &AttentionConfig,
+) -> Result<(), VectorError> {
+    let gpu = gpu().ok_or_else(|| VectorError::op("no device"))?;
+    let input = |name| upload(&gpu, &case.input_f32::<Ix3>(name)?);
+    let (q, k, v, dout) = (input("q")?, input("k")?, input("v")?, input("dout")?);
+    let slopes = upload(&gpu, &case.input_f32::<Ix1>("slopes")?)?;
+    let mods = score_mods::GpuScoreMods::new().with_alibi(&slopes, origin);
+    let mut recorder = gpu.recorder();
+    let (out, lse) =
+        varlen::score_mods::forward(&mut recorder, &q, &k, &v, queries, keys, &mods, config)
+            .map_err(VectorError::op)?;
+    let got = varlen::score_mods::backward(
+        &mut recorder,
+        &dout,
+        &q,
+        &k,
+        &v,
+        &out,
+        &lse,
+        queries,
+        keys,
+        &mods,
+        config,
+    )
+    .map_err(VectorError::op)?;
+    recorder.submit().map_err(VectorError::op)?;
+    expect(case, "out", &out)?;
+    if case.output_shape("lse").is_some() {
+        expect_lse(case, "lse", &lse)?;
+    }
+    expect_gradients(case, &got.inputs)?;
+    match got.dslopes {
+        Some(dslopes) => expect(case, "dslopes", &dslopes),
+        None => Err(VectorError::op("no gradient of the slopes")),
+    }
 }
 
 /// Keys and values in pages.

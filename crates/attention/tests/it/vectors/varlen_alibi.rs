@@ -57,7 +57,10 @@ pub(super) fn run(case: &Case, tier: Tier, config: AttentionConfig) -> Result<()
             }
             Ok(())
         }
-        Tier::Gpu => Err(case.unsupported("no shaders for modified scores in packed sequences")),
+        #[cfg(feature = "gpu")]
+        Tier::Gpu => super::device::packed_alibi(case, [&queries, &keys], origin, &config),
+        #[cfg(not(feature = "gpu"))]
+        Tier::Gpu => Err(case.unsupported("built without the feature `gpu`")),
     }
 }
 
