@@ -26,6 +26,7 @@ pub mod sequence_bias;
 mod source;
 pub mod stream;
 pub mod suppress;
+pub mod synthid;
 pub mod temperature;
 pub mod top_h;
 pub mod top_k;

@@ -19,6 +19,7 @@ pub mod remove_invalid;
 pub mod repetition_penalty;
 pub mod sampler;
 pub mod sequence_bias;
+pub mod synthid;
 pub mod temperature;
 pub mod top_h;
 pub mod top_k;

@@ -11,5 +11,6 @@ mod processor_golden;
 mod processor_properties;
 mod processor_reference;
 mod properties;
+mod synthid;
 mod vectors;
 mod watermark;

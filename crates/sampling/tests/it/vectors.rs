@@ -26,6 +26,7 @@ fn vectors() {
         "sampling.processor.cfg" | "sampling.processor.cfg_batched" => {
             processors::guidance(case, tier)
         }
+        "sampling.processor.synthid_tournament" => processors::tournament(case, tier),
         op if op.starts_with("sampling.processor.") => processors::run(case, tier),
         "sampling.search.greedy" => greedy(case, tier),
         _ => Err(case.unknown_op()),
