@@ -262,16 +262,12 @@ fn play<F: Float>(
     chances.clear();
     chances.extend(weights.iter().map(|w| w.as_f64() / total));
     for round in 0..depth {
-        // 1 - sum_j g_j p_j is the chance of the tokens without the coin, which does not cancel.
-        let tails = |(i, _): &(usize, &f64)| !coin(*i, round);
-        let lost: f64 = chances
-            .iter()
-            .enumerate()
-            .filter(tails)
-            .map(|(_, p)| p)
-            .sum();
+        // 1 - sum_j g_j p_j is the chance of the tokens without the coin, which does not cancel. No branches: coins cannot be foreseen.
+        let g = |i: usize| f64::from(u8::from(coin(i, round)));
+        let pairs = chances.iter().enumerate();
+        let lost: f64 = pairs.map(|(i, p)| p * (1.0 - g(i))).sum();
         for (i, p) in chances.iter_mut().enumerate() {
-            *p *= if coin(i, round) { 1.0 + lost } else { lost };
+            *p *= g(i) + lost;
         }
     }
     for (x, p) in logits.iter_mut().zip(chances.iter()) {
