@@ -1,4 +1,5 @@
-"""Test vectors of the processors that look at logits only: filters by probability, guidance, and what replaces invalid numbers.
+"""Test vectors of the processors that look at logits only: filters by probability, guidance, the
+tournament of a watermark, and what replaces invalid numbers.
 
 No case hangs on rounding: a filter keeps the same tokens with a bound that is 0.1 % smaller or larger (`clear`).
 """
@@ -8,7 +9,7 @@ from common import case, generator
 from sampling_scores import HF, INF, clear, scores
 from transformers.generation.logits_process import (
     ClassifierFreeGuidanceLogitsProcessor, EpsilonLogitsWarper, EtaLogitsWarper, InfNanRemoveLogitsProcessor, MinPLogitsWarper,
-    TopHLogitsWarper, TypicalLogitsWarper, UnbatchedClassifierFreeGuidanceLogitsProcessor)
+    SynthIDTextWatermarkLogitsProcessor, TopHLogitsWarper, TypicalLogitsWarper, UnbatchedClassifierFreeGuidanceLogitsProcessor)
 from transformers.modeling_outputs import CausalLMOutput
 
 TIES = [[1.0, 3, 2, 3, 2, 2, 0, -1, 2], [3.0, 3, 3, 3, 1, 0, 2, 3, 3], [0.0, 0, 0, 0, 0, 0, 0, 0, 0]]
@@ -35,8 +36,10 @@ def probabilities(args):
         common = lambda value, n: {name: value} | ({"min_tokens_to_keep": n} if least else {})
         low, middle, high = values
         rows = {
-            "little": (common(low, 1), 3, 15, 2.0, 0), "middle": (common(middle, 1), 3, 15, 2.0, 0), "much": (common(high, 1), 3, 13, 1.0, 0),
-            "masked": (common(middle, 1), 2, 13, 2.0, 6), "one_left": (common(middle, 1), 2, 6, 2.0, 5), "one_token": (common(middle, 1), 2, 1, 1.0, 0),
+            "little": (common(low, 1), 3, 15, 2.0, 0), "middle": (common(middle, 1), 3, 15, 2.0, 0),
+            "much": (common(high, 1), 3, 13, 1.0, 0),
+            "masked": (common(middle, 1), 2, 13, 2.0, 6), "one_left": (common(middle, 1), 2, 6, 2.0, 5),
+            "one_token": (common(middle, 1), 2, 1, 1.0, 0),
             "wide": (common(middle, 1), 1, 211, 2.5, 0), "ties": (common(middle, 1), 3, 9, 0.0, 0, TIES),
         }
         if least:
@@ -100,7 +103,28 @@ def guidance(args):
         case(args, op, name, params, f"{HF} ClassifierFreeGuidanceLogitsProcessor", inputs, run, atol_floor=2e-5 if name == "large" else 2e-6)
 
 
+def tournaments(args):
+    op = "sampling.processor.synthid_tournament"
+    table = {  # rounds, batch, vocabulary, spread
+        "one_round": (1, 2, 9, 2.0), "four_rounds": (4, 3, 8, 1.5), "ten_rounds": (10, 2, 12, 1.0), "all_win": (3, 2, 5, 2.0),
+        "none_wins": (3, 2, 5, 2.0), "one_token": (5, 2, 1, 1.0),
+    }
+    for name, (depth, batch, vocab, spread) in table.items():
+        rng = generator(args.seed, f"{op}/{name}")
+        coins = torch.randint(0, 2, (batch, vocab, depth), generator=rng)
+        if name in ("all_win", "none_wins"):
+            coins = torch.full_like(coins, int(name == "all_win"))
+        inputs = {"coins": coins, "logits": scores(rng, batch, vocab, spread)}
+
+        def run(x):
+            processor = SynthIDTextWatermarkLogitsProcessor(5, [1], 16, 0, 4, "cpu")
+            return {"logits": processor.update_scores(x["logits"], x["coins"])}
+
+        case(args, op, name, {}, f"{HF} SynthIDTextWatermarkLogitsProcessor.update_scores", inputs, run, atol_floor=2e-6)
+
+
 def run(args):
     probabilities(args)
     invalid(args)
     guidance(args)
+    tournaments(args)

@@ -120,6 +120,17 @@ pub enum SamplingError {
     /// A watermark whose colors depend on no token.
     #[error("watermark_context must be at least 1, got {0}")]
     WatermarkContext(usize),
+    /// A tournament of no rounds, or of more than there are coins.
+    #[error("depth must be in 1..=128, got {0}")]
+    TournamentDepth(usize),
+    /// Not a row of coins for each logit.
+    #[error("coins must be {expected:?} (batch, vocab) by depth, got {got:?}")]
+    Coins {
+        /// Shape of the logits.
+        expected: (usize, usize),
+        /// The first two axes of the coins.
+        got: (usize, usize),
+    },
     /// Too few tokens to look for a watermark in.
     #[error("a watermark needs at least {needed} tokens to be looked for, got {got}")]
     WatermarkTokens {

@@ -38,6 +38,7 @@ pub mod sequence_bias;
 mod source;
 pub mod stream;
 pub mod suppress;
+pub mod synthid;
 pub mod tail_free;
 pub mod temperature;
 pub mod top_a;

@@ -33,6 +33,7 @@ pub mod search;
 pub mod sequence_bias;
 pub mod speculative;
 pub mod stop_strings;
+pub mod synthid;
 pub mod tail_free;
 pub mod temperature;
 pub mod top_a;

@@ -1,10 +1,8 @@
 //! Top-h: the likeliest tokens, up to a share of the entropy.
 
-use core::cmp::Ordering;
-
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError};
+use crate::{Candidates, Context, Processor, SamplingError, top_k};
 
 /// Tokens that top-h looks at, the likeliest ones.
 const LIKELIEST: usize = 100;
@@ -66,23 +64,29 @@ impl<F: Float> Processor<F> for TopH {
     fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
         let max = candidates.max()?.as_f64();
         let (logits, scratch) = candidates.with_scratch();
-        // Likeliest first, equals by id.
-        let likelier = |logits: &[F], a: u32, b: u32| {
-            let by_logit = logits[b as usize].partial_cmp(&logits[a as usize]);
-            by_logit.unwrap_or(Ordering::Equal).then(a.cmp(&b))
-        };
+        // The likeliest, and what equals the last of them, without sorting all.
+        let mut least = F::neg_infinity();
+        if logits.len() > LIKELIEST {
+            scratch.values.clear();
+            scratch.values.extend_from_slice(logits);
+            let (_, nth, _) = scratch
+                .values
+                .select_nth_unstable_by(LIKELIEST - 1, |a, b| top_k::descending(*a, *b));
+            least = *nth;
+        }
         let order = &mut scratch.indices;
         order.clear();
         for (i, x) in logits.iter().enumerate() {
-            if *x > F::neg_infinity() {
+            if *x >= least && *x > F::neg_infinity() {
                 order.push(i as u32); // vocab is at most 2^32
             }
         }
-        if order.len() > LIKELIEST {
-            order.select_nth_unstable_by(LIKELIEST - 1, |&a, &b| likelier(logits, a, b));
-            order.truncate(LIKELIEST);
-        }
-        order.sort_unstable_by(|&a, &b| likelier(logits, a, b));
+        // Likeliest first, equals by id.
+        order.sort_unstable_by(|&a, &b| {
+            let by_logit = top_k::descending(logits[a as usize], logits[b as usize]);
+            by_logit.then(a.cmp(&b))
+        });
+        order.truncate(LIKELIEST);
 
         let below_max = |i: u32| logits[i as usize].as_f64() - max;
         let total: f64 = order.iter().map(|&i| below_max(i).exp()).sum();

@@ -19,5 +19,6 @@ mod search;
 mod search_errors;
 mod speculative;
 mod stop_strings;
+mod synthid;
 mod vectors;
 mod watermark;

@@ -37,6 +37,7 @@ fn vectors() {
         | "sampling.processor.top_n_sigma"
         | "sampling.processor.xtc"
         | "sampling.processor.dry" => llama_cpp::run(case, tier),
+        "sampling.processor.synthid_tournament" => processors::tournament(case, tier),
         op if op.starts_with("sampling.processor.") => processors::run(case, tier),
         "sampling.search.greedy" => greedy(case, tier),
         "sampling.search.assisted_greedy" => speculative::assisted_greedy(case, tier),

@@ -3,8 +3,8 @@
 use llm_numerics::testing::vectors::{Case, Tier, VectorError};
 use llm_sampling::guidance::{self, GuidanceSpace};
 use llm_sampling::prefix_allowed::{self, PrefixAllowed};
-use llm_sampling::{Context, SamplingError, Sources, reference};
-use ndarray::{Array2, Axis, Ix2};
+use llm_sampling::{Context, SamplingError, Sources, reference, synthid};
+use ndarray::{Array2, Axis, Ix2, Ix3};
 
 use super::ids;
 use super::steps::{self, Step, compare};
@@ -194,4 +194,23 @@ pub(super) fn guidance(case: &Case, tier: Tier) -> Result<(), VectorError> {
     let guided = guidance::guide(&narrow(conditional), &narrow(unconditional), scale, space)
         .map_err(VectorError::op)?;
     case.expect("logits", &guided)
+}
+
+pub(super) fn tournament(case: &Case, tier: Tier) -> Result<(), VectorError> {
+    let coins = case.input_i64::<Ix3>("coins")?;
+    if tier == Tier::Reference {
+        let mut logits = case.input_f64::<Ix2>("logits")?;
+        for (mut row, coins) in logits.rows_mut().into_iter().zip(coins.outer_iter()) {
+            let rounds = coins.columns().into_iter();
+            let rounds: Vec<Vec<f64>> = rounds
+                .map(|g| g.iter().map(|&g| g as f64).collect())
+                .collect();
+            let out = reference::synthid::tournament(&row.to_vec(), &rounds);
+            row.assign(&ndarray::Array1::from(out));
+        }
+        return case.expect("logits", &logits);
+    }
+    let mut logits = case.input_f32::<Ix2>("logits")?;
+    synthid::tournament_inplace(&mut logits, &coins.mapv(|g| g == 1)).map_err(VectorError::op)?;
+    case.expect("logits", &logits)
 }
