@@ -124,6 +124,16 @@ proptest! {
         prop_assert!((gumbel.log_probability - log_p).abs() <= 1e-12 * log_p.abs().max(1.0));
     }
 
+    /// Sums are of `f64`, so `f32` logits give the token of the reference, whatever is passed over on the way.
+    #[test]
+    fn gumbel_max_of_f32_matches_the_reference(row in prop::collection::vec(-40.0..40.0_f32, 1..200), seed in any::<u64>()) {
+        let random = RowRandom::new(seed, 0, 0);
+        let wide: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
+        let uniforms: Vec<f64> = (0..row.len() as u32).map(|i| gumbel_max::uniform(random, i)).collect();
+        let draw = gumbel_max::draw(&ArrayView1::from(&row), random).unwrap();
+        prop_assert_eq!(draw.token as usize, reference::gumbel_max::argmax(&wide, &uniforms));
+    }
+
     /// A token has its number whoever else is there: of two halves the better winner wins the whole.
     #[test]
     fn rows_of_gumbel_max_can_be_split(row in row(40), seed in any::<u64>(), cut in any::<prop::sample::Index>()) {
