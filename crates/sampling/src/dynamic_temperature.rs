@@ -22,8 +22,8 @@ use crate::{Candidates, Context, Processor, SamplingError, temperature};
 ///
 /// # Precision
 ///
-/// The entropy is summed in `f64` from weights in `F`; for `f32` it is right to `1e-6`, relatively, also where it is small. The quotient is
-/// rounded once.
+/// The entropy is summed in `f64` from weights in `F`; for `f32` it is right to `1e-6`, relatively, also where it is small, as long as a second
+/// token is within 87 of the likeliest (700 for `f64`): further down weights lose digits, and are 0 at last. The quotient is rounded once.
 ///
 /// # Example
 ///

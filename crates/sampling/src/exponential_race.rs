@@ -68,7 +68,12 @@ pub fn choose<F: Float>(
         if weight == 0.0 {
             continue;
         }
-        let quotient = weight / -uniforms.get(candidates.token(i)).ln();
+        let u = uniforms.get(candidates.token(i));
+        // As -ln u >= 1 - u, most quotients are known to be too small without a logarithm.
+        if weight < best * (1.0 - u) * (1.0 - 1e-12) {
+            continue;
+        }
+        let quotient = weight / -u.ln();
         if quotient > best {
             (best, index) = (quotient, i);
         }

@@ -53,6 +53,8 @@ pub fn draw<F: Float>(logits: &ArrayRef1<F>, random: RowRandom) -> Result<Draw, 
 
 /// No noise is larger: `-ln(-ln(1 - 2^-53))` is 36.74.
 const MOST: f64 = 36.75;
+/// More than the rounding of a weight and of an exponential: what is passed over without a logarithm could not have won.
+const MARGIN: f64 = 1.000_01;
 
 /// [`draw`] from the candidates that processors have left.
 ///
@@ -66,14 +68,21 @@ pub fn choose<F: Float>(
     let (max, total) = candidates.weigh()?;
     let mut uniforms = Uniforms::new(random);
     let (mut best, mut index) = (f64::NEG_INFINITY, 0);
-    for (i, x) in candidates.logits().iter().enumerate() {
-        let x = x.as_f64();
+    // As -ln u >= 1 - u, a sum above `best` needs 1 - u below e^(x - best), which is the weight times this factor.
+    let mut reach = f64::INFINITY;
+    for i in 0..candidates.logits().len() {
+        let x = candidates.logits()[i].as_f64();
         if x + MOST <= best || x == f64::NEG_INFINITY {
             continue; // whatever its noise would be
         }
-        let sum = x - (-uniforms.get(candidates.token(i)).ln()).ln();
+        let u = uniforms.get(candidates.token(i));
+        if 1.0 - u >= candidates.with_scratch().1.values[i].as_f64() * reach {
+            continue;
+        }
+        let sum = x - (-u.ln()).ln();
         if sum > best {
             (best, index) = (sum, i);
+            reach = (max.as_f64() - best).exp() * MARGIN;
         }
     }
     Ok(Draw {

