@@ -103,7 +103,7 @@ pub struct Choice {
 /// # Ok::<(), llm_sampling::SamplingError>(())
 /// ```
 ///
-/// Source: Su et al. 2022, arXiv:2202.06417v3 §3.2; `_ranking_fast` of transformers 4.55.
+/// Source: Su et al. 2022, arXiv:2202.06417v3; `_ranking_fast` of transformers 4.55.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContrastiveSearch<F> {
     config: ContrastiveConfig,
@@ -115,7 +115,7 @@ pub struct ContrastiveSearch<F> {
 impl<F: Float> ContrastiveSearch<F> {
     /// A search that starts with the hidden states of the prompts (the last layer's).
     ///
-    /// `mask` says which positions count: false for left padding. Versions of transformers before 4.46 had none, so that padding counted.
+    /// `mask` says which positions count: false for left padding. Versions of transformers before 4.45 had none, so that padding counted.
     ///
     /// # Shapes
     ///
