@@ -8,3 +8,4 @@ pub mod contrastive;
 pub mod dola;
 pub mod prompt_lookup;
 pub mod speculative;
+mod weights;
