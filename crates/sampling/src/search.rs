@@ -18,5 +18,6 @@ mod log_probs;
 pub mod prompt_lookup;
 pub mod speculative;
 pub mod transition;
+mod weights;
 
 pub use hypothesis::Hypothesis;

@@ -1,4 +1,4 @@
-//! Contrastive search by its formula (arXiv:2202.06417v3, equation 5).
+//! Contrastive search by its formula (arXiv:2202.06417v3).
 
 /// The cosine of the angle between two vectors; 0 if one is zero.
 #[must_use]

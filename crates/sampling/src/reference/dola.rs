@@ -1,4 +1,4 @@
-//! DoLa on probabilities (arXiv:2309.03883v2, equations 1 to 5).
+//! DoLa on probabilities (arXiv:2309.03883v2).
 
 use super::categorical::log_softmax;
 

@@ -4,6 +4,7 @@ use llm_numerics::{Float, simd};
 use ndarray::{Array2, ArrayRef2, ArrayRef3};
 
 use super::speculative::axis;
+use super::weights::Softmax;
 use crate::{SamplingError, output, rows, top_k};
 
 /// Settings of contrastive search.
@@ -103,7 +104,7 @@ pub struct Choice {
 /// # Ok::<(), llm_sampling::SamplingError>(())
 /// ```
 ///
-/// Source: Su et al. 2022, arXiv:2202.06417v3 §3.2; `_ranking_fast` of transformers 4.55.
+/// Source: Su et al. 2022, arXiv:2202.06417v3; `_ranking_fast` of transformers 4.55.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContrastiveSearch<F> {
     config: ContrastiveConfig,
@@ -115,7 +116,7 @@ pub struct ContrastiveSearch<F> {
 impl<F: Float> ContrastiveSearch<F> {
     /// A search that starts with the hidden states of the prompts (the last layer's).
     ///
-    /// `mask` says which positions count: false for left padding. Versions of transformers before 4.46 had none, so that padding counted.
+    /// `mask` says which positions count: false for left padding. Versions of transformers before 4.45 had none, so that padding counted.
     ///
     /// # Shapes
     ///
@@ -208,19 +209,20 @@ impl<F: Float> ContrastiveSearch<F> {
                 push_unit(hidden, "hidden", [row, index], &mut units)?;
             }
         }
-        let unit = |row: usize, index: usize| {
-            let start = (row * k + index) * self.d_model;
-            &units[start..start + self.d_model]
-        };
+        let mut penalties = vec![0.0; k];
         let mut choices = Vec::with_capacity(batch);
         for (row, context) in self.context.iter().enumerate() {
+            if self.d_model > 0 {
+                let width = k * self.d_model;
+                let units = &units[row * width..][..width];
+                largest_cosines(context, units, self.d_model, &mut penalties);
+            }
             let mut best: Option<Choice> = None;
-            for index in 0..k {
+            for (index, &penalty) in penalties.iter().enumerate() {
                 let probability = proposal.probabilities[[row, index]];
                 if best.is_some() && !(probability > 0.0) {
                     continue; // masked out
                 }
-                let penalty = largest_cosine(context, unit(row, index));
                 let score = (1.0 - self.config.alpha) * probability - self.config.alpha * penalty;
                 if best.is_none_or(|best| score > best.score) {
                     best = Some(Choice {
@@ -252,10 +254,9 @@ fn propose<F: Float>(logits: &ArrayRef2<F>, k: usize) -> Result<Proposal, Sampli
     let mut probabilities = Vec::with_capacity(batch * k);
     rows::try_for_each(logits, |_, row| {
         let max = rows::finite_max(row)?;
-        let weight = |x: F| (x - max).fast_exp().as_f64();
-        let total: f64 = row.iter().map(|x| weight(*x)).sum();
+        let p = Softmax::new(row, max);
         let order = output::likeliest(row, k);
-        probabilities.extend(order.iter().map(|&i| weight(row[i]) / total));
+        probabilities.extend(order.iter().map(|&i| p.probability(row[i])));
         tokens.extend(order.iter().map(|&i| i as u32)); // vocab is at most 2^32
         Ok(())
     })?;
@@ -306,19 +307,34 @@ fn push_unit<F: Float>(
     Ok(())
 }
 
-/// The largest inner product with one of the context's unit vectors; 0 where vectors have no features.
-fn largest_cosine<F: Float>(context: &[F], unit: &[F]) -> f64 {
-    if unit.is_empty() {
-        return 0.0;
-    }
+/// Candidates that are compared with a position at once.
+const GROUP: usize = 4;
+
+/// The largest inner product of each candidate's unit vector with one of the context's.
+fn largest_cosines<F: Float>(context: &[F], units: &[F], d_model: usize, out: &mut [f64]) {
+    out.fill(f64::NEG_INFINITY);
     simd::vectorize(
         #[inline(always)]
         || {
-            context
-                .chunks_exact(unit.len())
-                .fold(f64::NEG_INFINITY, |max, position| {
-                    max.max(simd::dot(position, unit).as_f64())
-                })
+            // The context is read once.
+            for position in context.chunks_exact(d_model) {
+                let groups = units.chunks(GROUP * d_model).zip(out.chunks_mut(GROUP));
+                for (units, out) in groups {
+                    if out.len() == GROUP {
+                        let (a, b) = units.split_at(2 * d_model);
+                        let ((a, b), (c, d)) = (a.split_at(d_model), b.split_at(d_model));
+                        let [cosines] = simd::dots([position], [a, b, c, d]);
+                        for (max, cosine) in out.iter_mut().zip(cosines) {
+                            *max = max.max(cosine.as_f64());
+                        }
+                        continue;
+                    }
+                    for (max, unit) in out.iter_mut().zip(units.chunks_exact(d_model)) {
+                        let [[cosine]] = simd::dots([position], [unit]);
+                        *max = max.max(cosine.as_f64());
+                    }
+                }
+            }
         },
-    )
+    );
 }

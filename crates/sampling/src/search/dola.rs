@@ -133,7 +133,7 @@ pub struct Contrast<F> {
 /// # Ok::<(), llm_sampling::SamplingError>(())
 /// ```
 ///
-/// Source: Chuang et al. 2023, arXiv:2309.03883v2, equations 1 to 5; `_dola_select_contrast` of transformers 4.55.
+/// Source: Chuang et al. 2023, arXiv:2309.03883v2; `_dola_select_contrast` of transformers 4.55.
 pub fn contrast<F: Float>(
     final_logits: &ArrayRef2<F>,
     premature_logits: &ArrayRef3<F>,

@@ -3,12 +3,13 @@
 mod draft;
 mod residual;
 
-use llm_numerics::{Float, simd};
+use llm_numerics::Float;
 use ndarray::{ArrayRef2, ArrayRef3, ArrayView1, s};
 
 pub use draft::{DraftSchedule, apply_inplace};
 pub use residual::{accept_probabilities, accept_rate, residual};
 
+use super::weights::Softmax;
 use crate::{RowRandom, SamplingError, categorical, greedy, rows};
 
 /// Which of a step's [`RowRandom::uniform`] numbers the draft model is to draw its token with.
@@ -255,11 +256,11 @@ struct Draft<'a, F> {
     tokens: Vec<u32>,
 }
 
-/// Rows of logits in a piece, and their weights.
+/// A row of logits in a piece, and probabilities.
 struct Memory<F> {
     row: Vec<F>,
-    p: Vec<F>,
-    q: Vec<F>,
+    p: Vec<f64>,
+    q: Vec<f64>,
 }
 
 impl<F> Default for Memory<F> {
@@ -280,18 +281,14 @@ impl<F: Float> Draft<'_, F> {
                 greedy::argmax_slice(row)
             })?);
         }
-        let accepted = best
-            .iter()
-            .zip(&self.tokens)
-            .take_while(|(x, y)| x == y)
-            .count();
+        let pairs = best.iter().zip(&self.tokens);
+        let accepted = pairs.take_while(|(x, y)| x == y).count();
         best.truncate(accepted + 1);
-        let log_probabilities = best
-            .iter()
-            .zip(&self.target)
+        let pairs = best.iter().zip(&self.target);
+        let log_probabilities = pairs
             .map(|(&token, logits)| {
-                let (max, total) = weigh(logits, &mut memory.p);
-                logits[token as usize].as_f64() - max.as_f64() - total.ln()
+                let max = logits[token as usize];
+                softmax(logits, max, &mut memory.row).log_probability(max)
             })
             .collect();
         Ok(Verified {
@@ -308,43 +305,41 @@ impl<F: Float> Draft<'_, F> {
         choose: impl Fn(usize) -> f64,
         memory: &mut Memory<F>,
     ) -> Result<Verified, SamplingError> {
-        self.check(&mut memory.row)?;
-        let n = self.tokens.len();
+        let (p_max, q_max) = self.check(&mut memory.row)?;
         let mut done = Verified {
-            drafted: n,
+            drafted: self.tokens.len(),
             accepted: 0,
             tokens: Vec::new(),
             log_probabilities: Vec::new(),
         };
         for (i, &token) in self.tokens.iter().enumerate() {
-            let (max, p_total) = weigh(&self.target[i], &mut memory.p);
-            let q_total = match &self.logits {
-                Some(logits) => weigh(&logits[i], &mut memory.q).1,
-                None => {
-                    memory.q.clear();
-                    memory.q.resize(memory.p.len(), F::zero());
-                    memory.q[token as usize] = F::one();
-                    1.0
-                }
-            };
-            let p = memory.p[token as usize].as_f64() / p_total;
-            let q = memory.q[token as usize].as_f64() / q_total;
-            let log_probability =
-                |token: u32| self.target[i][token as usize].as_f64() - max.as_f64() - p_total.ln();
-            if p >= q || accept(i) * q < p {
+            let logits = &self.target[i];
+            let p = softmax(logits, p_max[i], &mut memory.row);
+            let draft = self.logits.as_ref().map(|draft| &draft[i]);
+            let q = draft.map(|draft| (draft, softmax(draft, q_max[i], &mut memory.row)));
+            let p_token = p.probability(logits[token as usize]);
+            let q_token = q.map_or(1.0, |(draft, q)| q.probability(draft[token as usize]));
+            if p_token >= q_token || accept(i) * q_token < p_token {
                 done.accepted += 1;
                 done.tokens.push(token);
-                done.log_probabilities.push(log_probability(token));
+                done.log_probabilities
+                    .push(p.log_probability(logits[token as usize]));
                 continue;
             }
-            let p_of = memory.p.iter().map(|w| w.as_f64() / p_total);
-            let q_of = memory.q.iter().map(|w| w.as_f64() / q_total);
-            let excess = residual::excess(p_of.zip(q_of));
-            let Some(instead) = residual::pick(&excess, choose(i)) else {
+            rows::as_slice(logits, &mut memory.row, |row| p.write(row, &mut memory.p));
+            match q {
+                Some((draft, q)) => {
+                    rows::as_slice(draft, &mut memory.row, |row| q.write(row, &mut memory.q));
+                    residual::take_excess(&mut memory.p, &memory.q);
+                }
+                None => memory.p[token as usize] = 0.0, // certain of its token
+            }
+            let Some(instead) = residual::pick(&memory.p, choose(i)) else {
                 break;
             };
             done.tokens.push(instead);
-            done.log_probabilities.push(log_probability(instead));
+            done.log_probabilities
+                .push(p.log_probability(logits[instead as usize]));
             return Ok(done);
         }
         // All were accepted, or rounding left nothing to draw from.
@@ -355,10 +350,11 @@ impl<F: Float> Draft<'_, F> {
         Ok(done)
     }
 
-    /// Refuses logits that the numbers may lead to.
-    fn check(&self, copy: &mut Vec<F>) -> Result<(), SamplingError> {
+    /// Refuses logits that the numbers may lead to; returns the maxima of the target's rows and of the draft's.
+    fn check(&self, copy: &mut Vec<F>) -> Result<(Vec<F>, Vec<F>), SamplingError> {
+        let (mut p_max, mut q_max) = (Vec::new(), Vec::new());
         for logits in &self.target {
-            rows::as_slice(logits, copy, rows::finite_max)?;
+            p_max.push(rows::as_slice(logits, copy, rows::finite_max)?);
         }
         for (position, logits) in self.logits.iter().flatten().enumerate() {
             let max = rows::as_slice(logits, copy, rows::finite_max)?;
@@ -370,24 +366,12 @@ impl<F: Float> Draft<'_, F> {
                     token,
                 });
             }
+            q_max.push(max);
         }
-        Ok(())
+        Ok((p_max, q_max))
     }
 }
 
-/// The weights `e^(x - max)` of a checked row, its maximum, and their sum in the order of the ids.
-fn weigh<F: Float>(logits: &ArrayView1<'_, F>, weights: &mut Vec<F>) -> (F, f64) {
-    weights.clear();
-    weights.extend(logits.iter().copied());
-    let max = simd::vectorize(
-        #[inline(always)]
-        || {
-            let max = simd::max(weights);
-            for w in weights.iter_mut() {
-                *w = (*w - max).fast_exp();
-            }
-            max
-        },
-    );
-    (max, weights.iter().map(|w| w.as_f64()).sum())
+fn softmax<F: Float>(logits: &ArrayView1<'_, F>, max: F, copy: &mut Vec<F>) -> Softmax<F> {
+    rows::as_slice(logits, copy, |row| Softmax::new(row, max))
 }

@@ -119,8 +119,9 @@ pub fn residual<F: Float>(
     draft_probs: &ArrayRef1<F>,
 ) -> Result<Array1<F>, SamplingError> {
     check(target_probs, draft_probs)?;
-    let pairs = target_probs.iter().zip(draft_probs);
-    let excess = excess(pairs.map(|(p, q)| (p.as_f64(), q.as_f64())));
+    let mut excess: Vec<f64> = target_probs.iter().map(|p| p.as_f64()).collect();
+    let q: Vec<f64> = draft_probs.iter().map(|q| q.as_f64()).collect();
+    take_excess(&mut excess, &q);
     let total: f64 = excess.iter().sum();
     if total == 0.0 {
         return Ok(target_probs.to_owned());
@@ -128,9 +129,11 @@ pub fn residual<F: Float>(
     Ok(excess.iter().map(|x| F::from_f64(x / total)).collect())
 }
 
-/// `max(p - q, 0)` of each token.
-pub(super) fn excess(pairs: impl Iterator<Item = (f64, f64)>) -> Vec<f64> {
-    pairs.map(|(p, q)| (p - q).max(0.0)).collect()
+/// `p <- max(p - q, 0)`
+pub(super) fn take_excess(p: &mut [f64], q: &[f64]) {
+    for (p, q) in p.iter_mut().zip(q) {
+        *p = (*p - q).max(0.0);
+    }
 }
 
 /// The token whose slice of the cumulative sum contains `u`; none if all weights are 0.
