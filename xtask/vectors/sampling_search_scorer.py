@@ -13,7 +13,7 @@ import sys
 import torch
 import transformers
 from common import arguments, case, generator
-from sampling_search import NOISE, TOLERANCE, early, settings_of
+from sampling_search import NOISE, TOLERANCE, GivenDraws, early, settings_of
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -60,7 +60,7 @@ class TableModel(*BASES):
 
 def generate(x, settings, **more):
     model = TableModel(x["table"].float()).eval()
-    config = GenerationConfig(use_cache=False, return_dict_in_generate=True, output_scores=True, do_sample=False, **settings)
+    config = GenerationConfig(use_cache=False, return_dict_in_generate=True, output_scores=True, **({"do_sample": False} | settings))
     return model.generate(x["input_ids"], attention_mask=torch.ones_like(x["input_ids"]), generation_config=config, **more)
 
 
@@ -72,11 +72,11 @@ def inputs(rng, shape, pad):
     return {"input_ids": ids + (ids >= pad).long(), "table": table}
 
 
-def write(args, op, name, shape, numbers, params, run, extra):
+def write(args, op, name, shape, numbers, params, run, extra, make=lambda rng: {}):
     """The first case that is the same under noise and passes the check."""
     for attempt in range(400):
         rng = generator(args.seed, f"{op}/{name}/{attempt}")
-        x = inputs(rng, shape, numbers[4])
+        x = inputs(rng, shape, numbers[4]) | make(rng)
         noisy = [x | {"table": x["table"] + NOISE * torch.randn(x["table"].shape, generator=rng)} for _ in range(5)]
         try:
             out = run(x)
@@ -110,6 +110,32 @@ def beam(args):
         run = lambda x: outputs(generate(x, settings))
         worth = lambda x, out: early(out["sequences"], shape[3], numbers[3])
         write(args, op, name, shape, numbers, params, run, worth)
+
+
+def beam_sample(args):
+    op = "sampling.search.beam_sample"
+    table = {  # order, vocabulary, batch, prompt; beams, returned, new tokens, end ids, padding, early stopping, length penalty
+        "scorer": ((2, 14, 3, 2), (3, 3, 8, [2], 5, False, 1.0)),
+        "scorer_stop_ids": ((2, 16, 2, 2), (4, 4, 8, [2, 9], 5, True, 0.0)),
+    }
+    multinomial = torch.multinomial
+    for name, (shape, numbers) in table.items():
+        settings = settings_of(*numbers)
+        draws = max(2, 1 + len(numbers[3])) * numbers[0]
+
+        def run(x):
+            torch.multinomial = GivenDraws(x["uniforms"])
+            try:
+                return outputs(generate(x, settings | {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}))
+            finally:
+                torch.multinomial = multinomial
+
+        params = settings | {"order": shape[0], "length_rule": "generated tokens only", "bookkeeping": "scorer", "draws": "successive inverse CDF"}
+        if len(numbers[3]) > 1:
+            params["ends_with"] = "the first of eos_token_id, whichever came"
+        worth = lambda x, out: early(out["sequences"], shape[3], numbers[3])
+        make = lambda rng: {"uniforms": torch.rand(numbers[2], shape[2], draws, generator=rng)}
+        write(args, op, name, shape, numbers, params, run, worth, make)
 
 
 def group_beam(args):
@@ -178,6 +204,7 @@ def main():
     transformers.logging.set_verbosity_error()
     beam(args)
     if CONSTRAINTS:
+        beam_sample(args)
         group_beam(args)
         constrained_beam(args)
 

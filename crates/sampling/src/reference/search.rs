@@ -68,6 +68,12 @@ fn continuations(sequence: &Scored, log_probs: &[f64]) -> Vec<Scored> {
     all.filter(|s| s.score > f64::NEG_INFINITY).collect()
 }
 
+/// The largest sum or score.
+fn largest(list: &[Scored]) -> f64 {
+    let scores = list.iter().map(|s| s.score);
+    scores.fold(f64::NEG_INFINITY, f64::max)
+}
+
 /// The best first; a stable sort, so equals stay in the order of beams and ids.
 fn sort(list: &mut [Scored]) {
     list.sort_by(|a, b| b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal));
@@ -195,38 +201,41 @@ pub fn beams(
                 }
                 goes_on.truncate(width);
             }
-            if last {
-                ends.append(&mut goes_on);
-            }
-            for s in ends {
-                let score = score(s.score, &s.tokens, prompt, config);
-                finished[g].push(Scored { score, ..s });
-            }
-            if let Pick::Constrained(constraints, rule, before) = pick {
-                sort(&mut finished[g]);
-                finished[g].sort_by_key(|s| match rule {
-                    ConstraintRule::Occurs => unmet(&s.tokens, constraints, rule),
-                    ConstraintRule::Transformers => {
-                        unmet(&[before, &s.tokens].concat(), constraints, rule)
-                    }
-                });
-            } else {
-                sort(&mut finished[g]);
-            }
-            finished[g].truncate(width);
-            let best_running = goes_on
-                .iter()
-                .map(|s| s.score)
-                .fold(f64::NEG_INFINITY, f64::max);
-            let open = match config.bookkeeping {
-                Bookkeeping::Vectorized => best_running,
+            let open = |goes_on: &[Scored]| match config.bookkeeping {
+                Bookkeeping::Vectorized => largest(goes_on),
                 Bookkeeping::Scorer => best_candidate,
             };
-            done[g] = goes_on.is_empty()
-                || finished[g].len() == width
+            let enough = |finished: &[Scored], open: f64| {
+                finished.len() == width
                     && (config.early_stopping == EarlyStopping::WhenFull
-                        || finished[g][width - 1].score
-                            >= attainable(open, step + 1, prompt, config));
+                        || finished[width - 1].score >= attainable(open, step + 1, prompt, config))
+            };
+            let mut keep = |list: Vec<Scored>| {
+                for s in list {
+                    let score = score(s.score, &s.tokens, prompt, config);
+                    finished[g].push(Scored { score, ..s });
+                }
+                sort(&mut finished[g]);
+                if let Pick::Constrained(constraints, rule, before) = pick {
+                    finished[g].sort_by_key(|s| match rule {
+                        ConstraintRule::Occurs => unmet(&s.tokens, constraints, rule),
+                        ConstraintRule::Transformers => {
+                            unmet(&[before, &s.tokens].concat(), constraints, rule)
+                        }
+                    });
+                }
+                finished[g].truncate(width);
+                finished[g].clone()
+            };
+            let mut kept = keep(ends);
+            if last {
+                let late = config.bookkeeping == Bookkeeping::Scorer;
+                if !(late && enough(&kept, best_candidate)) {
+                    kept = keep(goes_on);
+                }
+                goes_on = Vec::new();
+            }
+            done[g] = goes_on.is_empty() || enough(&kept, open(&goes_on));
             running[g] = goes_on;
         }
     }

@@ -94,7 +94,8 @@ pub enum Bookkeeping {
     /// hypotheses; [`BeamSample`](super::beam_sample::BeamSample) keeps the order in which it drew.
     Vectorized,
     /// transformers 4.49 and 4.30: [`EarlyStopping`] looks at the best candidate, even one that has just ended, so that a search may go on
-    /// longer; all running beams of the last step become hypotheses; candidates that were drawn are sorted by their sums.
+    /// longer; all running beams of the last step become hypotheses, unless its stop tokens made enough of them; candidates that were drawn
+    /// are sorted by their sums.
     Scorer,
 }
 

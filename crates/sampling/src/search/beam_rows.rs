@@ -122,29 +122,42 @@ impl BeamRow {
 
     fn apply(&mut self, decision: &Decision, prompt_len: usize, config: &BeamConfig) {
         let generated = self.generated() + 1;
-        for ended in &decision.ended {
-            let beam = self.extend(&ended.candidate);
-            self.end(beam, ended.stop, ended.unmet, prompt_len, config);
+        let length = match config.early_stopping {
+            EarlyStopping::Never if config.length.favors_long() => config.max_new_tokens,
+            _ => generated,
+        };
+        let bound = |sum| config.length.bound(sum, length, prompt_len);
+        let candidates = bound(decision.best);
+        let stopped = |ended: &&Ended| matches!(ended.stop, StopReason::StopToken(_));
+        for ended in decision.ended.iter().filter(stopped) {
+            self.keep(ended, prompt_len, config);
+        }
+        let late = config.bookkeeping == Bookkeeping::Scorer;
+        if !(late && self.has_enough(candidates, config)) {
+            for ended in decision.ended.iter().filter(|ended| !stopped(ended)) {
+                self.keep(ended, prompt_len, config);
+            }
         }
         let extended = decision.running.iter().map(|c| self.extend(c));
         self.running = extended.collect();
         let best = match config.bookkeeping {
-            Bookkeeping::Vectorized => self.running.first().map(|beam| beam.sum),
-            Bookkeeping::Scorer => Some(decision.best),
+            Bookkeeping::Vectorized => self.running.first().map(|beam| bound(beam.sum)),
+            Bookkeeping::Scorer => Some(candidates),
         };
-        let bound = best.map(|best| {
-            let length = match config.early_stopping {
-                EarlyStopping::Never if config.length.favors_long() => config.max_new_tokens,
-                _ => generated,
-            };
-            config.length.bound(best, length, prompt_len)
-        });
-        let full = self.ended.len() >= self.width;
+        self.done =
+            best.is_none_or(|best| self.has_enough(best, config)) || self.running.is_empty();
+    }
+
+    /// True if there are hypotheses for all beams, and no better one is to be expected.
+    fn has_enough(&self, bound: f64, config: &BeamConfig) -> bool {
         let worst = self.ended.last().map_or(f64::NEG_INFINITY, |h| h.score);
-        self.done = self.running.is_empty()
-            || full
-                && (config.early_stopping == EarlyStopping::WhenFull
-                    || bound.is_none_or(|bound| bound <= worst));
+        self.ended.len() >= self.width
+            && (config.early_stopping == EarlyStopping::WhenFull || bound <= worst)
+    }
+
+    fn keep(&mut self, ended: &Ended, prompt_len: usize, config: &BeamConfig) {
+        let beam = self.extend(&ended.candidate);
+        self.end(beam, ended.stop, ended.unmet, prompt_len, config);
     }
 
     fn extend(&self, candidate: &Candidate) -> Beam {

@@ -1,6 +1,6 @@
 //! Beam-sample: beams that are drawn, not taken from the top.
 
-use llm_numerics::Float;
+use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
 use super::beam::{BeamConfig, Bookkeeping};
@@ -29,7 +29,7 @@ const FIRST_DRAW: u16 = 1 << 15;
 ///
 /// # Precision
 ///
-/// Sums of log-probabilities and probabilities are in `f64`, summed by beam, then id.
+/// Sums of log-probabilities and probabilities are in `f64`, summed in blocks by beam, then id.
 ///
 /// # Example
 ///
@@ -175,7 +175,7 @@ impl BeamSample {
         let config = &self.rows.config;
         let mut memory = LogProbs::new();
         let mut decisions = Vec::with_capacity(self.rows.rows.len());
-        let mut pool = Vec::new();
+        let mut pool = Pool::default();
         for row in &self.rows.rows {
             if row.done {
                 decisions.push(Decision::default());
@@ -190,18 +190,11 @@ impl BeamSample {
                 random,
                 &mut memory,
                 |beam, b, c| {
-                    for (token, log_probability) in log_probs::tokens(c) {
-                        pool.push(Candidate {
-                            beam,
-                            token,
-                            log_probability,
-                            sum: b.sum + log_probability,
-                        });
-                    }
+                    pool.add(beam, b.sum, log_probs::tokens(c));
                 },
             )?;
             let n = config.n_candidates(row.width);
-            let mut drawn = draw(&pool, n, |k| uniform(row.prompt, k));
+            let mut drawn = pool.draw(n, |k| uniform(row.prompt, k));
             if config.bookkeeping == Bookkeeping::Scorer {
                 drawn.sort_by(Candidate::order);
             }
@@ -218,22 +211,77 @@ impl BeamSample {
     }
 }
 
-/// `n` draws without replacement from the softmax of the sums; fewer if no more have a probability above 0.
-fn draw(pool: &[Candidate], n: usize, uniform: impl Fn(usize) -> f64) -> Vec<Candidate> {
-    let max = pool.iter().fold(f64::NEG_INFINITY, |m, c| m.max(c.sum));
-    let mut weights: Vec<f64> = Vec::with_capacity(pool.len());
-    if max > f64::NEG_INFINITY {
-        weights.extend(pool.iter().map(|c| (c.sum - max).fast_exp()));
+/// Weights that are summed together: a draw looks at the sums first, then into one of these.
+const BLOCK: usize = 1024;
+
+/// All candidates of a prompt.
+#[derive(Debug, Default)]
+struct Pool {
+    /// Beam, its sum, and the number of candidates before its own.
+    beams: Vec<(usize, f64, usize)>,
+    tokens: Vec<u32>,
+    log_probabilities: Vec<f64>,
+}
+
+impl Pool {
+    fn clear(&mut self) {
+        self.beams.clear();
+        self.tokens.clear();
+        self.log_probabilities.clear();
     }
-    let mut drawn = Vec::new();
-    for k in 0..n {
-        let total: f64 = weights.iter().sum();
-        if !(total > 0.0) {
-            break;
+
+    fn add(&mut self, beam: usize, sum: f64, tokens: impl Iterator<Item = (u32, f64)>) {
+        self.beams.push((beam, sum, self.tokens.len()));
+        for (token, log_probability) in tokens {
+            self.tokens.push(token);
+            self.log_probabilities.push(log_probability);
         }
-        let index = categorical::pick(weights.iter().copied(), uniform(k) * total);
-        drawn.push(pool[index]);
-        weights[index] = 0.0;
     }
-    drawn
+
+    fn candidate(&self, index: usize) -> Candidate {
+        let after = self.beams.partition_point(|(.., start)| *start <= index);
+        let (beam, sum, _) = self.beams[after - 1];
+        Candidate {
+            beam,
+            token: self.tokens[index],
+            log_probability: self.log_probabilities[index],
+            sum: sum + self.log_probabilities[index],
+        }
+    }
+
+    /// `n` draws without replacement from the softmax of the sums; fewer if no more have a probability above 0.
+    fn draw(&self, n: usize, uniform: impl Fn(usize) -> f64) -> Vec<Candidate> {
+        let mut weights = self.log_probabilities.clone();
+        let ends = self.beams.iter().skip(1).map(|(.., start)| *start);
+        let ends = ends.chain([weights.len()]);
+        for ((_, sum, start), end) in self.beams.iter().zip(ends) {
+            weights[*start..end].iter_mut().for_each(|w| *w += sum);
+        }
+        let max = weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        if max == f64::NEG_INFINITY {
+            return Vec::new();
+        }
+        simd::vectorize(
+            #[inline(always)]
+            || weights.iter_mut().for_each(|w| *w = (*w - max).fast_exp()),
+        );
+        let mut blocks: Vec<f64> = weights.chunks(BLOCK).map(|b| b.iter().sum()).collect();
+        let mut drawn = Vec::new();
+        for k in 0..n {
+            let total: f64 = blocks.iter().sum();
+            if !(total > 0.0) {
+                break;
+            }
+            let target = uniform(k) * total;
+            let block = categorical::pick(blocks.iter().copied(), target);
+            let before: f64 = blocks[..block].iter().sum();
+            let range = block * BLOCK..weights.len().min((block + 1) * BLOCK);
+            let inside = weights[range.clone()].iter().copied();
+            let index = range.start + categorical::pick(inside, target - before);
+            drawn.push(self.candidate(index));
+            weights[index] = 0.0;
+            blocks[block] = weights[range].iter().sum();
+        }
+        drawn
+    }
 }

@@ -118,3 +118,28 @@ fn tokens_without_probability_are_never_drawn() {
         assert_eq!(tokens, [1, 3]);
     }
 }
+
+#[test]
+fn large_vocabularies_are_drawn_from_as_by_the_textbook() {
+    let config = BeamConfig::transformers(3, 3)
+        .with_n_return(3)
+        .with_stop_ids(vec![2000]);
+    for seed in 0..8 {
+        let model = random_model(seed, 3001, 1.0);
+        let found = run(
+            BeamSample::new(&[[5]], &config, seed, &[1]).unwrap(),
+            &model,
+            &unchanged,
+        )
+        .unwrap();
+        let numbers: Vec<Vec<f64>> = (0..3)
+            .map(|step| {
+                let random = RowRandom::new(seed, 1, step);
+                (0..6).map(|k| random.uniform(32768 + k)).collect()
+            })
+            .collect();
+        let mut model = log_probs(&model, &[5]);
+        let want = reference::beams(&mut model, 1, &config, 1, 0.0, Pick::Drawn(&numbers));
+        assert_same(&found[0], &want);
+    }
+}
