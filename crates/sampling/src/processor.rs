@@ -96,7 +96,7 @@ pub struct RowRandom {
     pub seed: u64,
     /// One for each sequence.
     pub stream: u64,
-    /// Which token of the sequence is chosen, from 0; below `2^48`.
+    /// Which token of the sequence is chosen, from 0; below `2^47`.
     pub step: u64,
 }
 
@@ -110,7 +110,7 @@ impl RowRandom {
     /// The `draw`-th number of this step, in `[0, 1)`. Number 0 chooses the token; processors take later ones.
     #[must_use]
     pub fn uniform(&self, draw: u16) -> f64 {
-        let index = self.step | u64::from(draw) << 48;
+        let index = self.step | u64::from(draw) << 47; // the generator takes two words for an index
         Philox4x32::new(self.seed).uniform_f64(self.stream, index)
     }
 }

@@ -2,7 +2,7 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError, top_k};
+use crate::{Candidates, Context, Processor, SamplingError, select};
 
 /// Tokens that top-h looks at, the likeliest ones.
 const LIKELIEST: usize = 100;
@@ -71,7 +71,7 @@ impl<F: Float> Processor<F> for TopH {
             scratch.values.extend_from_slice(logits);
             let (_, nth, _) = scratch
                 .values
-                .select_nth_unstable_by(LIKELIEST - 1, |a, b| top_k::descending(*a, *b));
+                .select_nth_unstable_by(LIKELIEST - 1, |a, b| select::descending(*a, *b));
             least = *nth;
         }
         let order = &mut scratch.indices;
@@ -83,7 +83,7 @@ impl<F: Float> Processor<F> for TopH {
         }
         // Likeliest first, equals by id.
         order.sort_unstable_by(|&a, &b| {
-            let by_logit = top_k::descending(logits[a as usize], logits[b as usize]);
+            let by_logit = select::descending(logits[a as usize], logits[b as usize]);
             by_logit.then(a.cmp(&b))
         });
         order.truncate(LIKELIEST);

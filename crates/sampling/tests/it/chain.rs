@@ -156,3 +156,17 @@ fn errors_name_the_row_and_change_nothing() {
         Err(SamplingError::Vocab(0))
     );
 }
+
+#[test]
+fn no_two_numbers_of_a_sequence_are_the_same() {
+    let mut numbers = Vec::new();
+    for step in [0, 1, 2, (1 << 47) - 1] {
+        for draw in [0, 1, 2, 255, 32767, 32768, 32769, 65535] {
+            numbers.push(RowRandom::new(5, 1, step).uniform(draw).to_bits());
+        }
+    }
+    let n = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), n);
+}
