@@ -4,8 +4,8 @@
 // `q_at(i)`, `k_at(i, place)` and `v_at(i, place)`, vector i of four features; and the outputs `pieces` and `piece_lse`.
 //
 // A team is TEAM neighboring lanes of a subgroup, which has at least as many. It has four keys at a time: its lanes load neighboring
-// vectors of a key, so that a load is one run of memory, and add their products by shuffles. Each team has a maximum, a sum and a
-// result of its own, of every so manieth key; teams meet once, behind the last key.
+// vectors of a key, so that a load is one run of memory, and add their products by shuffles. Each team goes over keys of its own
+// and keeps their maximum, sum and result; teams meet once, behind the last key.
 
 const INVOCATIONS: u32 = 64u;
 const NOWHERE: u32 = 0xffffffffu;

@@ -167,7 +167,7 @@ pub(super) const fn backward_kernel(name: &'static str, source: &'static str) ->
 ///
 /// # Precision
 ///
-/// f32 sums in a fixed order: over features in fours, over keys tile by tile, relative to the largest score so far.
+/// f32 sums in a fixed order, relative to the largest score so far: that of [`Variant::Auto`].
 ///
 /// # Example
 ///
