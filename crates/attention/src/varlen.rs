@@ -106,7 +106,7 @@ pub fn forward<F: Float>(
 ///
 /// # Precision
 ///
-/// As [`flash::forward_with_lse`] of each sequence alone.
+/// As [`flash::forward_with_lse`](crate::flash::forward_with_lse) of each sequence alone.
 ///
 /// # Example
 ///
@@ -154,7 +154,7 @@ pub fn forward_with_lse<F: Float>(
 ///
 /// # Precision
 ///
-/// As [`flash::backward`] of each sequence alone.
+/// As [`flash::backward`](crate::flash::backward) of each sequence alone.
 ///
 /// # Example
 ///

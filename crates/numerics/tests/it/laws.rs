@@ -495,7 +495,7 @@ fn no_list_is_longer_than_memory() {
 #[test]
 fn small_numbers_are_rounded_to_the_nearest_integer() {
     for (x, n) in [
-        (0.0, 0),
+        (0.0_f32, 0),
         (0.5, 0),
         (1.5, 2),
         (2.5, 2),
