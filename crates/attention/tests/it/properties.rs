@@ -1,11 +1,11 @@
 //! Laws of attention, over the documented domain.
 
-use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, reference};
-use llm_numerics::testing::{Tolerance, compare};
+use llm_attention::{CausalAlignment, Mask, flash, reference};
+use llm_numerics::testing::Tolerance;
 use ndarray::{Array3, Array4, Axis, ShapeBuilder, concatenate, s};
 use proptest::prelude::*;
 
-use crate::cases::{Case, alignments, cases, close, masks, non_empty_cases};
+use crate::cases::{alignments, cases, close, masks, non_empty_cases};
 
 /// Sums of at most 20 terms of size 10 in f64, and exponentials of scores below 100.
 const F64: Tolerance = Tolerance::new(1e-11, 1e-10);
@@ -285,6 +285,10 @@ proptest! {
 #[cfg(feature = "fast")]
 #[test]
 fn the_number_of_threads_changes_no_bit() {
+    use crate::cases::Case;
+    use llm_attention::AttentionConfig;
+    use llm_numerics::testing::compare;
+
     let sizes = crate::cases::Sizes {
         batch: 2,
         n_heads: 4,
