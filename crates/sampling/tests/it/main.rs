@@ -6,6 +6,7 @@ mod chain;
 mod chi_square;
 mod choices;
 mod contrast;
+mod dialects;
 mod errors;
 mod golden;
 mod llama_cpp;
