@@ -252,6 +252,22 @@ pub enum SamplingError {
         /// The largest value that is allowed.
         most: f64,
     },
+    /// A flag that has no meaning without another.
+    #[error("{flag} needs {other} (above 1), which is not set")]
+    FlagNeeds {
+        /// The flag.
+        flag: &'static str,
+        /// What it needs.
+        other: &'static str,
+    },
+    /// Two flags that do not go together.
+    #[error("{flag} must not come with {other}: they ask for different modes")]
+    FlagConflict {
+        /// One flag.
+        flag: &'static str,
+        /// The other.
+        other: &'static str,
+    },
     /// Not one context for each row.
     #[error("contexts must have length {expected} (batch), got {got}")]
     Contexts {
@@ -575,20 +591,4 @@ pub enum SamplingError {
         /// Number of token ids.
         vocab: usize,
     },
-}
-
-impl SamplingError {
-    /// The same error about another row.
-    pub(crate) fn in_row(mut self, new: usize) -> Self {
-        if let Self::TemperatureOverflow { row, .. }
-        | Self::NanLogits { row, .. }
-        | Self::InfiniteLogits { row, .. }
-        | Self::NoAllowedTokens { row }
-        | Self::DraftProbability { row, .. }
-        | Self::MaskedRow { row } = &mut self
-        {
-            *row = new;
-        }
-        self
-    }
 }
