@@ -580,3 +580,82 @@ fn a_setting_comes_once_and_filters_keep_a_token() {
         assert_eq!(refusal(&two), error);
     }
 }
+
+/// All filters together leave so little that a wrong order may not show; two at a time do show it.
+#[test]
+fn each_two_filters_of_hugging_face_are_in_order() {
+    let filters = || -> Vec<(Setting, Boxed)> {
+        vec![
+            (
+                Setting::Temperature(0.5),
+                Box::new(Temperature::new(0.5).unwrap()),
+            ),
+            (Setting::TopH(0.6), Box::new(TopH::new(0.6).unwrap())),
+            (
+                Setting::TopK(6),
+                Box::new(TopK::new(6, Ties::Kept, 1).unwrap()),
+            ),
+            (
+                Setting::TopP(0.7),
+                Box::new(TopP::new(0.7, SumFrom::Smallest, 1).unwrap()),
+            ),
+            (Setting::MinP(0.2), Box::new(MinP::new(0.2, 1).unwrap())),
+            (
+                Setting::Typical(0.6),
+                Box::new(Typical::new(0.6, 1).unwrap()),
+            ),
+            (
+                Setting::EpsilonCutoff(0.12),
+                Box::new(EpsilonCutoff::new(0.12, 1).unwrap()),
+            ),
+            (
+                Setting::EtaCutoff(0.2),
+                Box::new(EtaCutoff::new(0.2, 1).unwrap()),
+            ),
+        ]
+    };
+    let contexts = [Context::new(&[], &[])];
+    let mut commute = Vec::new();
+    for second in 1..filters().len() {
+        for first in 0..second {
+            let (a, b) = (&filters()[first], &filters()[second]);
+            let config = ChainConfig::new(Dialect::HuggingFace)
+                .with(b.0.clone())
+                .with(a.0.clone());
+            let chain = config.build().unwrap();
+            let mut differ = 0;
+            for seed in 0..300 {
+                let random = Philox4x32::new(seed);
+                let x = Array2::from_shape_fn([1, 12], |(_, i)| {
+                    (4.0 * random.uniform_f64(0, i as u64) * 8.0).round() / 8.0
+                });
+                let [mut right, mut wrong, mut out] = [x.clone(), x.clone(), x];
+                for step in [&a.1, &b.1] {
+                    apply_inplace(&mut right, &contexts, &**step).unwrap();
+                }
+                for step in [&b.1, &a.1] {
+                    apply_inplace(&mut wrong, &contexts, &**step).unwrap();
+                }
+                chain.apply_inplace(&mut out, &contexts).unwrap();
+                assert_eq!(out, right);
+                differ += usize::from(right != wrong);
+            }
+            if differ == 0 {
+                commute.push((a.0.name(), b.0.name()));
+            }
+        }
+    }
+    // A temperature does not change which logits are the largest; min-p compares with the maximum, which top-k keeps.
+    assert_eq!(commute, [("temperature", "top_k"), ("top_k", "min_p")]);
+}
+
+#[test]
+fn a_stop_token_is_no_bad_word_in_hugging_face() {
+    let words = vec![vec![0]];
+    for (dialect, first) in [(Dialect::HuggingFace, 1.0), (Dialect::Vllm, MASKED)] {
+        let config = ChainConfig::new(dialect)
+            .with(Setting::BadWords(words.clone()))
+            .with_stop_ids(vec![0]);
+        assert_eq!(leaves(&config, &[1.0, 2.0]), [first, 2.0], "{dialect}");
+    }
+}
