@@ -1,14 +1,20 @@
 //! Processors one after the other, and a draw.
 
+mod config;
+mod setting;
+
 use core::fmt;
 
 use llm_numerics::Float;
 use ndarray::ArrayRef2;
 
 use crate::processor::{self, Shortcut};
+pub use config::ChainConfig;
+pub use setting::{Setting, order};
+
 use crate::{Candidates, Context, Draw, Processor, SamplingError, categorical, rows};
 
-/// Processors in the order in which they run, with the memory that they need.
+/// Processors in the order in which they run, with the memory that they need. [`ChainConfig`] makes one in the order of a library.
 ///
 /// A row's result depends on that row and its context only, so it is the same for any packing of rows into batches. After the first step
 /// nothing is allocated, as long as rows do not get longer.

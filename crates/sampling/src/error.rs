@@ -1,5 +1,7 @@
 //! Everything this crate can refuse.
 
+use crate::Dialect;
+
 /// Everything this crate can refuse, one variant per rule a caller can break.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -224,6 +226,47 @@ pub enum SamplingError {
         weighted_sum: f64,
         /// Sum of their weights.
         total_weight: f64,
+    },
+    /// A setting, or a place for a processor, that a library does not have.
+    #[error("{dialect} has no setting {setting}")]
+    NotInDialect {
+        /// The library.
+        dialect: Dialect,
+        /// Name of the setting or place.
+        setting: &'static str,
+    },
+    /// A setting that is given twice.
+    #[error("a setting must not be given twice, got {0} again")]
+    SettingTwice(&'static str),
+    /// A number that the interface of a library does not take.
+    #[error("{setting} must be in [{least}, {most}] for {dialect}, got {value}")]
+    DialectRange {
+        /// The library.
+        dialect: Dialect,
+        /// Name of the setting.
+        setting: &'static str,
+        /// What came.
+        value: f64,
+        /// The least value that is allowed.
+        least: f64,
+        /// The largest value that is allowed.
+        most: f64,
+    },
+    /// A flag that has no meaning without another.
+    #[error("{flag} needs {other} (above 1), which is not set")]
+    FlagNeeds {
+        /// The flag.
+        flag: &'static str,
+        /// What it needs.
+        other: &'static str,
+    },
+    /// Two flags that do not go together.
+    #[error("{flag} must not come with {other}: they ask for different modes")]
+    FlagConflict {
+        /// One flag.
+        flag: &'static str,
+        /// The other.
+        other: &'static str,
     },
     /// Not one context for each row.
     #[error("contexts must have length {expected} (batch), got {got}")]
@@ -548,20 +591,4 @@ pub enum SamplingError {
         /// Number of token ids.
         vocab: usize,
     },
-}
-
-impl SamplingError {
-    /// The same error about another row.
-    pub(crate) fn in_row(mut self, new: usize) -> Self {
-        if let Self::TemperatureOverflow { row, .. }
-        | Self::NanLogits { row, .. }
-        | Self::InfiniteLogits { row, .. }
-        | Self::NoAllowedTokens { row }
-        | Self::DraftProbability { row, .. }
-        | Self::MaskedRow { row } = &mut self
-        {
-            *row = new;
-        }
-        self
-    }
 }

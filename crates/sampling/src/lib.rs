@@ -17,6 +17,7 @@ pub mod generate;
 pub mod greedy;
 pub mod guidance;
 pub mod gumbel_max;
+pub mod huggingface;
 pub mod log_normalization;
 pub mod logit_bias;
 pub mod min_length;

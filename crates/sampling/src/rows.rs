@@ -99,3 +99,19 @@ pub(crate) fn as_slice<F: Float, R>(
         }
     }
 }
+
+impl SamplingError {
+    /// The same error about another row.
+    pub(crate) fn in_row(mut self, new: usize) -> Self {
+        if let Self::TemperatureOverflow { row, .. }
+        | Self::NanLogits { row, .. }
+        | Self::InfiniteLogits { row, .. }
+        | Self::NoAllowedTokens { row }
+        | Self::DraftProbability { row, .. }
+        | Self::MaskedRow { row } = &mut self
+        {
+            *row = new;
+        }
+        self
+    }
+}

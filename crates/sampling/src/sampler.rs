@@ -1,5 +1,7 @@
 //! The usual chain from logits to a token, in the orders that are in use.
 
+use core::fmt;
+
 use llm_numerics::{Float, softmax};
 use ndarray::ArrayRef2;
 
@@ -21,7 +23,25 @@ pub enum Dialect {
     HuggingFace,
     /// Top-k ([`Ties::Exact`]), top-p ([`SumFrom::Largest`]), temperature: llama.cpp's default chain.
     LlamaCpp,
+    /// Temperature, top-k ([`Ties::Kept`]), top-p ([`SumFrom::Smallest`]): engine version 1 of vLLM.
+    Vllm,
+    /// Temperature up to 2, top-p: the settings of OpenAI's interface. The order is not published; it is vLLM's here.
+    OpenAi,
 }
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HuggingFace => "Hugging Face",
+            Self::LlamaCpp => "llama.cpp",
+            Self::Vllm => "vLLM",
+            Self::OpenAi => "OpenAI",
+        })
+    }
+}
+
+/// The temperature below which vLLM is greedy.
+pub(crate) const VLLM_GREEDY: f64 = 1e-5;
 
 /// How a token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,13 +77,15 @@ impl SamplingConfig {
         }
     }
 
-    /// A draw after temperature, top-k and top-p in the order of the dialect.
+    /// A draw after temperature, top-k and top-p in the order of the dialect; greedy below a temperature of 1e-5 in that of vLLM.
     ///
     /// # Errors
     ///
     /// - [`SamplingError::Temperature`] if the temperature is not finite and above zero.
     /// - [`SamplingError::TopK`] if `top_k` is 0.
     /// - [`SamplingError::TopP`] if `top_p` is not in `(0, 1]`.
+    /// - [`SamplingError::NotInDialect`] if there is a `top_k` in the dialect of OpenAI, and [`SamplingError::DialectRange`] if its temperature is
+    ///   above 2.
     ///
     /// # Example
     ///
@@ -84,8 +106,28 @@ impl SamplingConfig {
         top_p: Option<f64>,
     ) -> Result<Self, SamplingError> {
         temperature::validate(temperature)?;
+        if dialect == Dialect::OpenAi {
+            if top_k.is_some() {
+                return Err(SamplingError::NotInDialect {
+                    dialect,
+                    setting: "top_k",
+                });
+            }
+            if temperature > 2.0 {
+                return Err(SamplingError::DialectRange {
+                    dialect,
+                    setting: "temperature",
+                    value: temperature,
+                    least: 0.0,
+                    most: 2.0,
+                });
+            }
+        }
         top_k.map_or(Ok(()), top_k::validate)?;
         top_p.map_or(Ok(()), top_p::validate)?;
+        if dialect == Dialect::Vllm && temperature < VLLM_GREEDY {
+            return Ok(Self::greedy());
+        }
         Ok(Self {
             mode: SamplingMode::Sample {
                 dialect,
@@ -107,7 +149,7 @@ impl SamplingConfig {
 ///
 /// ```text
 /// Greedy:       argmax x
-/// HuggingFace:  x -> x / T -> top-k -> top-p -> softmax -> inverse CDF at u
+/// HuggingFace:  x -> x / T -> top-k -> top-p -> softmax -> inverse CDF at u   (Vllm and OpenAi, too)
 /// LlamaCpp:     x -> top-k -> top-p -> x / T -> softmax -> inverse CDF at u
 /// ```
 ///
@@ -237,7 +279,9 @@ impl SamplingConfig {
             return candidates.fill(row);
         };
         let (before, after, ties, sum_from) = match dialect {
-            Dialect::HuggingFace => (temperature, 1.0, Ties::Kept, SumFrom::Smallest),
+            Dialect::HuggingFace | Dialect::Vllm | Dialect::OpenAi => {
+                (temperature, 1.0, Ties::Kept, SumFrom::Smallest)
+            }
             Dialect::LlamaCpp => (1.0, temperature, Ties::Exact, SumFrom::Largest),
         };
         candidates.fill_largest(row, before, top_k.unwrap_or(row.len()), ties)?;

@@ -20,7 +20,7 @@ pub fn apply(logits: &[f64], config: &SamplingConfig) -> Vec<f64> {
     let k = top_k.unwrap_or(logits.len());
     let p = top_p.unwrap_or(1.0);
     match dialect {
-        Dialect::HuggingFace => {
+        Dialect::HuggingFace | Dialect::Vllm | Dialect::OpenAi => {
             let x = temperature::apply(logits, temperature);
             let x = top_k::apply(&x, k, Ties::Kept, 1);
             top_p::apply(&x, p, SumFrom::Smallest, 1)
