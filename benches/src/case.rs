@@ -15,14 +15,17 @@ pub(crate) enum Work {
     Read { bytes: usize },
     /// Multiplies and adds; each counts as one.
     Product { operations: usize },
+    /// Looks for the largest values of rows over a vocabulary, one row after the other, on one thread.
+    Maximum { values: usize },
 }
 
 impl Work {
-    /// Bytes or operations.
+    /// Bytes, operations or values.
     pub(crate) fn amount(self) -> f64 {
         match self {
             Self::Copy { bytes } | Self::Read { bytes } => bytes as f64,
             Self::Product { operations } => operations as f64,
+            Self::Maximum { values } => values as f64,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 mod product;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use llm_numerics::simd;
 use rayon::prelude::*;
 
 use crate::case::{Setup, Work};
@@ -17,15 +19,18 @@ pub(crate) struct Limits {
     copy: Copy,
     read: Read,
     product: Product,
+    maximum: Maximum,
 }
 
 impl Limits {
     /// Arrays larger than twice the last-level cache, so that they come from main memory.
     pub(crate) fn new(setup: &Setup) -> Self {
         let len = (2 * setup.cache_bytes + (8 << 20)) / size_of::<f32>();
+        let read = Read::new(setup, len);
         Self {
             copy: Copy::new(setup, len),
-            read: Read::new(setup, len),
+            maximum: Maximum::new(Arc::clone(&read.from)),
+            read,
             product: Product::new(setup),
         }
     }
@@ -36,15 +41,17 @@ impl Limits {
             Work::Copy { .. } => &mut self.copy,
             Work::Read { .. } => &mut self.read,
             Work::Product { .. } => &mut self.product,
+            Work::Maximum { .. } => &mut self.maximum,
         }
     }
 
-    /// How much one call of that limit does: bytes, or multiplications and additions.
+    /// How much one call of that limit does: bytes, multiplications and additions, or values.
     pub(crate) fn amount(&self, work: Work) -> f64 {
         match work {
             Work::Copy { .. } => self.copy.bytes(),
             Work::Read { .. } => self.read.bytes(),
             Work::Product { .. } => self.product.operations(),
+            Work::Maximum { .. } => ROW as f64,
         }
     }
 
@@ -119,14 +126,14 @@ impl Contender for Copy {
 
 /// Reads an array on all threads and keeps its largest element.
 struct Read {
-    from: Vec<f32>,
+    from: Arc<[f32]>,
     piece: usize,
 }
 
 impl Read {
     fn new(setup: &Setup, len: usize) -> Self {
         Self {
-            from: setup.random(1, len),
+            from: setup.random(1, len).into(),
             piece: part(setup, len),
         }
     }
@@ -143,7 +150,7 @@ impl Contender for Read {
             let largest = self
                 .from
                 .par_chunks(self.piece)
-                .map(largest)
+                .map(largest_by_vectors)
                 .reduce(|| f32::NEG_INFINITY, f32::max);
             std::hint::black_box(largest);
         }
@@ -151,19 +158,65 @@ impl Contender for Read {
     }
 }
 
-/// The largest element, in 64 chains that the compiler turns into vector instructions.
+/// Values of a row in [`Maximum`]: the vocabulary of the cases.
+const ROW: usize = 151_936;
+
+/// The largest element of a row, on one thread; each call takes the next row of an array.
+struct Maximum {
+    from: Arc<[f32]>,
+    next: usize,
+}
+
+impl Maximum {
+    fn new(from: Arc<[f32]>) -> Self {
+        Self { from, next: 0 }
+    }
+
+    /// The next row, from the start again after the last whole one.
+    fn row(&mut self) -> &[f32] {
+        let start = self.next;
+        self.next += ROW;
+        if self.next + ROW > self.from.len() {
+            self.next = 0;
+        }
+        &self.from[start..start + ROW]
+    }
+}
+
+impl Contender for Maximum {
+    fn run(&mut self, calls: usize) -> Result<Duration> {
+        let start = Instant::now();
+        for _ in 0..calls {
+            let row = self.row();
+            std::hint::black_box(largest_by_vectors(row));
+        }
+        Ok(start.elapsed())
+    }
+}
+
+/// The largest element. 16 chains are two registers at least; more of them would be kept on the stack.
+#[inline(always)]
 fn largest(values: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 64];
-    let (blocks, rest) = values.as_chunks::<64>();
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (blocks, rest) = values.as_chunks::<16>();
     for block in blocks {
         for (lane, &value) in lanes.iter_mut().zip(block) {
-            *lane = if value > *lane { value } else { *lane };
+            *lane = larger(*lane, value);
         }
     }
     lanes
         .iter()
         .chain(rest)
-        .fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+        .fold(f32::NEG_INFINITY, |a, &b| larger(a, b))
+}
+
+/// [`largest`] with the widest vector instructions there are.
+fn largest_by_vectors(values: &[f32]) -> f32 {
+    simd::vectorize(
+        #[inline(always)]
+        || largest(values),
+    )
 }
 
 #[cfg(test)]
@@ -181,6 +234,15 @@ mod tests {
     }
 
     #[test]
+    fn rows_follow_one_another_and_start_again() {
+        let from: Arc<[f32]> = (0..3 * ROW - 1).map(|i| i as f32).collect();
+        let mut maximum = Maximum::new(from);
+        let firsts = [(); 4].map(|()| maximum.row()[0]);
+        assert_eq!(firsts, [0.0, ROW as f32, 0.0, ROW as f32]);
+        assert_eq!(maximum.row().len(), ROW);
+    }
+
+    #[test]
     fn a_copy_copies_and_the_largest_is_found() {
         let setup = Setup::for_tests();
         let mut copy = Copy::new(&setup, 1000);
@@ -190,8 +252,8 @@ mod tests {
 
         let mut values = setup.random(0, 1000);
         values[997] = 2.0;
-        assert_eq!(largest(&values), 2.0);
+        assert_eq!(largest_by_vectors(&values), 2.0);
         values[10] = 3.0;
-        assert_eq!(largest(&values), 3.0);
+        assert_eq!(largest_by_vectors(&values), 3.0);
     }
 }

@@ -10,6 +10,7 @@ mod limits;
 mod measure;
 mod peers;
 mod posenc;
+mod sampling;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,11 @@ use crate::peers::Python;
 use crate::table::{PeerTime, Row, scaled, time};
 
 /// The crates with cases, without `llm-`.
-const CRATES: [(&str, Plans); 2] = [("posenc", posenc::plans), ("attention", attention::plans)];
+const CRATES: [(&str, Plans); 3] = [
+    ("posenc", posenc::plans),
+    ("attention", attention::plans),
+    ("sampling", sampling::plans),
+];
 
 /// The crates with calls whose memory is measured, without `llm-`.
 const GROWTHS: [(&str, Growths); 1] = [("attention", attention::growths)];
@@ -100,10 +105,10 @@ fn main() -> Result<()> {
         let row = timed(package, &plan, &setup, &mut limits, args.rounds)
             .with_context(|| format!("{package} {}", plan.name))?;
         println!(
-            "{package} {}: {}, {:.0} % of the limit",
+            "{package} {}: {}, {} of the limit",
             row.case,
             time(row.ours.median()),
-            100.0 * row.fraction()
+            row.of_limit()
         );
         judged.extend(row.judged(plan.bars));
         rows.push(row);

@@ -38,6 +38,14 @@ impl Row {
         self.limit.ratio_to(&self.ours)
     }
 
+    /// The same for the reader: a share, or a fraction where the limit is another kind of work than ours.
+    pub(crate) fn of_limit(&self) -> String {
+        match self.work {
+            Work::Maximum { .. } => format!("1/{:.2}", 1.0 / self.fraction()),
+            _ => format!("{:.0} %", 100.0 * self.fraction()),
+        }
+    }
+
     /// One line for each bar: reached or missed, by how much.
     pub(crate) fn judged(&self, bars: Bars) -> Vec<Judged> {
         let mut judged = Vec::new();
@@ -45,13 +53,22 @@ impl Row {
             let fraction = self.fraction();
             judged.push(Judged {
                 reached: fraction >= bar,
-                line: format!(
-                    "{} {}: {:.0} % of the limit, asked are {:.0} %",
-                    self.package,
-                    self.case,
-                    100.0 * fraction,
-                    100.0 * bar
-                ),
+                line: match self.work {
+                    Work::Maximum { .. } => format!(
+                        "{} {}: {:.2} times the limit, asked are at most {:.2}",
+                        self.package,
+                        self.case,
+                        1.0 / fraction,
+                        1.0 / bar
+                    ),
+                    _ => format!(
+                        "{} {}: {:.0} % of the limit, asked are {:.0} %",
+                        self.package,
+                        self.case,
+                        100.0 * fraction,
+                        100.0 * bar
+                    ),
+                },
             });
         }
         for (library, bar) in bars.peers {
@@ -88,6 +105,7 @@ impl Row {
             Work::Copy { .. } => ("bytes", "copy"),
             Work::Read { .. } => ("bytes", "read"),
             Work::Product { .. } => ("operations", "product"),
+            Work::Maximum { .. } => ("values", "maximum"),
         };
         json!({
             "crate": self.package,
@@ -133,7 +151,7 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
                 100.0 * row.ours.spread()
             ),
             time(row.limit.median()),
-            format!("{:.0} %", 100.0 * row.fraction()),
+            row.of_limit(),
         ];
         for library in libraries.keys() {
             match row.peers.iter().find(|peer| peer.library == *library) {
@@ -205,6 +223,7 @@ fn work(work: Work) -> String {
         Work::Copy { bytes } => format!("{} moved", scaled(bytes as f64, "B")),
         Work::Read { bytes } => format!("{} read", scaled(bytes as f64, "B")),
         Work::Product { operations } => scaled(operations as f64, "FLOP"),
+        Work::Maximum { values } => format!("largest of {values}"),
     }
 }
 
@@ -302,6 +321,27 @@ mod tests {
         assert_eq!(judged(Some(0.81), &[("torch", 5.1)]), [false, false]);
         assert_eq!(judged(Some(f64::NAN), &[]), [false]);
         assert_eq!(judged(None, &[("candle", 2.0)]), [true; 0]);
+    }
+
+    #[test]
+    fn a_maximum_is_a_fraction_of_the_limit() {
+        let row = Row {
+            work: Work::Maximum { values: 10 },
+            ours: Samples(vec![0.036; 3]),
+            ..row("a", Vec::new())
+        };
+        assert_eq!(row.of_limit(), "1/4.50");
+        let judged = |of_limit| {
+            let of_limit = Some(of_limit);
+            row.judged(Bars {
+                of_limit,
+                peers: &[],
+            })
+        };
+        assert!(judged(1.0 / 5.0)[0].reached);
+        assert!(!judged(1.0 / 4.0)[0].reached);
+        let line = "posenc a: 4.50 times the limit, asked are at most 4.00";
+        assert_eq!(judged(1.0 / 4.0)[0].line, line);
     }
 
     #[test]
