@@ -23,7 +23,7 @@ use crate::{SamplingError, rows, select, temperature, top_k, top_p};
 /// candidates.logits_mut()[0] = f32::NEG_INFINITY;
 /// candidates.compact();
 /// assert_eq!(candidates.logits(), [2.0, 1.0]);
-/// assert_eq!(candidates.token(0), 1);
+/// assert_eq!(candidates.token(0), Some(1));
 /// assert_eq!(candidates.index(2), Some(1));
 /// assert_eq!(candidates.index(0), None); // masked out
 /// # Ok::<(), llm_sampling::SamplingError>(())
@@ -123,16 +123,16 @@ impl<F: Float> Candidates<F> {
         self.logits.len() == self.vocab
     }
 
-    /// The id of the candidate at an index of [`logits`](Self::logits).
-    ///
-    /// # Panics
-    ///
-    /// If there is none: an index comes from the length of [`logits`](Self::logits).
+    /// The id of the candidate at an index of [`logits`](Self::logits); `None` beyond the last.
     #[must_use]
-    pub fn token(&self, index: usize) -> u32 {
-        assert!(index < self.logits.len(), "index of a candidate");
+    pub fn token(&self, index: usize) -> Option<u32> {
+        (index < self.logits.len()).then(|| self.id(index))
+    }
+
+    /// [`token`](Self::token) of an index that there is.
+    pub(crate) fn id(&self, index: usize) -> u32 {
         if self.is_dense() {
-            index as u32
+            index as u32 // vocab is at most 2^32
         } else {
             self.tokens[index]
         }
@@ -388,11 +388,7 @@ impl<F: Float> Candidates<F> {
         let (logits, scratch) = self.with_scratch();
         if min_tokens_to_keep > 1 && !logits.is_empty() {
             let n = min_tokens_to_keep.min(logits.len());
-            scratch.values.clear();
-            scratch.values.extend_from_slice(logits);
-            let (_, nth, _) = scratch
-                .values
-                .select_nth_unstable_by(n - 1, |a, b| select::descending(*a, *b));
+            let nth = select::kth_largest(logits, n, scratch);
             bound = bound.min(nth.as_f64());
         }
         for x in logits {
@@ -447,7 +443,7 @@ impl<F: Float> Candidates<F> {
         | SamplingError::InfiniteLogits { token, .. }
         | SamplingError::TemperatureOverflow { token, .. } = &mut error
         {
-            *token = self.token(*token) as usize;
+            *token = self.id(*token) as usize;
         }
         error
     }

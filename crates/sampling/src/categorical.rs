@@ -151,7 +151,7 @@ pub(crate) fn draw_candidates<F: Float>(
     let index = pick(scratch.values.iter().map(|w| w.as_f64()), u * total);
     let log_probability = logits[index].as_f64() - max.as_f64() - total.ln();
     Ok(Draw {
-        token: candidates.token(index),
+        token: candidates.id(index),
         log_probability,
     })
 }

@@ -8,10 +8,11 @@ use core::fmt;
 use llm_numerics::Float;
 use ndarray::ArrayRef2;
 
-use crate::processor::{self, Shortcut};
 pub use config::ChainConfig;
 pub use setting::{Setting, order};
 
+use crate::processor::{self, Shortcut};
+use crate::top_k::Ties;
 use crate::{Candidates, Context, Draw, Processor, SamplingError, categorical, rows};
 
 /// Processors in the order in which they run, with the memory that they need. [`ChainConfig`] makes one in the order of a library.
@@ -135,7 +136,7 @@ impl<F: Float> Chain<F> {
         logits: &mut ArrayRef2<F>,
         contexts: &[Context<'_>],
     ) -> Result<(), SamplingError> {
-        check_contexts(logits, contexts)?;
+        processor::check_contexts(logits, contexts)?;
         processor::replace_rows(logits, |row, x, candidates| {
             let context = Context {
                 row,
@@ -182,7 +183,7 @@ impl<F: Float> Chain<F> {
         draws: &mut Vec<Draw>,
     ) -> Result<(), SamplingError> {
         draws.clear();
-        check_contexts(logits, contexts)?;
+        processor::check_contexts(logits, contexts)?;
         let Self {
             processors,
             candidates,
@@ -202,19 +203,6 @@ impl<F: Float> Chain<F> {
         }
         drawn
     }
-}
-
-fn check_contexts<F: Float>(
-    logits: &ArrayRef2<F>,
-    contexts: &[Context<'_>],
-) -> Result<(), SamplingError> {
-    if contexts.len() == logits.nrows() {
-        return Ok(());
-    }
-    Err(SamplingError::Contexts {
-        expected: logits.nrows(),
-        got: contexts.len(),
-    })
 }
 
 /// Runs processors on a row.
@@ -248,7 +236,7 @@ fn fill<F: Float>(
 /// The temperature, `k` and ties of a top-k that comes first or after a temperature, and how many processors that is.
 fn largest<F: Float>(
     processors: &[Box<dyn Processor<F> + Send + Sync>],
-) -> Option<(f64, usize, crate::top_k::Ties, usize)> {
+) -> Option<(f64, usize, Ties, usize)> {
     let mut shortcuts = processors.iter().map(|processor| processor.shortcut());
     match (shortcuts.next()?, shortcuts.next()) {
         (Shortcut::KeepLargest { k, ties }, _) => Some((1.0, k, ties, 1)),

@@ -68,7 +68,7 @@ pub fn choose<F: Float>(
         if weight == 0.0 {
             continue;
         }
-        let u = uniforms.get(candidates.token(i));
+        let u = uniforms.get(candidates.id(i));
         // As -ln u >= 1 - u, most quotients are known to be too small without a logarithm.
         if weight < best * (1.0 - u) * (1.0 - 1e-12) {
             continue;
@@ -79,7 +79,7 @@ pub fn choose<F: Float>(
         }
     }
     Ok(Draw {
-        token: candidates.token(index),
+        token: candidates.id(index),
         log_probability: candidates.logits()[index].as_f64() - max.as_f64() - total.ln(),
     })
 }

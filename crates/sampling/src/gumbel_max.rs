@@ -75,7 +75,7 @@ pub fn choose<F: Float>(
         if x + MOST <= best || x == f64::NEG_INFINITY {
             continue; // whatever its noise would be
         }
-        let u = uniforms.get(candidates.token(i));
+        let u = uniforms.get(candidates.id(i));
         if 1.0 - u >= candidates.with_scratch().1.values[i].as_f64() * reach {
             continue;
         }
@@ -86,7 +86,7 @@ pub fn choose<F: Float>(
         }
     }
     Ok(Draw {
-        token: candidates.token(index),
+        token: candidates.id(index),
         log_probability: candidates.logits()[index].as_f64() - max.as_f64() - total.ln(),
     })
 }

@@ -120,7 +120,7 @@ pub fn describe<F: Float>(
         let chosen = raw[token as usize];
         let top = match top_of {
             Distribution::Raw => before.top(raw, top_n, |i| i as u32), // vocab is at most 2^32
-            Distribution::Processed => after.top(processed.logits(), top_n, |i| processed.token(i)),
+            Distribution::Processed => after.top(processed.logits(), top_n, |i| processed.id(i)),
         };
         Ok(TokenOutput {
             token,

@@ -136,7 +136,7 @@ impl<F: Float, A: Fn(&Context<'_>, &mut Vec<u32>)> Processor<F> for PrefixAllowe
 fn keep_only<F: Float>(candidates: &mut Candidates<F>, ids: &[u32]) {
     let mut ids = ids.iter().copied().peekable();
     for i in 0..candidates.logits().len() {
-        let token = candidates.token(i);
+        let token = candidates.id(i);
         while ids.peek().is_some_and(|&id| id < token) {
             ids.next();
         }

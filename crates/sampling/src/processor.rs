@@ -214,13 +214,7 @@ pub fn apply_inplace<F: Float, P: Processor<F> + ?Sized>(
     contexts: &[Context<'_>],
     processor: &P,
 ) -> Result<(), SamplingError> {
-    let batch = logits.nrows();
-    if contexts.len() != batch {
-        return Err(SamplingError::Contexts {
-            expected: batch,
-            got: contexts.len(),
-        });
-    }
+    check_contexts(logits, contexts)?;
     replace_rows(logits, |row, logits, candidates| {
         candidates.fill(logits)?;
         let context = Context {
@@ -228,6 +222,20 @@ pub fn apply_inplace<F: Float, P: Processor<F> + ?Sized>(
             ..contexts[row]
         };
         processor.apply(candidates, &context)
+    })
+}
+
+/// One context for each row.
+pub(crate) fn check_contexts<F: Float>(
+    logits: &ArrayRef2<F>,
+    contexts: &[Context<'_>],
+) -> Result<(), SamplingError> {
+    if contexts.len() == logits.nrows() {
+        return Ok(());
+    }
+    Err(SamplingError::Contexts {
+        expected: logits.nrows(),
+        got: contexts.len(),
     })
 }
 

@@ -3,8 +3,7 @@
 use llm_numerics::Float;
 use ndarray::{ArrayRef1, ArrayRef2};
 
-use crate::SamplingError;
-use crate::select::{self, Extent};
+use crate::{SamplingError, select};
 
 /// What all methods refuse: NaN, and a vocabulary without or with too many ids.
 ///
@@ -17,11 +16,7 @@ pub(crate) fn check<F: Float>(row: &[F]) -> Result<(), SamplingError> {
 /// [`check`], and the maximum, which must be finite.
 pub(crate) fn finite_max<F: Float>(row: &[F]) -> Result<F, SamplingError> {
     check_vocab(row.len())?;
-    check_extent(row, select::extent(row))
-}
-
-/// The maximum, which must be finite, of a row that has been looked at.
-pub(crate) fn check_extent<F: Float>(row: &[F], extent: Extent<F>) -> Result<F, SamplingError> {
+    let extent = select::extent(row);
     check_nan(row, extent.has_nan)?;
     let max = extent.max;
     if max == F::infinity() {

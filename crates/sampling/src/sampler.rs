@@ -284,8 +284,14 @@ impl SamplingConfig {
             }
             Dialect::LlamaCpp => (1.0, temperature, Ties::Exact, SumFrom::Largest),
         };
-        candidates.fill_largest(row, before, top_k.unwrap_or(row.len()), ties)?;
-        candidates.max()?;
+        if let Some(k) = top_k {
+            candidates.fill_largest(row, before, k, ties)?;
+            candidates.max()?;
+        } else {
+            candidates.fill(row)?;
+            candidates.max()?;
+            candidates.divide(before)?;
+        }
         if let Some(p) = top_p {
             candidates.keep_top_p(p, sum_from, 1)?;
         }

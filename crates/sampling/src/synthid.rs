@@ -46,7 +46,7 @@ const MAX_DEPTH: usize = 128;
 ///     synthid.apply(&mut candidates, &Context::new(&tokens, &[]))?;
 ///     let u = f64::from(i * 37 % 100) / 100.0;
 ///     let draw = categorical::draw(&ArrayView1::from(candidates.logits()), u)?;
-///     tokens.push(candidates.token(draw.token as usize));
+///     tokens.extend(candidates.token(draw.token as usize));
 /// }
 /// assert!(synthid.detect(&tokens)?.z_score > 4.0);
 /// # Ok::<(), llm_sampling::SamplingError>(())
@@ -176,7 +176,7 @@ impl<F: Float> Processor<F> for SynthId {
         let mut coins = core::mem::take(&mut candidates.with_scratch().1.indices);
         coins.clear();
         for i in 0..candidates.logits().len() {
-            coins.extend(self.coins(seed, candidates.token(i)));
+            coins.extend(self.coins(seed, candidates.id(i)));
         }
         let (logits, scratch) = candidates.with_scratch();
         let (blocks, _) = coins.as_chunks();

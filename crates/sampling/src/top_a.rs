@@ -2,7 +2,7 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError, select};
+use crate::{Candidates, Context, Processor, SamplingError};
 
 /// Masks tokens whose probability is below a share of the square of the largest one.
 ///
@@ -72,23 +72,9 @@ impl<F: Float> Processor<F> for TopA {
     /// [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`].
     fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
         let (max, total) = candidates.weigh()?;
-        // p_i < a / total^2 with p_i = w_i / total.
-        let bound = self.a / total;
-        let (logits, scratch) = candidates.with_scratch();
-        let mut edge = max;
-        if self.min_tokens_to_keep > 1 {
-            // The scratch holds the weights; logits are in their order.
-            let mut copy = logits.to_vec();
-            let n = self.min_tokens_to_keep.min(copy.len());
-            let (_, nth, _) = copy.select_nth_unstable_by(n - 1, |a, b| select::descending(*a, *b));
-            edge = *nth;
-        }
-        for (x, w) in logits.iter_mut().zip(&scratch.values) {
-            if w.as_f64() < bound && *x < edge {
-                *x = F::neg_infinity();
-            }
-        }
-        candidates.compact();
+        // p_i < a p_max^2 with p_i = e^(x_i - max) / total and p_max = 1 / total.
+        let bound = max.as_f64() + (self.a / total).ln();
+        candidates.keep_from(bound, self.min_tokens_to_keep);
         Ok(())
     }
 }

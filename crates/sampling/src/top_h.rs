@@ -67,12 +67,7 @@ impl<F: Float> Processor<F> for TopH {
         // The likeliest, and what equals the last of them, without sorting all.
         let mut least = F::neg_infinity();
         if logits.len() > LIKELIEST {
-            scratch.values.clear();
-            scratch.values.extend_from_slice(logits);
-            let (_, nth, _) = scratch
-                .values
-                .select_nth_unstable_by(LIKELIEST - 1, |a, b| select::descending(*a, *b));
-            least = *nth;
+            least = select::kth_largest(logits, LIKELIEST, scratch);
         }
         let order = &mut scratch.indices;
         order.clear();

@@ -244,11 +244,7 @@ pub(crate) fn threshold<F: Float>(
         let stay = row.iter().filter(|x| **x >= cut).count() - dropped;
         let least = min_tokens_to_keep.min(row.len());
         if stay < least {
-            let copy = &mut scratch.values;
-            copy.clear();
-            copy.extend_from_slice(row);
-            let (_, &mut nth, _) =
-                copy.select_nth_unstable_by(least - 1, |a, b| select::descending(*a, *b));
+            let nth = select::kth_largest(row, least, scratch);
             let at_least = row.iter().filter(|x| **x >= nth).count();
             return (nth, at_least - least);
         }
@@ -281,50 +277,38 @@ fn crossing<F: Float>(
     };
     tokens_of(row, buckets, bucket as u32, indices);
     let logit = |i: u32| row[i as usize];
-    indices.sort_unstable_by(|&i, &j| select::descending(logit(i), logit(j)).then(i.cmp(&j)));
-    // Of the sorted tokens, so many stay. Rounding may leave the bound uncrossed: then all do, or one.
+    // There is a token: the weight of the bucket is above zero. One stays, even if rounding leaves the bound uncrossed.
     let n = indices.len();
-    let stay = match sum_from {
+    let (cut, dropped) = match sum_from {
         SumFrom::Smallest => {
-            // Of equals, the lower ids are dropped first: the order is not the reverse of the one above.
+            indices
+                .sort_unstable_by(|&i, &j| select::descending(logit(j), logit(i)).then(i.cmp(&j)));
             let mut first = 0;
-            let mut stay = n;
-            while first < n {
-                let x = logit(indices[n - 1 - first]);
-                let equals = indices[..n - first].iter().rev();
-                let equals = equals.take_while(|&&i| logit(i) == x).count();
-                let weight = weights[indices[n - 1 - first] as usize].as_f64();
-                let mut crossed = false;
-                for _ in 0..equals {
-                    sum += weight;
-                    if sum > (1.0 - p) * total {
-                        crossed = true;
-                        break;
-                    }
-                    stay -= 1;
-                }
-                if crossed {
+            while first + 1 < n {
+                sum += weights[indices[first] as usize].as_f64();
+                if sum > (1.0 - p) * total {
                     break;
                 }
-                first += equals;
+                first += 1;
             }
-            stay.max(1)
+            (first, &indices[..first])
         }
         SumFrom::Largest => {
-            let mut stay = 0;
-            for &i in indices.iter() {
+            indices
+                .sort_unstable_by(|&i, &j| select::descending(logit(i), logit(j)).then(i.cmp(&j)));
+            let mut last = 0;
+            while last + 1 < n {
+                sum += weights[indices[last] as usize].as_f64();
                 if sum >= p * total {
                     break;
                 }
-                sum += weights[i as usize].as_f64();
-                stay += 1;
+                last += 1;
             }
-            stay.max(1)
+            (last, indices.get(last + 1..).unwrap_or_default())
         }
     };
-    let cut = indices.get(stay - 1).map_or(max, |&i| logit(i));
-    let dropped = indices.iter().skip(stay).take_while(|&&i| logit(i) == cut);
-    (cut, dropped.count())
+    let cut = indices.get(cut).map_or(max, |&i| logit(i));
+    (cut, dropped.iter().filter(|&&i| logit(i) == cut).count())
 }
 
 /// The first of the buckets with which the sum meets the bound, and the sum before it; the last one if none does.

@@ -198,7 +198,7 @@ impl<F: Float> Processor<F> for Watermark {
             return Ok(());
         };
         for i in 0..candidates.logits().len() {
-            let token = candidates.token(i);
+            let token = candidates.id(i);
             if self.colors(context, seed, token) {
                 let x = &mut candidates.logits_mut()[i];
                 *x = F::from_f64(x.as_f64() + self.bias);

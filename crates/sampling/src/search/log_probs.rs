@@ -55,7 +55,7 @@ impl<F: Float> LogProbs<F> {
 /// The candidates of a row with their log-probabilities, in the order of ids.
 pub(super) fn tokens<F: Float>(candidates: &Candidates<F>) -> impl Iterator<Item = (u32, f64)> {
     let logits = candidates.logits().iter().enumerate();
-    logits.map(|(i, x)| (candidates.token(i), x.as_f64()))
+    logits.map(|(i, x)| (candidates.id(i), x.as_f64()))
 }
 
 /// The log-probability of a token; `-inf` if it was masked out.

@@ -347,7 +347,7 @@ proptest! {
             bad_words.apply(&mut candidates, &context).unwrap();
             let Ok(max) = candidates.max() else { break };
             let i = candidates.logits().iter().position(|x| *x == max).unwrap();
-            made.push(candidates.token(i));
+            made.extend(candidates.token(i));
         }
         let mut ngrams: Vec<_> = made.windows(n).collect();
         let all = ngrams.len();
@@ -370,7 +370,8 @@ proptest! {
             c.compact();
             c
         };
-        let expected = |c: &Candidates<f64>| (0..c.logits().len()).map(|i| c.token(i)).collect::<Vec<_>>();
+        let expected = |c: &Candidates<f64>| (0..c.logits().len())
+.filter_map(|i| c.token(i)).collect::<Vec<_>>();
         let mut sorted = ids.clone();
         sorted.sort_unstable();
         sorted.dedup();

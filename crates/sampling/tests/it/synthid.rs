@@ -20,7 +20,7 @@ fn text(n: usize, seed: u64, synthid: Option<&SynthId>) -> Vec<u32> {
         }
         let u = random.uniform_f64(0, tokens.len() as u64);
         let draw = categorical::draw(&ArrayView1::from(candidates.logits()), u).unwrap();
-        tokens.push(candidates.token(draw.token as usize));
+        tokens.extend(candidates.token(draw.token as usize));
     }
     tokens
 }
