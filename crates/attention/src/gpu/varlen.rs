@@ -2,9 +2,9 @@
 
 use llm_gpu::{GpuTensor, Recorder};
 
-use super::flash::{record_backward, record_rows};
 use super::plan::{FlashParams, Plan, Sizes, TILE, check_length, params};
-use super::{GpuGradients, Variant, axes, forward as kernels, word};
+use super::score_mods::GpuScoreMods;
+use super::{GpuGradients, Variant, axes, word};
 use crate::varlen::ranges;
 use crate::{AttentionConfig, AttentionError};
 
@@ -126,20 +126,8 @@ pub fn forward_with(
     config: &AttentionConfig,
     variant: Variant,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
-    let mut plan = packed(q, k, v, [cu_seqlens, cu_kv_seqlens], config)?;
-    let Sizes {
-        seq,
-        n_heads,
-        value_dim,
-        ..
-    } = plan.sizes;
-    let out = recorder.output::<f32>(&[seq, n_heads, value_dim])?;
-    let lse = recorder.output::<f32>(&[n_heads, seq])?;
-    if !lse.is_empty() {
-        plan.set_lists(recorder, [cu_seqlens, cu_kv_seqlens], false)?;
-        kernels::record(recorder, &plan, variant, &out, &lse)?;
-    }
-    Ok((out, lse))
+    let (lists, mods) = ([cu_seqlens, cu_kv_seqlens], GpuScoreMods::new());
+    score_mods::record(recorder, [q, k, v], lists, &mods, config, variant)
 }
 
 /// Records the gradients of [`forward`]: [`varlen::backward`](crate::varlen::backward).
@@ -197,24 +185,21 @@ pub fn backward(
     cu_kv_seqlens: &[usize],
     config: &AttentionConfig,
 ) -> Result<GpuGradients, AttentionError> {
-    let mut plan = packed(q, k, v, [cu_seqlens, cu_kv_seqlens], config)?;
-    let Sizes {
-        seq,
-        n_heads,
-        value_dim,
-        ..
-    } = plan.sizes;
-    expect("dout", dout, [seq, n_heads, value_dim])?;
-    expect("out", out, [seq, n_heads, value_dim])?;
-    let (expected, got) = ([n_heads, seq], axes("lse", lse)?);
-    if got != expected {
-        return Err(AttentionError::PackedLseShape { expected, got });
-    }
-    let rows = record_rows(recorder, lse, dout, out, [seq, n_heads, 1])?;
-    if !(lse.is_empty() && k.is_empty() && v.is_empty()) {
-        plan.set_lists(recorder, [cu_seqlens, cu_kv_seqlens], true)?;
-    }
-    record_backward(recorder, &plan, dout, &rows, [q, k, v])
+    let mods = GpuScoreMods::new();
+    let grads = score_mods::backward(
+        recorder,
+        dout,
+        q,
+        k,
+        v,
+        out,
+        lse,
+        cu_seqlens,
+        cu_kv_seqlens,
+        &mods,
+        config,
+    )?;
+    Ok(grads.inputs)
 }
 
 /// The sizes of all sequences together, checked. The lists do not go to the device yet.

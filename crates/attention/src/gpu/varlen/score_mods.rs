@@ -93,6 +93,18 @@ pub fn forward(
     config: &AttentionConfig,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
     let lists = [cu_seqlens, cu_kv_seqlens];
+    record(recorder, [q, k, v], lists, mods, config, Variant::Auto)
+}
+
+/// [`forward`] by a kernel of the caller's choice.
+pub(super) fn record(
+    recorder: &mut Recorder,
+    [q, k, v]: [&GpuTensor<f32>; 3],
+    lists: [&[usize]; 2],
+    mods: &GpuScoreMods<'_>,
+    config: &AttentionConfig,
+    variant: Variant,
+) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
     let mut plan = packed(q, k, v, lists, config)?.with_mods(recorder, mods)?;
     let Sizes {
         seq,
@@ -105,7 +117,7 @@ pub fn forward(
     if !lse.is_empty() {
         plan.set_lists(recorder, lists, false)?;
         plan.join_slopes(recorder)?;
-        kernels::record(recorder, &plan, Variant::Auto, &out, &lse)?;
+        kernels::record(recorder, &plan, variant, &out, &lse)?;
     }
     Ok((out, lse))
 }
