@@ -465,7 +465,9 @@ fn likely<F: Float>(
     // At least k logits are as large. A little less, as the division may round unequal logits to the same.
     let bound = select::bound(maxima, k, values);
     let bound = if bound.is_finite() {
-        bound - bound.abs() * F::epsilon() - F::min_positive_value()
+        // Quotients below the smallest normal number are equal from further apart.
+        let smallest = F::min_positive_value().as_f64() * temperature.max(1.0);
+        bound - bound.abs() * F::epsilon() - F::from_f64(smallest)
     } else {
         bound
     };
@@ -506,4 +508,18 @@ fn weights<F: Float>(logits: &[F], max: F, weights: &mut [F]) -> [f64; 8] {
             sums
         },
     )
+}
+
+/// A result in the type of the logits: where the exact one is finite, the largest number at most, so that nothing looks like a logit without
+/// bounds.
+pub(crate) fn limited<F: Float>(x: f64) -> F {
+    let y = F::from_f64(x);
+    if y.is_finite() || !x.is_finite() {
+        return y;
+    }
+    if x > 0.0 {
+        F::max_value()
+    } else {
+        F::min_value()
+    }
 }

@@ -51,10 +51,16 @@ pub struct Draw {
 /// ```
 pub fn inverse_cdf<F: Float>(probabilities: &ArrayRef1<F>, u: f64) -> Result<u32, SamplingError> {
     check_uniform(u)?;
-    let vocab = probabilities.len();
-    if vocab == 0 || vocab as u64 > 1 << 32 {
-        return Err(SamplingError::Vocab(vocab));
-    }
+    let total = check_probabilities(probabilities)?;
+    Ok(pick(probabilities.iter().map(|p| p.as_f64()), u * total) as u32)
+}
+
+/// Refuses what is no distribution, and gives the sum.
+pub(crate) fn check_probabilities<F: Float>(
+    probabilities: &ArrayRef1<F>,
+) -> Result<f64, SamplingError> {
+    rows::check_vocab(probabilities.len())?;
+    let mut total = 0.0;
     for (token, p) in probabilities.iter().enumerate() {
         if !(p.is_finite() && *p >= F::zero()) {
             return Err(SamplingError::Probability {
@@ -62,12 +68,12 @@ pub fn inverse_cdf<F: Float>(probabilities: &ArrayRef1<F>, u: f64) -> Result<u32
                 value: p.as_f64(),
             });
         }
+        total += p.as_f64();
     }
-    let total: f64 = probabilities.iter().map(|p| p.as_f64()).sum();
     if !(total > 0.0 && total.is_finite()) {
         return Err(SamplingError::ProbabilitySum(total));
     }
-    Ok(pick(probabilities.iter().map(|p| p.as_f64()), u * total) as u32)
+    Ok(total)
 }
 
 /// Draws a token from the softmax of a row of logits.

@@ -18,7 +18,7 @@ use crate::{Candidates, Context, Draw, Processor, SamplingError, categorical, ro
 /// Processors in the order in which they run, with the memory that they need. [`ChainConfig`] makes one in the order of a library.
 ///
 /// A row's result depends on that row and its context only, so it is the same for any packing of rows into batches. After the first step
-/// nothing is allocated, as long as rows do not get longer.
+/// [`run`](Self::run) and [`sample_into`](Self::sample_into) allocate nothing, as long as rows do not get longer and lie in one piece.
 ///
 /// Where a top-k comes first (or right after a temperature), the row is read once and only likely tokens go on; the result is the same.
 ///
@@ -136,7 +136,7 @@ impl<F: Float> Chain<F> {
         logits: &mut ArrayRef2<F>,
         contexts: &[Context<'_>],
     ) -> Result<(), SamplingError> {
-        processor::check_contexts(logits, contexts)?;
+        processor::check_contexts(logits.nrows(), contexts)?;
         processor::replace_rows(logits, |row, x, candidates| {
             let context = Context {
                 row,
@@ -183,7 +183,7 @@ impl<F: Float> Chain<F> {
         draws: &mut Vec<Draw>,
     ) -> Result<(), SamplingError> {
         draws.clear();
-        processor::check_contexts(logits, contexts)?;
+        processor::check_contexts(logits.nrows(), contexts)?;
         let Self {
             processors,
             candidates,
@@ -205,6 +205,17 @@ impl<F: Float> Chain<F> {
     }
 }
 
+/// A chain is a processor too, so that it can go into a search or into another chain.
+impl<F: Float> Processor<F> for Chain<F> {
+    fn apply(
+        &self,
+        candidates: &mut Candidates<F>,
+        context: &Context<'_>,
+    ) -> Result<(), SamplingError> {
+        run_on(&self.processors, candidates, context)
+    }
+}
+
 /// Runs processors on a row.
 fn fill<F: Float>(
     mut processors: &[Box<dyn Processor<F> + Send + Sync>],
@@ -218,6 +229,15 @@ fn fill<F: Float>(
     } else {
         candidates.fill(row)?;
     }
+    run_on(processors, candidates, context)
+}
+
+/// Runs processors on what is left of a row.
+fn run_on<F: Float>(
+    mut processors: &[Box<dyn Processor<F> + Send + Sync>],
+    candidates: &mut Candidates<F>,
+    context: &Context<'_>,
+) -> Result<(), SamplingError> {
     while let [first, rest @ ..] = processors {
         match largest(processors) {
             Some((temperature, k, ties, n)) if candidates.is_dense() => {
@@ -238,11 +258,14 @@ fn largest<F: Float>(
     processors: &[Box<dyn Processor<F> + Send + Sync>],
 ) -> Option<(f64, usize, Ties, usize)> {
     let mut shortcuts = processors.iter().map(|processor| processor.shortcut());
-    match (shortcuts.next()?, shortcuts.next()) {
-        (Shortcut::KeepLargest { k, ties }, _) => Some((1.0, k, ties, 1)),
+    let (temperature, k, ties, n) = match (shortcuts.next()?, shortcuts.next()) {
+        (Shortcut::KeepLargest { k, ties }, _) => (1.0, k, ties, 1),
         (Shortcut::Divide(temperature), Some(Shortcut::KeepLargest { k, ties })) => {
-            Some((temperature, k, ties, 2))
+            (temperature, k, ties, 2)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    // Processors of others may say anything.
+    let makes_sense = k > 0 && temperature > 0.0 && temperature.is_finite();
+    makes_sense.then_some((temperature, k, ties, n))
 }

@@ -53,11 +53,14 @@ impl DynamicTemperature {
     ///
     /// # Errors
     ///
-    /// - [`SamplingError::Temperature`] if the temperature is not finite and above 0.
+    /// - [`SamplingError::Temperature`] if the temperature is not finite and above 0, or 0 with a range above 0.
     /// - [`SamplingError::TemperatureRange`] if the range is not finite and at least 0, or its upper end is not finite.
     /// - [`SamplingError::TemperatureExponent`] if the exponent is not finite and at least 0.
     pub fn new(temperature: f64, range: f64, exponent: f64) -> Result<Self, SamplingError> {
-        temperature::validate(temperature)?;
+        // With a range, 0 is its middle.
+        if !(range > 0.0 && temperature == 0.0) {
+            temperature::validate(temperature)?;
+        }
         if !(range >= 0.0 && (temperature + range).is_finite()) {
             return Err(SamplingError::TemperatureRange { temperature, range });
         }
@@ -88,10 +91,7 @@ impl<F: Float> Processor<F> for DynamicTemperature {
     fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
         if self.range == 0.0 {
             candidates.check()?;
-            temperature::check_overflow(candidates.logits(), self.temperature)
-                .map_err(|e| candidates.with_token(e))?;
-            temperature::divide(candidates.logits_mut(), self.temperature);
-            return Ok(());
+            return candidates.divide(self.temperature);
         }
         let (max, _) = candidates.weigh()?;
         let (logits, scratch) = candidates.with_scratch();
@@ -112,7 +112,7 @@ impl<F: Float> Processor<F> for DynamicTemperature {
         rest += (likeliest - 1) as f64;
         let entropy = rest.ln_1p() + distances / (1.0 + rest);
         let t = self.at(entropy / (n as f64).ln());
-        if t > 0.0 && temperature::check_overflow(logits, t).is_ok() {
+        if t > 0.0 && temperature::check_max(logits, max, t).is_ok() {
             temperature::divide(logits, t);
         } else {
             let likeliest = logits.iter().position(|x| *x == max).unwrap_or(0);

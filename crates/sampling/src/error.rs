@@ -536,8 +536,10 @@ pub enum SamplingError {
         got: [usize; 2],
     },
     /// A chosen token that the vocabulary does not have.
-    #[error("chosen tokens must be below {vocab} (vocab), got {token}")]
+    #[error("chosen tokens must be below {vocab} (vocab), got {token} for row {row}")]
     TransitionToken {
+        /// Row of the logits: sequence times steps plus step.
+        row: usize,
         /// The token.
         token: u32,
         /// Number of token ids.

@@ -7,11 +7,11 @@ use core::ops::ControlFlow;
 
 use llm_numerics::Float;
 use llm_numerics::philox::Philox4x32;
-use ndarray::{Array1, Axis};
+use ndarray::Array1;
 
 pub use text::generate_text;
 
-use crate::{Draw, SamplingConfig, SamplingError, sampler};
+use crate::{Candidates, Draw, SamplingConfig, SamplingError, rows, sampler};
 
 /// Settings of [`generate`].
 #[derive(Clone, Debug, PartialEq)]
@@ -177,27 +177,27 @@ pub fn generate<F: Float, E: Debug + Display>(
         log_probabilities: Vec::new(),
         stop: StopReason::MaxNewTokens,
     };
+    let (mut candidates, mut copy) = (Candidates::new(), Vec::new());
     for i in 0..config.max_new_tokens {
         let logits = match generation.tokens.last() {
             None => step(prompt),
             Some(last) => step(core::slice::from_ref(last)),
         }
         .map_err(GenerateError::Model)?;
-        let logits = logits.insert_axis(Axis(0)); // [1, vocab]
         let u = random.uniform_f64(config.stream, i as u64);
-        let draws = sampler::sample(&logits, &config.sampling, &[u])?;
-        for draw in draws {
-            generation.tokens.push(draw.token);
-            generation.log_probabilities.push(draw.log_probability);
-            let flow = on_token(&draw);
-            if config.stop_ids.contains(&draw.token) {
-                generation.stop = StopReason::StopToken(draw.token);
-                return Ok(generation);
-            }
-            if flow.is_break() {
-                generation.stop = StopReason::Callback;
-                return Ok(generation);
-            }
+        let draw = rows::as_slice(&logits, &mut copy, |row| {
+            sampler::choose(row, &config.sampling, u, &mut candidates)
+        })?;
+        generation.tokens.push(draw.token);
+        generation.log_probabilities.push(draw.log_probability);
+        let flow = on_token(&draw);
+        if config.stop_ids.contains(&draw.token) {
+            generation.stop = StopReason::StopToken(draw.token);
+            return Ok(generation);
+        }
+        if flow.is_break() {
+            generation.stop = StopReason::Callback;
+            return Ok(generation);
         }
     }
     Ok(generation)

@@ -49,6 +49,7 @@ pub mod top_n_sigma;
 pub mod top_p;
 pub mod typical;
 pub mod watermark;
+mod weights;
 pub mod xtc;
 
 pub use candidates::{Candidates, Scratch};

@@ -2,6 +2,7 @@
 
 use llm_numerics::Float;
 
+use crate::candidates::limited;
 use crate::{Candidates, Context, Processor, SamplingError};
 
 /// Adds a number to the logits of some tokens.
@@ -100,7 +101,11 @@ impl<F: Float> Processor<F> for LogitBias {
                 });
             }
             if *x > F::neg_infinity() {
-                *x = F::from_f64(x.as_f64() + bias);
+                *x = if bias == f64::NEG_INFINITY {
+                    F::neg_infinity()
+                } else {
+                    limited(x.as_f64() + bias)
+                };
             }
         }
         Ok(())

@@ -117,14 +117,15 @@ impl Mirostat {
         if mu.is_nan() {
             return Err(SamplingError::MirostatMu(mu));
         }
-        let (max, total) = candidates.weigh()?;
         match self.version {
             MirostatVersion::V1 { n_estimate } => {
+                candidates.max()?;
                 let k = count(candidates, n_estimate, mu);
                 let (logits, scratch) = candidates.with_scratch();
                 top_k::mask(logits, k, Ties::Exact, scratch);
             }
             MirostatVersion::V2 => {
+                let (max, total) = candidates.weigh()?;
                 let bound = total * (-mu).exp2();
                 let (logits, scratch) = candidates.with_scratch();
                 if bound > 1.0 {

@@ -1,11 +1,9 @@
 //! What there is to say about a chosen token: log-probabilities, entropy, rank, alternatives.
 
-use core::cmp::Ordering;
-
 use llm_numerics::Float;
 use ndarray::ArrayRef1;
 
-use crate::{Candidates, SamplingError, rows};
+use crate::{Candidates, SamplingError, Scratch, rows, select};
 
 /// Which of the two distributions the alternatives are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -184,15 +182,13 @@ impl Summary {
 
 /// Indices of the `n` largest logits of a row without NaN, the largest first; of equals, lower indices first.
 pub(crate) fn likeliest<F: Float>(row: &[F], n: usize) -> Vec<usize> {
-    let likelier = |a: &usize, b: &usize| {
-        let descending = row[*b].partial_cmp(&row[*a]);
-        descending.unwrap_or(Ordering::Equal).then(a.cmp(b))
-    };
-    let mut order: Vec<usize> = (0..row.len()).collect();
-    if n < order.len() {
-        order.select_nth_unstable_by(n, likelier);
-        order.truncate(n);
+    let n = n.min(row.len());
+    if n == 0 {
+        return Vec::new();
     }
-    order.sort_unstable_by(likelier);
+    let nth = select::kth_largest(row, n, &mut Scratch::default());
+    let mut order: Vec<usize> = (0..row.len()).filter(|&i| row[i] >= nth).collect();
+    order.sort_unstable_by(|&a, &b| select::descending(row[a], row[b]).then(a.cmp(&b)));
+    order.truncate(n);
     order
 }

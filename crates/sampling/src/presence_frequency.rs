@@ -2,6 +2,7 @@
 
 use llm_numerics::Float;
 
+use crate::candidates::limited;
 use crate::repetition_penalty::PenaltyWindow;
 use crate::{Candidates, Context, Processor, SamplingError};
 
@@ -100,7 +101,7 @@ impl<F: Float> Processor<F> for PresenceFrequency {
                 break;
             }
             let penalty = same.len() as f64 * self.frequency + self.presence;
-            *x = F::from_f64(x.as_f64() - penalty);
+            *x = limited(x.as_f64() - penalty);
         }
         candidates.with_scratch().1.indices = seen;
         result

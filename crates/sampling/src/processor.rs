@@ -214,7 +214,7 @@ pub fn apply_inplace<F: Float, P: Processor<F> + ?Sized>(
     contexts: &[Context<'_>],
     processor: &P,
 ) -> Result<(), SamplingError> {
-    check_contexts(logits, contexts)?;
+    check_contexts(logits.nrows(), contexts)?;
     replace_rows(logits, |row, logits, candidates| {
         candidates.fill(logits)?;
         let context = Context {
@@ -226,15 +226,12 @@ pub fn apply_inplace<F: Float, P: Processor<F> + ?Sized>(
 }
 
 /// One context for each row.
-pub(crate) fn check_contexts<F: Float>(
-    logits: &ArrayRef2<F>,
-    contexts: &[Context<'_>],
-) -> Result<(), SamplingError> {
-    if contexts.len() == logits.nrows() {
+pub(crate) fn check_contexts(batch: usize, contexts: &[Context<'_>]) -> Result<(), SamplingError> {
+    if contexts.len() == batch {
         return Ok(());
     }
     Err(SamplingError::Contexts {
-        expected: logits.nrows(),
+        expected: batch,
         got: contexts.len(),
     })
 }

@@ -2,6 +2,7 @@
 
 use llm_numerics::Float;
 
+use crate::candidates::limited;
 use crate::{Candidates, Context, Processor, SamplingError, Sources};
 
 /// Which tokens count as having occurred.
@@ -176,7 +177,7 @@ fn penalize<F: Float>(
             nan = Some(token as usize);
             break;
         }
-        *x = F::from_f64(if before > 0.0 {
+        *x = limited(if before > 0.0 {
             before / penalty
         } else {
             before * penalty

@@ -2,12 +2,13 @@
 
 use core::fmt;
 
-use llm_numerics::{Float, softmax};
+use llm_numerics::Float;
 use ndarray::ArrayRef2;
 
 use crate::categorical::Draw;
 use crate::top_k::Ties;
 use crate::top_p::SumFrom;
+use crate::weights::Softmax;
 use crate::{
     Candidates, SamplingError, categorical, greedy, processor, rows, temperature, top_k, top_p,
 };
@@ -77,11 +78,12 @@ impl SamplingConfig {
         }
     }
 
-    /// A draw after temperature, top-k and top-p in the order of the dialect; greedy below a temperature of 1e-5 in that of vLLM.
+    /// A draw after temperature, top-k and top-p in the order of the dialect; greedy from a temperature of 0 to below 1e-5 in that of vLLM, at 0
+    /// in that of OpenAI.
     ///
     /// # Errors
     ///
-    /// - [`SamplingError::Temperature`] if the temperature is not finite and above zero.
+    /// - [`SamplingError::Temperature`] if the temperature is not finite and above zero, and does not stand for greedy decoding.
     /// - [`SamplingError::TopK`] if `top_k` is 0.
     /// - [`SamplingError::TopP`] if `top_p` is not in `(0, 1]`.
     /// - [`SamplingError::NotInDialect`] if there is a `top_k` in the dialect of OpenAI, and [`SamplingError::DialectRange`] if its temperature is
@@ -105,7 +107,6 @@ impl SamplingConfig {
         top_k: Option<usize>,
         top_p: Option<f64>,
     ) -> Result<Self, SamplingError> {
-        temperature::validate(temperature)?;
         if dialect == Dialect::OpenAi {
             if top_k.is_some() {
                 return Err(SamplingError::NotInDialect {
@@ -125,9 +126,15 @@ impl SamplingConfig {
         }
         top_k.map_or(Ok(()), top_k::validate)?;
         top_p.map_or(Ok(()), top_p::validate)?;
-        if dialect == Dialect::Vllm && temperature < VLLM_GREEDY {
+        let is_greedy = match dialect {
+            Dialect::HuggingFace | Dialect::LlamaCpp => false,
+            Dialect::Vllm => (0.0..VLLM_GREEDY).contains(&temperature),
+            Dialect::OpenAi => temperature == 0.0,
+        };
+        if is_greedy {
             return Ok(Self::greedy());
         }
+        temperature::validate(temperature)?;
         Ok(Self {
             mode: SamplingMode::Sample {
                 dialect,
@@ -207,15 +214,25 @@ pub fn sample<F: Float>(
     let mut draws = Vec::with_capacity(batch);
     let mut candidates = Candidates::new();
     rows::try_for_each(logits, |i, row| {
-        draws.push(if config.mode == SamplingMode::Greedy {
-            greedy_slice(row)?
-        } else {
-            config.fill(row, &mut candidates)?;
-            categorical::draw_candidates(&mut candidates, uniforms[i])?
-        });
+        let u = uniforms.get(i).copied().unwrap_or(0.0); // greedy decoding needs none
+        draws.push(choose(row, config, u, &mut candidates)?);
         Ok(())
     })?;
     Ok(draws)
+}
+
+/// [`sample`] of one row with a checked `u`, and with memory to be used again.
+pub(crate) fn choose<F: Float>(
+    row: &[F],
+    config: &SamplingConfig,
+    u: f64,
+    candidates: &mut Candidates<F>,
+) -> Result<Draw, SamplingError> {
+    if config.mode == SamplingMode::Greedy {
+        return greedy_slice(row);
+    }
+    config.fill(row, candidates)?;
+    categorical::draw_candidates(candidates, u)
 }
 
 /// Only the processors of the chain: what [`sample`] draws from, as logits.
@@ -255,10 +272,10 @@ pub fn apply_inplace<F: Float>(
 
 fn greedy_slice<F: Float>(row: &[F]) -> Result<Draw, SamplingError> {
     let token = greedy::argmax_slice(row)?;
-    let log_probability = row[token as usize].as_f64() - softmax::log_sum_exp(row).as_f64();
+    let max = row[token as usize];
     Ok(Draw {
         token,
-        log_probability,
+        log_probability: Softmax::new(row, max).log_probability(max),
     })
 }
 

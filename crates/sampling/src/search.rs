@@ -18,6 +18,5 @@ mod log_probs;
 pub mod prompt_lookup;
 pub mod speculative;
 pub mod transition;
-mod weights;
 
 pub use hypothesis::Hypothesis;

@@ -2,6 +2,7 @@
 
 use llm_numerics::Float;
 
+use crate::candidates::limited;
 use crate::{Candidates, Context, Processor, SamplingError};
 
 /// Adds to the logit of a token that would complete a given sequence.
@@ -91,14 +92,19 @@ impl<F: Float> Processor<F> for SequenceBias {
             let Some(x) = candidates.get_mut(last(&group[0])) else {
                 continue;
             };
-            let mut sum = x.as_f64();
+            let (mut sum, mut banned) = (x.as_f64(), false);
             for (sequence, bias) in group {
                 let before = &sequence[..sequence.len() - 1];
                 if context.ends_with(before) {
                     sum += bias;
+                    banned |= *bias == f64::NEG_INFINITY; // even a logit of +inf
                 }
             }
-            *x = F::from_f64(sum);
+            *x = if banned {
+                F::neg_infinity()
+            } else {
+                limited(sum)
+            };
         }
         Ok(())
     }

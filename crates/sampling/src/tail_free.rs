@@ -94,10 +94,10 @@ impl<F: Float> Processor<F> for TailFree {
     ///
     /// [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`].
     fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
-        let (_, total) = candidates.weigh()?;
         if self.z == 1.0 {
-            return Ok(());
+            return candidates.max().map(|_| ());
         }
+        let (_, total) = candidates.weigh()?;
         let (logits, scratch) = candidates.with_scratch();
         let sorted = &mut scratch.sums;
         sorted.clear();

@@ -4,7 +4,7 @@ use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
 use crate::processor::Shortcut;
-use crate::{Candidates, Context, Processor, SamplingError, Scratch, rows, select};
+use crate::{Candidates, Context, Processor, SamplingError, Scratch, processor, select};
 
 /// What becomes of tokens whose logit equals that of the k-th.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,8 +73,10 @@ pub fn apply_inplace<F: Float>(
         return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
     }
     let k = k.max(min_tokens_to_keep);
-    let mut scratch = Scratch::default();
-    rows::try_for_each_mut(logits, rows::check, |row| mask(row, k, ties, &mut scratch))
+    processor::replace_rows(logits, |_, row, candidates| {
+        candidates.fill(row)?;
+        candidates.keep_largest(1.0, k, ties)
+    })
 }
 
 /// [`apply_inplace`] as a processor.

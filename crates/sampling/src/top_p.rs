@@ -3,7 +3,7 @@
 use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{Candidates, Context, Processor, SamplingError, Scratch, rows, select};
+use crate::{Candidates, Context, Processor, SamplingError, Scratch, processor, select};
 
 /// From which end probabilities are summed, and so which of equal tokens remain.
 ///
@@ -114,12 +114,10 @@ pub fn apply_sum_inplace<F: Float>(
     if min_tokens_to_keep == 0 {
         return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
     }
-    let mut scratch = Scratch::default();
-    rows::try_for_each_mut(
-        logits,
-        |row| rows::finite_max(row).map(|_| ()),
-        |row| mask(row, p, sum_from, min_tokens_to_keep, &mut scratch),
-    )
+    processor::replace_rows(logits, |_, row, candidates| {
+        candidates.fill(row)?;
+        candidates.keep_top_p(p, sum_from, min_tokens_to_keep)
+    })
 }
 
 /// [`apply_sum_inplace`] as a processor.
@@ -192,45 +190,13 @@ const BUCKETS: usize = 1024;
 /// Buckets in a nat. The last bucket has all that lies more than 16 nats below the maximum.
 const PER_NAT: f64 = 64.0;
 
-/// Masks a row that has a finite maximum; `min_tokens_to_keep` is at least 1.
-///
-/// Sorting a whole vocabulary is slow and of no use: a histogram of the weights by depth tells in which bucket the sum of probabilities
-/// reaches the bound, and only the tokens of that bucket are sorted.
-pub(crate) fn mask<F: Float>(
-    row: &mut [F],
-    p: f64,
-    sum_from: SumFrom,
-    min_tokens_to_keep: usize,
-    scratch: &mut Scratch<F>,
-) {
-    if p == 1.0 {
-        return;
-    }
-    let max = select::extent(row).max;
-    let (cut, dropped) = threshold(row, max, p, sum_from, min_tokens_to_keep, scratch);
-    simd::vectorize(
-        #[inline(always)]
-        || {
-            for x in row.iter_mut() {
-                *x = if *x < cut { F::neg_infinity() } else { *x };
-            }
-        },
-    );
-    if dropped == 0 {
-        return;
-    }
-    let equals = row.iter_mut().filter(|x| **x == cut);
-    let drop = |x: &mut F| *x = F::neg_infinity();
-    match sum_from {
-        SumFrom::Smallest => equals.take(dropped).for_each(drop),
-        SumFrom::Largest => equals.rev().take(dropped).for_each(drop),
-    }
-}
-
 /// The smallest logit that stays, and how many tokens with the same logit do not: those with the lowest ids, or ([`SumFrom::Largest`]) with
 /// the highest.
 ///
-/// `max` is the largest logit of the row, and finite; `p` is below 1.
+/// `max` is the largest logit of the row, and finite; `p` is below 1; `min_tokens_to_keep` is at least 1.
+///
+/// Sorting a whole vocabulary is slow and of no use: a histogram of the weights by depth tells in which bucket the sum of probabilities
+/// reaches the bound, and only the tokens of that bucket are sorted.
 pub(crate) fn threshold<F: Float>(
     row: &[F],
     max: F,

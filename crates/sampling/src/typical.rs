@@ -71,10 +71,10 @@ impl<F: Float> Processor<F> for Typical {
     ///
     /// [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`].
     fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
-        let (max, total) = candidates.weigh()?;
         if self.typical_p == 1.0 {
-            return Ok(());
+            return candidates.max().map(|_| ());
         }
+        let (max, total) = candidates.weigh()?;
         let expected = total.ln() - candidates.entropy(max, total);
         let (logits, scratch) = candidates.with_scratch();
         scratch.sums.clear();
@@ -136,6 +136,9 @@ fn threshold<F: Float>(
         }
     }
     let found = keys[order[low] as usize];
+    if least == 1 {
+        return found; // at least one is in the sum
+    }
     let n = least.min(order.len());
     let (_, nth, _) = order.select_nth_unstable_by(n - 1, by_key);
     found.max(keys[*nth as usize])

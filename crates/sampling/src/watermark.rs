@@ -3,6 +3,7 @@
 use llm_numerics::Float;
 use llm_numerics::philox::Philox4x32;
 
+use crate::candidates::limited;
 use crate::{Candidates, Context, Processor, SamplingError};
 
 /// What the colors of the next token depend on.
@@ -198,10 +199,13 @@ impl<F: Float> Processor<F> for Watermark {
             return Ok(());
         };
         for i in 0..candidates.logits().len() {
+            if candidates.logits()[i] == F::neg_infinity() {
+                continue;
+            }
             let token = candidates.id(i);
             if self.colors(context, seed, token) {
                 let x = &mut candidates.logits_mut()[i];
-                *x = F::from_f64(x.as_f64() + self.bias);
+                *x = limited(x.as_f64() + self.bias);
             }
         }
         Ok(())

@@ -92,9 +92,8 @@ impl<F: Float> Processor<F> for Xtc {
         candidates: &mut Candidates<F>,
         context: &Context<'_>,
     ) -> Result<(), SamplingError> {
-        candidates.max()?;
         if context.random.uniform(DRAW) >= self.probability {
-            return Ok(());
+            return candidates.max().map(|_| ());
         }
         let (_, total) = candidates.weigh()?;
         let (logits, scratch) = candidates.with_scratch();

@@ -184,8 +184,9 @@ impl ChainConfig {
             }
         }
         if let Some(from) = self.greedy()? {
-            let renormalize = setting::place(self.dialect, "renormalize").unwrap_or(usize::MAX);
-            steps.retain(|(place, _)| *place < from || *place == renormalize);
+            // Only Hugging Face has a watermark, which it applies to greedy decoding too.
+            let to = setting::place(self.dialect, "watermark").unwrap_or(usize::MAX);
+            steps.retain(|(place, _)| *place < from || *place >= to);
             steps.push((usize::MAX, Box::new(KeepMax)));
         }
         steps.sort_by_key(|(place, _)| *place); // stable

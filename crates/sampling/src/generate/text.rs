@@ -79,7 +79,9 @@ pub fn generate_text<F: Float, E: Debug + Display, B: AsRef<[u8]>>(
         }
     })?;
     show(&streamer.finish());
-    if let (Some(index), StopReason::Callback) = (streamer.stopped(), generation.stop) {
+    // The end of the text may complete one too. A stop token keeps its name.
+    let by_token = matches!(generation.stop, StopReason::StopToken(_));
+    if let Some(index) = streamer.stopped().filter(|_| !by_token) {
         generation.stop = StopReason::StopString(index);
     }
     Ok(generation)

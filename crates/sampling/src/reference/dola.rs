@@ -9,10 +9,17 @@ pub fn kl(p: &[f64], q: &[f64]) -> f64 {
     pairs.map(|(p, q)| p * (p / q).ln()).sum()
 }
 
+/// The smallest number above 0: half of it is 0.
+const SMALLEST: f64 = f64::from_bits(1);
+
 /// The Jensen-Shannon divergence; with `reversed`, the mixture comes first in both terms.
 #[must_use]
 pub fn divergence(p: &[f64], q: &[f64], reversed: bool) -> f64 {
-    let m: Vec<f64> = p.iter().zip(q).map(|(p, q)| (p + q) / 2.0).collect();
+    let m: Vec<f64> = p
+        .iter()
+        .zip(q)
+        .map(|(p, q)| ((p + q) / 2.0).max(SMALLEST))
+        .collect();
     if reversed {
         (kl(&m, p) + kl(&m, q)) / 2.0
     } else {

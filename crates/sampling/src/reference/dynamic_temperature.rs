@@ -43,8 +43,9 @@ pub fn apply(logits: &[f64], middle: f64, range: f64, exponent: f64) -> Vec<f64>
     }
     let t = temperature(logits, middle, range, exponent);
     let divided: Vec<f64> = logits.iter().map(|x| x / t).collect();
-    let overflows = |(x, y): (&f64, &f64)| x.is_finite() && !y.is_finite();
-    if t > 0.0 && !logits.iter().zip(&divided).any(overflows) {
+    // Smaller logits may fall below all numbers: their probability is 0.
+    let largest = |x: &[f64]| x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if t > 0.0 && largest(&divided).is_finite() {
         return divided;
     }
     let mut out = vec![f64::NEG_INFINITY; logits.len()];

@@ -4,9 +4,8 @@ use llm_numerics::Float;
 use ndarray::ArrayRef2;
 
 use super::beam_rows::{BeamRows, Decision};
-use super::best::{Best, Candidate};
 use super::hypothesis::Hypothesis;
-use super::log_probs::{self, LogProbs};
+use super::log_probs::LogProbs;
 use crate::{Processor, SamplingError};
 
 /// How the sum of log-probabilities becomes the score that hypotheses are ordered by.
@@ -287,6 +286,17 @@ impl BeamSearch {
         })
     }
 
+    /// Sets the random numbers for processors that take some: a stream for each prompt, so that it does not matter which prompts run together.
+    /// Without it all have seed 0 and stream 0.
+    ///
+    /// # Errors
+    ///
+    /// [`SamplingError::BeamStreams`] if there is not one stream for each prompt.
+    pub fn with_random(self, seed: u64, streams: &[u64]) -> Result<Self, SamplingError> {
+        let rows = self.rows.with_random(seed, streams)?;
+        Ok(Self { rows })
+    }
+
     /// True if no step can change the hypotheses.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -317,7 +327,8 @@ impl BeamSearch {
     /// Takes the logits that follow [`tokens`](Self::tokens).
     ///
     /// The processor runs on log-probabilities, as in transformers, once for each running beam; what it returns is not normalized again. Its
-    /// context has the row of the logits, and the random numbers of seed 0, the prompt's index and the step.
+    /// context has the row of the logits, and the random numbers of the prompt and the step, see [`with_random`](Self::with_random). A processor
+    /// that finds or leaves no token ends a beam; that is no error.
     ///
     /// # Shapes
     ///
@@ -344,26 +355,10 @@ impl BeamSearch {
                 decisions.push(Decision::default());
                 continue;
             }
-            let mut best = Best::new(config.n_candidates(row.width));
-            let random = (0, row.prompt as u64);
-            self.rows.for_each_beam(
-                row,
-                logits,
-                processor,
-                random,
-                &mut memory,
-                |beam, b, c| {
-                    for (token, log_probability) in log_probs::tokens(c) {
-                        best.push(Candidate {
-                            beam,
-                            token,
-                            log_probability,
-                            sum: b.sum + log_probability,
-                        });
-                    }
-                },
-            )?;
-            decisions.push(row.decide(&best.into_sorted(), config));
+            let candidates = self
+                .rows
+                .best(row, logits, processor, &mut memory, |_| 0.0)?;
+            decisions.push(row.decide(&candidates, config));
         }
         self.rows.apply(&decisions);
         Ok(())

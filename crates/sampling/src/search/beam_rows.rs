@@ -4,9 +4,9 @@ use llm_numerics::Float;
 use ndarray::{ArrayRef2, Axis};
 
 use super::beam::{BeamConfig, Bookkeeping, EarlyStopping};
-use super::best::Candidate;
+use super::best::{Best, Candidate};
 use super::hypothesis::Hypothesis;
-use super::log_probs::LogProbs;
+use super::log_probs::{LogProbs, tokens};
 use crate::generate::StopReason;
 use crate::{Candidates, Context, Processor, RowRandom, SamplingError};
 
@@ -206,6 +206,9 @@ pub(super) struct BeamRows {
     pub(super) rows: Vec<BeamRow>,
     steps: usize,
     n_groups: usize,
+    seed: u64,
+    /// Of random numbers, one for each prompt.
+    streams: Vec<u64>,
 }
 
 impl BeamRows {
@@ -255,15 +258,31 @@ impl BeamRows {
             rows,
             steps: 0,
             n_groups,
+            seed: 0,
+            streams: vec![0; prompts.len()],
         })
+    }
+
+    /// The same with other random numbers than those of seed 0 and stream 0.
+    pub(super) fn with_random(mut self, seed: u64, streams: &[u64]) -> Result<Self, SamplingError> {
+        if streams.len() != self.prompts.len() {
+            return Err(SamplingError::BeamStreams {
+                expected: self.prompts.len(),
+                got: streams.len(),
+            });
+        }
+        self.seed = seed;
+        self.streams = streams.to_vec();
+        Ok(self)
+    }
+
+    /// The random numbers of a prompt at this step.
+    pub(super) fn random(&self, prompt: usize) -> RowRandom {
+        RowRandom::new(self.seed, self.streams[prompt], self.steps as u64)
     }
 
     pub(super) fn n_rows(&self) -> usize {
         self.prompts.len() * self.config.n_beams
-    }
-
-    pub(super) const fn steps(&self) -> usize {
-        self.steps
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -321,19 +340,41 @@ impl BeamRows {
         row: &BeamRow,
         logits: &ArrayRef2<F>,
         processor: &P,
-        (seed, stream): (u64, u64),
         log_probs: &mut LogProbs<F>,
         mut work: impl FnMut(usize, &Beam, &Candidates<F>),
     ) -> Result<(), SamplingError> {
         for (i, beam) in row.running.iter().enumerate() {
-            let random = RowRandom::new(seed, stream, self.steps as u64);
             let prompt = &self.prompts[row.prompt];
-            let mut context = Context::new(prompt, &beam.tokens).with_random(random);
+            let mut context =
+                Context::new(prompt, &beam.tokens).with_random(self.random(row.prompt));
             context.row = row.first + i;
             let lane = logits.index_axis(Axis(0), row.first + i);
             work(i, beam, log_probs.process(&lane, &context, processor)?);
         }
         Ok(())
+    }
+
+    /// The best candidates of a row, the best first; `price` is taken from the sum of each token.
+    pub(super) fn best<F: Float, P: Processor<F> + ?Sized>(
+        &self,
+        row: &BeamRow,
+        logits: &ArrayRef2<F>,
+        processor: &P,
+        log_probs: &mut LogProbs<F>,
+        price: impl Fn(u32) -> f64,
+    ) -> Result<Vec<Candidate>, SamplingError> {
+        let mut best = Best::new(self.config.n_candidates(row.width));
+        self.for_each_beam(row, logits, processor, log_probs, |beam, b, candidates| {
+            for (token, log_probability) in tokens(candidates) {
+                best.push(Candidate {
+                    beam,
+                    token,
+                    log_probability,
+                    sum: b.sum + log_probability - price(token),
+                });
+            }
+        })?;
+        Ok(best.into_sorted())
     }
 
     /// Takes the decisions, one for each row (rows that are done have an empty one).

@@ -53,8 +53,6 @@ const FIRST_DRAW: u16 = 1 << 15;
 #[derive(Clone, Debug)]
 pub struct BeamSample {
     rows: BeamRows,
-    seed: u64,
-    streams: Vec<u64>,
 }
 
 impl BeamSample {
@@ -71,22 +69,12 @@ impl BeamSample {
         seed: u64,
         streams: &[u64],
     ) -> Result<Self, SamplingError> {
-        let rows = BeamRows::new(prompts, config, 1)?;
-        if streams.len() != prompts.len() {
-            return Err(SamplingError::BeamStreams {
-                expected: prompts.len(),
-                got: streams.len(),
-            });
-        }
+        let rows = BeamRows::new(prompts, config, 1)?.with_random(seed, streams)?;
         let draws = config.n_candidates(config.n_beams);
         if draws > usize::from(FIRST_DRAW) {
             return Err(SamplingError::BeamDraws(draws));
         }
-        Ok(Self {
-            rows,
-            seed,
-            streams: streams.to_vec(),
-        })
+        Ok(Self { rows })
     }
 
     /// As [`BeamSearch::is_done`](super::beam::BeamSearch::is_done).
@@ -129,10 +117,10 @@ impl BeamSample {
         logits: &ArrayRef2<F>,
         processor: &P,
     ) -> Result<(), SamplingError> {
-        let step = self.rows.steps() as u64;
-        let (seed, streams) = (self.seed, self.streams.clone());
+        let prompts = 0..self.rows.prompts.len();
+        let random: Vec<RowRandom> = prompts.map(|prompt| self.rows.random(prompt)).collect();
         self.advance(logits, processor, |prompt, k| {
-            RowRandom::new(seed, streams[prompt], step).uniform(FIRST_DRAW + k as u16)
+            random[prompt].uniform(FIRST_DRAW + k as u16)
         })
     }
 
@@ -182,17 +170,10 @@ impl BeamSample {
                 continue;
             }
             pool.clear();
-            let random = (self.seed, self.streams[row.prompt]);
-            self.rows.for_each_beam(
-                row,
-                logits,
-                processor,
-                random,
-                &mut memory,
-                |beam, b, c| {
+            self.rows
+                .for_each_beam(row, logits, processor, &mut memory, |beam, b, c| {
                     pool.add(beam, b.sum, log_probs::tokens(c));
-                },
-            )?;
+                })?;
             let n = config.n_candidates(row.width);
             let mut drawn = pool.draw(n, |k| uniform(row.prompt, k));
             if config.bookkeeping == Bookkeeping::Scorer {

@@ -187,6 +187,16 @@ impl ConstrainedBeamSearch {
         })
     }
 
+    /// As [`BeamSearch::with_random`](super::beam::BeamSearch::with_random).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`BeamSearch::with_random`](super::beam::BeamSearch::with_random).
+    pub fn with_random(self, seed: u64, streams: &[u64]) -> Result<Self, SamplingError> {
+        let rows = self.rows.with_random(seed, streams)?;
+        Ok(Self { rows, ..self })
+    }
+
     /// As [`BeamSearch::is_done`](super::beam::BeamSearch::is_done).
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -268,9 +278,9 @@ impl ConstrainedBeamSearch {
         let mut best = Best::new(config.n_candidates(row.width));
         let mut advances = Vec::new();
         let mut own_best = Vec::new();
-        let random = (0, row.prompt as u64);
+        let takes_own = self.rule == ConstraintRule::Occurs && !self.constraints.is_empty();
         self.rows
-            .for_each_beam(row, logits, processor, random, memory, |beam, b, c| {
+            .for_each_beam(row, logits, processor, memory, |beam, b, c| {
                 let candidate = |token, log_probability: f64| Candidate {
                     beam,
                     token,
@@ -280,7 +290,7 @@ impl ConstrainedBeamSearch {
                 let mut own = Best::new(1);
                 for (token, log_probability) in log_probs::tokens(c) {
                     best.push(candidate(token, log_probability));
-                    if !config.stop_ids.contains(&token) {
+                    if takes_own && !config.stop_ids.contains(&token) {
                         own.push(candidate(token, log_probability));
                     }
                 }
@@ -311,9 +321,7 @@ impl ConstrainedBeamSearch {
                 decision.ended.push(Ended::new(candidate, stop));
             }
         }
-        if self.rule == ConstraintRule::Occurs && !self.constraints.is_empty() {
-            advances.extend(own_best);
-        }
+        advances.extend(own_best);
         for candidate in advances {
             let same = |c: &Candidate| (c.beam, c.token) == (candidate.beam, candidate.token);
             if !pool.iter().any(same) {

@@ -4,7 +4,7 @@ use llm_numerics::{Float, simd};
 use ndarray::{Array2, ArrayRef2, ArrayRef3};
 
 use super::speculative::axis;
-use super::weights::Softmax;
+use crate::weights::Softmax;
 use crate::{SamplingError, output, rows, top_k};
 
 /// Settings of contrastive search.
@@ -247,7 +247,7 @@ impl<F: Float> ContrastiveSearch<F> {
 
 fn propose<F: Float>(logits: &ArrayRef2<F>, k: usize) -> Result<Proposal, SamplingError> {
     let (batch, vocab) = logits.dim();
-    if k > vocab && batch > 0 {
+    if k > vocab {
         return Err(SamplingError::TooManyCandidates { got: k, vocab });
     }
     let mut tokens = Vec::with_capacity(batch * k);

@@ -5,9 +5,8 @@ use ndarray::ArrayRef2;
 
 use super::beam::BeamConfig;
 use super::beam_rows::{BeamRows, Decision};
-use super::best::{Best, Candidate};
 use super::hypothesis::Hypothesis;
-use super::log_probs::{self, LogProbs};
+use super::log_probs::LogProbs;
 use crate::{Processor, SamplingError};
 
 /// Beam search in groups, each of which pays for tokens that groups before it chose in the same step.
@@ -83,6 +82,16 @@ impl DiverseBeamSearch {
         })
     }
 
+    /// As [`BeamSearch::with_random`](super::beam::BeamSearch::with_random).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`BeamSearch::with_random`](super::beam::BeamSearch::with_random).
+    pub fn with_random(self, seed: u64, streams: &[u64]) -> Result<Self, SamplingError> {
+        let rows = self.rows.with_random(seed, streams)?;
+        Ok(Self { rows, ..self })
+    }
+
     /// As [`BeamSearch::is_done`](super::beam::BeamSearch::is_done).
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -134,27 +143,9 @@ impl DiverseBeamSearch {
                 decisions.push(Decision::default());
                 continue;
             }
-            let mut best = Best::new(config.n_candidates(row.width));
-            let random = (0, row.prompt as u64);
-            self.rows.for_each_beam(
-                row,
-                logits,
-                processor,
-                random,
-                &mut memory,
-                |beam, b, c| {
-                    for (token, log_probability) in log_probs::tokens(c) {
-                        let times = chosen.iter().filter(|t| **t == token).count();
-                        best.push(Candidate {
-                            beam,
-                            token,
-                            log_probability,
-                            sum: b.sum + log_probability - self.penalty * times as f64,
-                        });
-                    }
-                },
-            )?;
-            let candidates = best.into_sorted();
+            let times = |token| chosen.iter().filter(|t| **t == token).count();
+            let price = |token| self.penalty * times(token) as f64;
+            let candidates = self.rows.best(row, logits, processor, &mut memory, price)?;
             let goes_on = candidates.iter().map(|c| c.token);
             let goes_on = goes_on.filter(|token| !config.stop_ids.contains(token));
             chosen.extend(goes_on.take(row.width));

@@ -260,7 +260,10 @@ fn divergence(p: ArrayView1<'_, f64>, q: ArrayView1<'_, f64>, kind: Divergence) 
     };
     let mut sum = 0.0;
     for (&p, &q) in p.iter().zip(q) {
-        let m = f64::midpoint(p.exp(), q.exp()).ln();
+        // Not below half of the larger one, even where that underflows.
+        let m = f64::midpoint(p.exp(), q.exp())
+            .ln()
+            .max(p.max(q) - core::f64::consts::LN_2);
         sum += match kind {
             Divergence::JensenShannon => term(p, m) + term(q, m),
             Divergence::Reversed => term(m, p) + term(m, q),

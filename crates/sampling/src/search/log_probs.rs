@@ -43,11 +43,14 @@ impl<F: Float> LogProbs<F> {
         rows::finite_max(&self.row)?;
         softmax::log_softmax_inplace(&mut aview_mut1(&mut self.row));
         self.candidates.fill(&self.row)?;
-        processor.apply(&mut self.candidates, context)?;
-        match self.candidates.max() {
-            // A beam that cannot go on is no error.
-            Ok(_) | Err(SamplingError::MaskedRow { .. }) => Ok(()),
-            Err(e) => Err(e),
+        let processed = processor.apply(&mut self.candidates, context);
+        match (processed, self.candidates.max()) {
+            // A beam that cannot go on is no error, even if a later processor finds that there is nothing left.
+            (
+                Ok(()) | Err(SamplingError::MaskedRow { .. }),
+                Err(SamplingError::MaskedRow { .. }),
+            ) => Ok(()),
+            (processed, left) => processed.and(left.map(|_| ())),
         }
     }
 }

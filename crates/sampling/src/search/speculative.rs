@@ -9,7 +9,7 @@ use ndarray::{ArrayRef2, ArrayRef3, ArrayView1, s};
 pub use draft::{DraftSchedule, apply_inplace};
 pub use residual::{accept_probabilities, accept_rate, residual};
 
-use super::weights::Softmax;
+use crate::weights::Softmax;
 use crate::{RowRandom, SamplingError, categorical, greedy, rows};
 
 /// Which of a step's [`RowRandom::uniform`] numbers the draft model is to draw its token with.

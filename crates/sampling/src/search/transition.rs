@@ -63,7 +63,11 @@ pub fn log_probabilities<F: Float>(
         row.extend(lane.index_axis(Axis(0), step).iter().copied());
         let max = rows::finite_max(&row).map_err(|e| e.in_row(i * seq + step))?;
         let Some(&x) = row.get(token as usize) else {
-            return Err(SamplingError::TransitionToken { token, vocab });
+            return Err(SamplingError::TransitionToken {
+                row: i * seq + step,
+                token,
+                vocab,
+            });
         };
         // Relative to the maximum: that may be large, and the rest is at most ln n.
         row.iter_mut().for_each(|x| *x -= max);

@@ -7,6 +7,7 @@ mod chi_square;
 mod choices;
 mod contrast;
 mod dialects;
+mod edges;
 mod errors;
 mod golden;
 mod llama_cpp;

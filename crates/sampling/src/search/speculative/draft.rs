@@ -4,7 +4,7 @@ use llm_numerics::Float;
 use ndarray::{ArrayRef2, ArrayRef3, s};
 
 use super::check_draft;
-use crate::{Candidates, Context, Processor, RowRandom, SamplingError};
+use crate::{Candidates, Context, Processor, RowRandom, SamplingError, processor};
 
 /// How many tokens to draft next, by how the last drafts went.
 ///
@@ -161,12 +161,7 @@ pub fn apply_inplace<F: Float, P: Processor<F> + ?Sized>(
     processor: &P,
 ) -> Result<(), SamplingError> {
     let (batch, _, vocab) = logits.dim();
-    if contexts.len() != batch {
-        return Err(SamplingError::Contexts {
-            expected: batch,
-            got: contexts.len(),
-        });
-    }
+    processor::check_contexts(batch, contexts)?;
     check_draft(logits.dim(), draft_tokens, draft_lens)?;
     let mut candidates = Candidates::new();
     let (mut copy, mut generated) = (Vec::new(), Vec::new());

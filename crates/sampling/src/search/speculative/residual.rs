@@ -4,7 +4,7 @@ use llm_numerics::Float;
 use ndarray::{Array1, ArrayRef1};
 
 use super::axis;
-use crate::SamplingError;
+use crate::{SamplingError, categorical};
 
 /// With which probability each token is accepted, if it is drafted.
 ///
@@ -138,40 +138,13 @@ pub(super) fn take_excess(p: &mut [f64], q: &[f64]) {
 
 /// The token whose slice of the cumulative sum contains `u`; none if all weights are 0.
 pub(super) fn pick(weights: &[f64], u: f64) -> Option<u32> {
-    let target = u * weights.iter().sum::<f64>();
-    let mut sum = 0.0;
-    let mut last = None;
-    for (token, &weight) in weights.iter().enumerate() {
-        if weight > 0.0 {
-            last = Some(token as u32); // vocab is at most 2^32
-            sum += weight;
-            if sum > target {
-                break;
-            }
-        }
-    }
-    last
+    let total: f64 = weights.iter().sum();
+    (total > 0.0).then(|| categorical::pick(weights.iter().copied(), u * total) as u32) // vocab is at most 2^32
 }
 
 fn check<F: Float>(p: &ArrayRef1<F>, q: &ArrayRef1<F>) -> Result<(), SamplingError> {
     axis("draft_probs", "vocab", p.len(), q.len())?;
-    if p.is_empty() || p.len() as u64 > 1 << 32 {
-        return Err(SamplingError::Vocab(p.len()));
-    }
-    for x in [p, q] {
-        let mut sum = 0.0;
-        for (token, value) in x.iter().enumerate() {
-            if !(value.is_finite() && *value >= F::zero()) {
-                return Err(SamplingError::Probability {
-                    token,
-                    value: value.as_f64(),
-                });
-            }
-            sum += value.as_f64();
-        }
-        if !(sum > 0.0 && sum.is_finite()) {
-            return Err(SamplingError::ProbabilitySum(sum));
-        }
-    }
+    categorical::check_probabilities(p)?;
+    categorical::check_probabilities(q)?;
     Ok(())
 }

@@ -293,7 +293,11 @@ fn transitions_need_a_token_for_each_step() {
         transition::log_probabilities(&logits, &array![[0], [1]]),
         Err(error)
     );
-    let error = SamplingError::TransitionToken { token: 2, vocab: 2 };
+    let error = SamplingError::TransitionToken {
+        row: 0,
+        token: 2,
+        vocab: 2,
+    };
     assert_eq!(
         transition::log_probabilities(&logits, &array![[2, 1]]),
         Err(error)

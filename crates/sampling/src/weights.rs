@@ -5,7 +5,7 @@ use llm_numerics::{Float, simd};
 const LANES: usize = 8;
 
 /// `sum_i e^(x_i - max)`: exponentials in `F`, eight running sums in `f64`.
-pub(super) fn total<F: Float>(row: &[F], max: F) -> f64 {
+pub(crate) fn total<F: Float>(row: &[F], max: F) -> f64 {
     simd::vectorize(
         #[inline(always)]
         || {
@@ -26,30 +26,30 @@ pub(super) fn total<F: Float>(row: &[F], max: F) -> f64 {
 
 /// A row's softmax as its maximum and the [`total`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Softmax<F> {
-    pub(super) max: F,
-    pub(super) total: f64,
+pub(crate) struct Softmax<F> {
+    pub(crate) max: F,
+    pub(crate) total: f64,
 }
 
 impl<F: Float> Softmax<F> {
     /// Of a row whose maximum is known, and finite.
-    pub(super) fn new(row: &[F], max: F) -> Self {
+    pub(crate) fn new(row: &[F], max: F) -> Self {
         Self {
             max,
             total: total(row, max),
         }
     }
 
-    pub(super) fn probability(&self, logit: F) -> f64 {
+    pub(crate) fn probability(&self, logit: F) -> f64 {
         (logit - self.max).fast_exp().as_f64() / self.total
     }
 
-    pub(super) fn log_probability(&self, logit: F) -> f64 {
+    pub(crate) fn log_probability(&self, logit: F) -> f64 {
         logit.as_f64() - self.max.as_f64() - self.total.ln()
     }
 
     /// Replaces `out` by the probabilities of a row.
-    pub(super) fn write(&self, row: &[F], out: &mut Vec<f64>) {
+    pub(crate) fn write(&self, row: &[F], out: &mut Vec<f64>) {
         out.clear();
         out.resize(row.len(), 0.0);
         simd::vectorize(
