@@ -293,10 +293,14 @@ fn more_candidates_than_tokens_are_refused_without_rows_too() {
 /// Half of the smallest number is 0; the divergence stays below ln 2.
 #[test]
 fn the_divergence_of_layers_is_bounded_where_probabilities_vanish() {
-    let last = array![[0.0_f64, -745.0]];
-    let premature = Array3::from_shape_vec([1, 1, 2], vec![0.0, -1000.0]).unwrap();
-    let found = dola::contrast(&last, &premature, &DolaConfig::paper()).unwrap();
-    assert!((0.0..1e-9).contains(&found.divergences[[0, 0]]));
+    for (last, premature) in [(-745.0, -1000.0), (-1000.0, -745.0)] {
+        let last = array![[0.0_f64, last]];
+        let layers = vec![0.0, premature, 0.0, 0.0];
+        let premature = Array3::from_shape_vec([2, 1, 2], layers).unwrap();
+        let found = dola::contrast(&last, &premature, &DolaConfig::paper()).unwrap();
+        assert!((0.0..1e-9).contains(&found.divergences[[0, 0]]));
+        assert_eq!(found.layers, [1]); // the one that differs
+    }
 }
 
 /// Half a character becomes U+FFFD at the end of the text, and that is the stop string.
