@@ -159,7 +159,7 @@ impl Contender for Read {
 }
 
 /// Values of a row in [`Maximum`]: the vocabulary of the cases.
-const ROW: usize = 151_936;
+pub(crate) const ROW: usize = 151_936;
 
 /// The largest element of a row, on one thread; each call takes the next row of an array.
 struct Maximum {

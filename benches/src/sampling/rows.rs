@@ -7,7 +7,7 @@ use ndarray::Array2;
 use crate::case::Setup;
 
 /// Token ids of Qwen 2.5.
-pub(super) const VOCAB: usize = 151_936;
+pub(super) use crate::limits::ROW as VOCAB;
 /// Tokens that occurred before the step.
 pub(super) const TOKENS: usize = 512;
 /// Standard deviation of the logits.

@@ -56,12 +56,12 @@ pub(crate) fn ahead<S>(features: usize) -> usize {
 }
 
 /// A buffer that is handed out row by row.
-pub(crate) struct Buffers<'a, F>(pub(crate) &'a mut [F]);
+struct Buffers<'a, F>(&'a mut [F]);
 
 impl<'a, F> Buffers<'a, F> {
     /// Room for the next row.
     #[inline(always)]
-    pub(crate) fn next(&mut self, features: usize) -> &'a mut [F] {
+    fn next(&mut self, features: usize) -> &'a mut [F] {
         let (row, rest) = std::mem::take(&mut self.0).split_at_mut(features);
         self.0 = rest;
         row

@@ -5,7 +5,7 @@ struct DecodeParams {
     n_column_tiles: u32,   // tiles of 128 columns that the values have
     n_pieces: u32,         // pieces of the keys
     keys_per_piece: u32,   // a multiple of 32
-    n_row_tiles: u32,      // tiles of 8 rows: the queries of all heads that share a key-value head
+    n_row_tiles: u32,      // tiles of 8 rows, or of ROWS in decode_subgroups.wgsl: the queries of all heads that share a key-value head
     batch: u32,
     n_heads: u32,
     n_kv_heads: u32,

@@ -211,7 +211,7 @@ pub fn forward(
 /// Those of [`forward`], and
 ///
 /// - [`AttentionError::VectorFeatures`] if the variant loads four numbers at a time and `head_dim` or `value_dim` is not a multiple
-///   of 4.
+///   of 4; for a single query only from [`Variant::Subgroups`].
 /// - [`AttentionError::Gpu`] if the device has not what the variant needs.
 ///
 /// # Precision

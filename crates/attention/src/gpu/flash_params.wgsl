@@ -68,6 +68,8 @@ struct Item {
     q_start: u32,      // the sequence's first row of features, without the head
     kv_start: u32,
     lse_start: u32,
+    bias_start: u32,   // where its first query and key are in the bias, without the head
+    first_stream: u32, // of dropout, without the head
     column: u32,       // first column of the result
 }
 
@@ -87,6 +89,8 @@ fn item_at(index: u32, n_heads: u32) -> Item {
         item.q_start = queries * params.q_token;
         item.kv_start = keys * params.kv_token;
         item.lse_start = queries;
+        item.bias_start = queries * params.bias_query + keys * params.bias_key; // packed sequences are one row of a batch
+        item.first_stream = queries * params.n_heads;                           // behind those of the sequences before
     }
     item.head = head_tile % n_heads;
     item.column = (index % params.n_column_tiles) * 128u;
@@ -103,6 +107,8 @@ fn item_of(sequence: u32, first: u32) -> Item {
     item.q_start = sequence * params.q_batch;
     item.kv_start = sequence * params.kv_batch;
     item.lse_start = sequence * params.lse_batch;
+    item.bias_start = sequence * params.bias_batch;
+    item.first_stream = sequence * params.q_len * params.n_heads;
     return item;
 }
 

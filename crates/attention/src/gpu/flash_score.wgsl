@@ -34,15 +34,8 @@ fn score_at(product: f32, item: Item, head: u32, query: u32, key: u32, keys: vec
 }
 // ANCHOR_END: score
 
-// Packed sequences are one row of a batch.
 fn bias_place(item: Item, head: u32, query: u32, key: u32) -> u32 {
-    var row = query;
-    var column = key;
-    if (params.is_packed != 0u) {
-        row += item.lse_start;
-        column += item.kv_start / params.kv_token;
-    }
-    return item.sequence * params.bias_batch + head * params.bias_head + row * params.bias_query + column * params.bias_key;
+    return item.bias_start + head * params.bias_head + query * params.bias_query + key * params.bias_key;
 }
 
 // What a slope of ALiBi is multiplied with: 1 = key index, 2 = the last key is zero, 3 = absolute distance, 4 = signed distance,
@@ -64,9 +57,7 @@ fn dropout_factor(item: Item, head: u32, query: u32, key: u32) -> f32 {
     if (params.has_dropout == 0u) {
         return 1.0;
     }
-    // The streams of the sequences before come first.
-    let before = select(item.sequence * params.q_len, item.lse_start, params.is_packed != 0u);
-    let row = before * params.n_heads + head * item.q_len + query;
+    let row = item.first_stream + head * item.q_len + query;
     let low = params.stream_low + row;
     let stream = vec2<u32>(low, params.stream_high + select(0u, 1u, low < row));
     let word = philox_word(vec2<u32>(params.key_low, params.key_high), stream, key);

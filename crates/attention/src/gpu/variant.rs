@@ -7,9 +7,10 @@ use crate::AttentionError;
 
 /// Which kernel computes a forward pass, and in which precision: f32, or factors in f16, which a caller has to ask for.
 ///
-/// Decode steps (a single query of each head) and pages are computed in f32 whatever the variant: they wait for memory, and
-/// would not be faster. There [`F16`](Self::F16) and [`F16Matrices`](Self::F16Matrices) are [`Auto`](Self::Auto). Backward passes have
-/// one kernel each, in f32.
+/// A single query of each head in [`flash`](super::flash), and pages, are computed in f32 whatever the variant: they wait for memory, and would
+/// not be faster. There [`F16`](Self::F16) and [`F16Matrices`](Self::F16Matrices) are [`Auto`](Self::Auto).
+/// [`score_mods`](super::score_mods) and [`varlen`](super::varlen) have the variant's kernel for single queries too. Backward passes have one
+/// kernel each, in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Variant {

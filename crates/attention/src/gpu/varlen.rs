@@ -126,8 +126,18 @@ pub fn forward_with(
     config: &AttentionConfig,
     variant: Variant,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
-    let (lists, mods) = ([cu_seqlens, cu_kv_seqlens], GpuScoreMods::new());
-    score_mods::record(recorder, [q, k, v], lists, &mods, config, variant)
+    let mods = GpuScoreMods::new();
+    score_mods::forward_with(
+        recorder,
+        q,
+        k,
+        v,
+        cu_seqlens,
+        cu_kv_seqlens,
+        &mods,
+        config,
+        variant,
+    )
 }
 
 /// Records the gradients of [`forward`]: [`varlen::backward`](crate::varlen::backward).

@@ -149,12 +149,7 @@ pub(super) fn score_matrix(
 }
 
 /// What dropout multiplies the weights with, 0 or `1 / (1 - rate)`: `[batch, n_heads, seq, kv_seq]`.
-///
-/// # Panics
-///
-/// If the elements are more than memory holds.
-#[must_use]
-pub fn dropout_factors(dropout: Dropout, shape: [usize; 4]) -> Array4<f64> {
+fn dropout_factors(dropout: Dropout, shape: [usize; 4]) -> Array4<f64> {
     let [_, n_heads, seq, _] = shape;
     Array4::from_shape_fn(shape, |(b, h, i, j)| {
         let row = (b * n_heads + h) * seq + i;

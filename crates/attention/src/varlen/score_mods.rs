@@ -208,7 +208,8 @@ pub fn backward<F: Float>(
     let (mut dq, mut dk, mut dv) = (new(q)?, new(k)?, new(v)?);
     let dbias = mods.bias.map(|bias| zeros::<F>(bias.dim().into()));
     let mut dbias = dbias.transpose()?;
-    // The shares of the sequences: as many numbers again at most.
+    // The shares of the sequences: of a bias by token as many numbers as it has, of one for all tokens a number for each sequence and head,
+    // which are not more than the first check allows.
     memory::fits::<f64>([1, 1, plan.n_heads, plan.seq.max(1)])?;
     memory::fits::<F>([1, 1, 2, dbias.as_ref().map_or(0, Array4::len)])?;
     let dqs = cut(dq.view_mut(), Axis(0), &sequences, |[queries, _]| queries);

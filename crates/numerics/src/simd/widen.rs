@@ -1,8 +1,9 @@
 //! Half precision as single precision.
 //!
-//! Processors of the x86 kind have an instruction for it that the compiler does not make of a plain loop. It is `unsafe`
-//! to call on a processor without it, and its loads and stores take raw pointers; those here come from arrays of eight
-//! elements, and the processor is asked first.
+//! Processors of the x86 kind have an instruction for it that the compiler does not make of a plain loop. The crate `half` uses it too, but
+//! asks the processor anew for every few elements: 43 ns for a row of 128, where this takes 12, and reading it from memory 15. The
+//! instruction is `unsafe` to call on a processor without it, and its loads and stores take raw pointers; those here come from arrays of
+//! eight elements, and the processor is asked first.
 #![allow(unsafe_code, reason = "the instruction needs a processor that has it")]
 
 use half::f16;

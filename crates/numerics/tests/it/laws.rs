@@ -92,7 +92,7 @@ fn fast_exp_has_no_hole_where_it_overflows() {
 
 /// Every 97th float from the smallest to beyond where `f32` rounds to 1, both signs.
 #[test]
-fn fast_tanh_is_within_one_and_a_half_units_in_the_last_place() {
+fn fast_tanh_is_within_1_4_units_in_the_last_place() {
     let mut worst = 0.0_f64;
     for bits in (0..=12.0_f32.to_bits()).step_by(97) {
         let x = f32::from_bits(bits);
@@ -107,7 +107,7 @@ fn fast_tanh_is_within_one_and_a_half_units_in_the_last_place() {
         worst = worst.max((f64::from(got) - exact).abs() / ulp);
         assert_eq!((-x).fast_tanh().to_bits(), (-got).to_bits(), "{x}"); // odd
     }
-    assert!(worst <= 1.5, "{worst} ulp");
+    assert!(worst <= 1.4, "{worst} ulp");
 }
 
 /// No step at the border between the two formulas that a rounding does not explain.

@@ -92,19 +92,70 @@ pub fn forward(
     mods: &GpuScoreMods<'_>,
     config: &AttentionConfig,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
-    let lists = [cu_seqlens, cu_kv_seqlens];
-    record(recorder, [q, k, v], lists, mods, config, Variant::Auto)
+    let variant = Variant::Auto;
+    forward_with(
+        recorder,
+        q,
+        k,
+        v,
+        cu_seqlens,
+        cu_kv_seqlens,
+        mods,
+        config,
+        variant,
+    )
 }
 
 /// [`forward`] by a kernel of the caller's choice.
-pub(super) fn record(
+///
+/// # Shapes
+///
+/// As [`forward`].
+///
+/// # Errors
+///
+/// Those of [`forward`], and those that [`flash::forward_with`](crate::gpu::flash::forward_with) has for the variant.
+///
+/// # Precision
+///
+/// That of the [`Variant`], for sequences of one token too. Biases and slopes are in f32 in all of them.
+///
+/// # Example
+///
+/// ```
+/// use llm_attention::gpu::{Variant, score_mods::GpuScoreMods, varlen};
+/// use llm_attention::{AttentionConfig, Mask};
+/// use ndarray::Array3;
+///
+/// # let Some(gpu) = llm_attention::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let x = gpu.upload(&Array3::<f32>::ones((5, 2, 4)))?; // [total, n_heads, head_dim]
+/// let (config, starts, mods) = (AttentionConfig::new(Mask::Full), [0, 2, 5], GpuScoreMods::new());
+/// let mut recorder = gpu.recorder();
+/// let (out, _) = varlen::score_mods::forward_with(
+///     &mut recorder, &x, &x, &x, &starts, &starts, &mods, &config, Variant::Base,
+/// )?;
+/// recorder.submit()?;
+/// assert!(out.download_blocking()?.iter().all(|x| (x - 1.0).abs() < 1e-6));
+/// # Ok::<(), llm_attention::AttentionError>(())
+/// ```
+///
+/// Source: as [`forward`].
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a recorder, three tensors, two lists, the modifications, a config and a variant"
+)]
+pub fn forward_with(
     recorder: &mut Recorder,
-    [q, k, v]: [&GpuTensor<f32>; 3],
-    lists: [&[usize]; 2],
+    q: &GpuTensor<f32>,
+    k: &GpuTensor<f32>,
+    v: &GpuTensor<f32>,
+    cu_seqlens: &[usize],
+    cu_kv_seqlens: &[usize],
     mods: &GpuScoreMods<'_>,
     config: &AttentionConfig,
     variant: Variant,
 ) -> Result<(GpuTensor<f32>, GpuTensor<f32>), AttentionError> {
+    let lists = [cu_seqlens, cu_kv_seqlens];
     let mut plan = packed(q, k, v, lists, config)?.with_mods(recorder, mods)?;
     let Sizes {
         seq,

@@ -12,8 +12,7 @@ use crate::{AlibiOrigin, AttentionConfig, AttentionError, Dropout, ScoreMods};
 ///
 /// Block `n` is the [`alibi_matrix`] of the lengths of sequence `n`; beyond the blocks are zeros. The
 /// lists must be as [`varlen::forward`] asks.
-#[must_use]
-pub fn block_distances(
+fn block_distances(
     origin: AlibiOrigin,
     cu_seqlens: &[usize],
     cu_kv_seqlens: &[usize],
@@ -35,8 +34,7 @@ pub fn block_distances(
 /// ```
 ///
 /// decides; beyond the blocks on the diagonal are zeros. The lists must be as [`varlen::forward`] asks.
-#[must_use]
-pub fn block_dropout(
+fn block_dropout(
     dropout: Dropout,
     n_heads: usize,
     cu_seqlens: &[usize],

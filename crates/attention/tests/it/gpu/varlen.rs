@@ -1,7 +1,8 @@
 //! Packed sequences on the GPU equal the reference, forward and backward, with modified scores too.
 
+use llm_attention::gpu::llm_gpu::{Gpu, Recorder};
 use llm_attention::gpu::score_mods::GpuScoreMods;
-use llm_attention::gpu::{flash, varlen};
+use llm_attention::gpu::{Variant, flash, varlen};
 use llm_attention::{
     AlibiOrigin, AttentionConfig, AttentionError, CausalAlignment, Mask, MaskPolarity, reference,
 };
@@ -12,7 +13,6 @@ use proptest::prelude::*;
 use super::{close, few, gpu, upload, wide, wide_lse};
 use crate::score_mods::{Choice, choices};
 use crate::varlen::{Packed, packed_up_to};
-use llm_attention::gpu::llm_gpu::Gpu;
 
 fn check(gpu: &Gpu, mut case: Packed) -> Result<(), TestCaseError> {
     for x in [&mut case.q, &mut case.k, &mut case.v, &mut case.dout] {
@@ -101,8 +101,15 @@ fn check_modified(gpu: &Gpu, mut case: Packed, choice: &Choice) -> Result<(), Te
     let [q, k, v, dout] = [&case.q, &case.k, &case.v, &case.dout].map(|x| upload(gpu, x));
     let (starts, kv_starts, config) = (&case.cu_seqlens, &case.cu_kv_seqlens, &case.config);
     let mut r = gpu.recorder();
-    let run = varlen::score_mods::forward;
-    let (out, lse) = run(&mut r, &q, &k, &v, starts, kv_starts, &on_device, config).unwrap();
+    let run = varlen::score_mods::forward_with;
+    let run = |r: &mut Recorder, variant| {
+        let run = run(
+            r, &q, &k, &v, starts, kv_starts, &on_device, config, variant,
+        );
+        run.unwrap()
+    };
+    let base = run(&mut r, Variant::Base);
+    let (out, lse) = run(&mut r, Variant::Auto);
     let got = varlen::score_mods::backward(
         &mut r, &dout, &q, &k, &v, &out, &lse, starts, kv_starts, &on_device, config,
     );
@@ -110,8 +117,10 @@ fn check_modified(gpu: &Gpu, mut case: Packed, choice: &Choice) -> Result<(), Te
     let (q, k, v) = (&case.q, &case.k, &case.v);
     let want = reference::varlen::score_mods::forward;
     let (want, want_lse) = want(q, k, v, starts, kv_starts, &mods, config).unwrap();
-    close(&wide(&out), &want)?;
-    close(&wide_lse(&lse), &want_lse)?;
+    for (out, lse) in &[base, (out, lse)] {
+        close(&wide(out), &want)?;
+        close(&wide_lse(lse), &want_lse)?;
+    }
     if mods.bias.is_some() {
         prop_assert_eq!(got.unwrap_err(), AttentionError::PackedBiasGradient);
         return Ok(());

@@ -11,7 +11,7 @@ use crate::cases::{Case, cases, close};
 /// As in `properties.rs`.
 const F32: Tolerance = Tolerance::new(2e-4, 2e-4);
 
-/// How far the gradients of the slopes may be off, one for each head; see `slope_bounds`.
+/// How far the gradients of the slopes may be off, one for each head.
 fn slope_bounds(case: &Case, mods: &ScoreMods<'_, f64>) -> Array1<f64> {
     // A gradient is the sum over rows of p (dp - <dout, out>) d. With a = <|dout|, weights |v|>, neither the sum of p |dp|
     // nor |<dout, out>| is more than a, so a row adds at most 2 a max|d|, and errs by that times the relative errors of
