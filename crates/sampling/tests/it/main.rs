@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod allocations;
 mod chain;
 mod chi_square;
 mod choices;

@@ -12,7 +12,7 @@ use llm_sampling::remove_invalid::RemoveInvalid;
 use llm_sampling::temperature::Temperature;
 use llm_sampling::top_h::TopH;
 use llm_sampling::typical::Typical;
-use llm_sampling::{Candidates, Context, Processor, SamplingError};
+use llm_sampling::{Context, Processor, SamplingError};
 use ndarray::{Array2, array};
 
 const MASKED: f64 = f64::NEG_INFINITY;
@@ -153,36 +153,4 @@ fn guidance_of_log_probabilities() {
     let u = array![[0.5, 1.0, MASKED, MASKED]];
     let guided = guide(&c, &u, 2.0, GuidanceSpace::Logits).unwrap();
     assert_eq!(guided, array![[1.5, MASKED, 3.0, MASKED]]);
-}
-
-/// After the first row of a size, no processor of a chain asks for memory.
-#[test]
-fn memory_is_used_again() {
-    let chain: [Box<dyn Processor<f32>>; 4] = [
-        Box::new(Temperature::new(0.7).unwrap()),
-        Box::new(Typical::new(0.9, 2).unwrap()),
-        Box::new(TopH::new(0.9).unwrap()),
-        Box::new(EtaCutoff::new(0.01, 2).unwrap()),
-    ];
-    let row: Vec<f32> = (0..500).map(|i| (i % 37) as f32 / 8.0).collect();
-    let mut candidates = Candidates::new();
-    let mut run = || {
-        candidates.fill(&row).unwrap();
-        for processor in &chain {
-            processor
-                .apply(&mut candidates, &Context::new(&[], &[]))
-                .unwrap();
-        }
-        let scratch = candidates.with_scratch().1;
-        (
-            scratch.values.capacity(),
-            scratch.sums.capacity(),
-            scratch.indices.capacity(),
-            scratch.values.as_ptr(),
-            scratch.sums.as_ptr(),
-            scratch.indices.as_ptr(),
-        )
-    };
-    let first = run();
-    assert_eq!(run(), first);
 }
