@@ -1,8 +1,6 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
-use llm_blocks::sampling::{Dialect, SamplingConfig};
-use llm_blocks::tiny_model::GenerateOptions;
 
 use crate::failure::Failure;
 use crate::{chat, eval, generate, plot};
@@ -74,41 +72,5 @@ impl Common {
             .num_threads(n)
             .build_global()
             .map_err(|error| Failure::failed(format!("cannot start {n} threads: {error}")))
-    }
-}
-
-/// How tokens are chosen.
-#[derive(Debug, Args)]
-pub(crate) struct SamplingArgs {
-    /// Draw tokens, the more evenly the higher; without it and --top-k and --top-p the likeliest is taken
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
-    temperature: Option<f64>,
-    /// Draw among the K likeliest tokens
-    #[arg(long, value_name = "K", allow_negative_numbers = true)]
-    top_k: Option<usize>,
-    /// Draw among the likeliest tokens that together have probability P
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    top_p: Option<f64>,
-    /// Stop after N tokens
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    max_new_tokens: Option<usize>,
-}
-
-impl SamplingArgs {
-    /// The checked options of a generation.
-    pub(crate) fn options(&self, seed: u64) -> Result<GenerateOptions, Failure> {
-        let sampling = match (self.temperature, self.top_k, self.top_p) {
-            (None, None, None) => SamplingConfig::greedy(),
-            (temperature, top_k, top_p) => {
-                let temperature = temperature.unwrap_or(1.0);
-                SamplingConfig::sample(Dialect::HuggingFace, temperature, top_k, top_p)?
-            }
-        };
-        let options = GenerateOptions::new(sampling).with_seed(seed);
-        match self.max_new_tokens {
-            None => Ok(options),
-            Some(0) => Err(Failure::usage("--max-new-tokens must be at least 1, got 0")),
-            Some(n) => Ok(options.with_max_new_tokens(n)),
-        }
     }
 }

@@ -8,9 +8,10 @@ use llm_blocks::chat_format::Message;
 use llm_blocks::tiny_model::{GenerateOptions, TinyModel};
 use serde_json::json;
 
-use crate::args::{Common, SamplingArgs};
+use crate::args::Common;
 use crate::failure::Failure;
 use crate::models::ModelChoice;
+use crate::sampling::SamplingArgs;
 use crate::{output, prompt, reply};
 
 /// Arguments of the verb.

@@ -101,6 +101,15 @@ impl From<SamplingError> for Failure {
             SamplingError::TopK(_) => "leave --top-k out to draw among all tokens",
             SamplingError::TopP(_) => "leave --top-p out to draw among all tokens",
             SamplingError::TemperatureOverflow { .. } => "take a temperature nearer to 1",
+            SamplingError::NotInDialect { .. } => {
+                "take another --dialect, or leave this option out; hugging-face has most"
+            }
+            SamplingError::DialectRange { .. }
+            | SamplingError::MinP(_)
+            | SamplingError::TypicalP(_)
+            | SamplingError::RepetitionPenalty(_)
+            | SamplingError::PresencePenalty { .. }
+            | SamplingError::NgramSize(_) => "leave the option out to do without it",
             error => return Self::failed(error.to_string()),
         };
         Self::usage(error.to_string()).with_hint(hint)

@@ -6,9 +6,10 @@ use clap::Args;
 use llm_blocks::tiny_model::TinyModel;
 use serde_json::json;
 
-use crate::args::{Common, SamplingArgs};
+use crate::args::Common;
 use crate::failure::Failure;
 use crate::models::ModelChoice;
+use crate::sampling::SamplingArgs;
 use crate::{output, prompt, reply};
 
 /// Arguments of the verb.

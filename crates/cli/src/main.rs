@@ -12,6 +12,7 @@ mod output;
 mod plot;
 mod prompt;
 mod reply;
+mod sampling;
 mod tour;
 
 use std::process::ExitCode;

@@ -120,6 +120,16 @@ impl<F: Float> Chain<F> {
         Ok(&mut self.candidates)
     }
 
+    /// [`run`](Self::run) with memory of the caller.
+    pub(crate) fn fill(
+        &self,
+        row: &[F],
+        context: &Context<'_>,
+        candidates: &mut Candidates<F>,
+    ) -> Result<(), SamplingError> {
+        fill(&self.processors, row, context, candidates)
+    }
+
     /// Runs the processors on each row of logits.
     ///
     /// # Shapes

@@ -6,19 +6,18 @@ use core::fmt::{Debug, Display};
 use core::ops::ControlFlow;
 
 use llm_numerics::Float;
-use llm_numerics::philox::Philox4x32;
 use ndarray::Array1;
 
 pub use text::generate_text;
 
-use crate::{Candidates, Draw, SamplingConfig, SamplingError, rows, sampler};
+use crate::{Candidates, Choose, Context, Draw, RowRandom, SamplingConfig, SamplingError, rows};
 
 /// Settings of [`generate`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct GenerateConfig {
-    /// How a token is chosen.
-    pub sampling: SamplingConfig,
+pub struct GenerateConfig<C = SamplingConfig> {
+    /// How a token is chosen: a [`SamplingConfig`], a [`Chain`](crate::Chain), or what else implements [`Choose`].
+    pub sampling: C,
     /// Tokens to make at most; 0 makes none.
     pub max_new_tokens: usize,
     /// Tokens that end the generation.
@@ -31,10 +30,10 @@ pub struct GenerateConfig {
     pub stream: u64,
 }
 
-impl GenerateConfig {
+impl<C> GenerateConfig<C> {
     /// No stop tokens, seed 0, stream 0.
     #[must_use]
-    pub const fn new(sampling: SamplingConfig, max_new_tokens: usize) -> Self {
+    pub const fn new(sampling: C, max_new_tokens: usize) -> Self {
         Self {
             sampling,
             max_new_tokens,
@@ -116,8 +115,8 @@ pub enum GenerateError<E> {
 /// Continues a prompt token by token.
 ///
 /// ```text
-/// x_0 = step(prompt),   t_i = choose(x_i; u_i),   x_(i+1) = step([t_i])
-/// u_i = Philox(seed).uniform_f64(stream, i)
+/// x_0 = step(prompt),   t_i = choose(x_i; r_i),   x_(i+1) = step([t_i])
+/// r_i = RowRandom::new(seed, stream, i)
 /// ```
 ///
 /// `step` is the model with its cache: it takes the tokens that it has not seen yet (first
@@ -135,7 +134,7 @@ pub enum GenerateError<E> {
 ///
 /// - [`GenerateError::Model`] with what `step` returned.
 /// - [`GenerateError::Sampling`]: [`SamplingError::EmptyPrompt`], and those of
-///   [`sampler::sample`].
+///   [`Choose::choose`].
 ///
 /// # Example
 ///
@@ -162,16 +161,15 @@ pub enum GenerateError<E> {
 /// assert_eq!(streamed, generation.tokens);
 /// # Ok::<(), llm_sampling::generate::GenerateError<Infallible>>(())
 /// ```
-pub fn generate<F: Float, E: Debug + Display>(
+pub fn generate<F: Float, E: Debug + Display, C: Choose<F>>(
     prompt: &[u32],
-    config: &GenerateConfig,
+    config: &GenerateConfig<C>,
     mut step: impl FnMut(&[u32]) -> Result<Array1<F>, E>,
     mut on_token: impl FnMut(&Draw) -> ControlFlow<()>,
 ) -> Result<Generation, GenerateError<E>> {
     if prompt.is_empty() {
         return Err(SamplingError::EmptyPrompt.into());
     }
-    let random = Philox4x32::new(config.seed);
     let mut generation = Generation {
         tokens: Vec::new(),
         log_probabilities: Vec::new(),
@@ -184,9 +182,10 @@ pub fn generate<F: Float, E: Debug + Display>(
             Some(last) => step(core::slice::from_ref(last)),
         }
         .map_err(GenerateError::Model)?;
-        let u = random.uniform_f64(config.stream, i as u64);
+        let random = RowRandom::new(config.seed, config.stream, i as u64);
+        let context = Context::new(prompt, &generation.tokens).with_random(random);
         let draw = rows::as_slice(&logits, &mut copy, |row| {
-            sampler::choose(row, &config.sampling, u, &mut candidates)
+            config.sampling.choose(row, &context, &mut candidates)
         })?;
         generation.tokens.push(draw.token);
         generation.log_probabilities.push(draw.log_probability);

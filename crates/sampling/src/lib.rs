@@ -5,6 +5,7 @@ pub mod bad_words;
 mod candidates;
 pub mod categorical;
 pub mod chain;
+mod choose;
 pub mod dry;
 pub mod dynamic_temperature;
 pub mod epsilon_cutoff;
@@ -55,6 +56,7 @@ pub mod xtc;
 pub use candidates::{Candidates, Scratch};
 pub use categorical::Draw;
 pub use chain::Chain;
+pub use choose::Choose;
 pub use error::SamplingError;
 pub use ndarray; // the version our signatures speak
 pub use processor::{Context, Processor, RowRandom};

@@ -184,3 +184,47 @@ fn weight_files_that_are_missing_or_damaged() {
     std::fs::write(file.join("config.json"), "{").unwrap();
     check("config.json");
 }
+
+#[test]
+fn settings_that_a_dialect_does_not_have() {
+    refused(
+        &[
+            "generate",
+            "hi",
+            "--dialect",
+            "openai",
+            "--top-k",
+            "5",
+            "--presence-penalty",
+            "1",
+        ],
+        &["OpenAI has no setting top_k", "hint: "],
+    );
+    refused(
+        &["chat", "hi", "--presence-penalty", "1"],
+        &["Hugging Face has no setting presence_penalty", "--dialect"],
+    );
+    refused(
+        &[
+            "chat",
+            "hi",
+            "--dialect",
+            "openai",
+            "--presence-penalty",
+            "3",
+        ],
+        &["got 3", "hint: "],
+    );
+    refused(&["chat", "hi", "--min-p", "2"], &["got 2", "hint: "]);
+    refused(
+        &["chat", "hi", "--repetition-penalty", "0"],
+        &["got 0", "hint: "],
+    );
+    refused(
+        &["chat", "hi", "--no-repeat-ngram", "0"],
+        &["got 0", "hint: "],
+    );
+    refused(&["chat", "hi", "--forbid", ""], &["--forbid needs a text"]);
+    refused(&["chat", "hi", "--forbid", "\u{1F600}"], &["vocabulary"]);
+    refused(&["chat", "hi", "--dialect", "gpt"], &["gpt", "llama.cpp"]);
+}

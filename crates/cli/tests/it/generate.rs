@@ -42,3 +42,64 @@ fn the_model_can_be_chosen() {
         "chat"
     );
 }
+
+#[test]
+fn bans_and_penalties_hold() {
+    assert_eq!(
+        succeed(&[
+            "generate",
+            "12+30=",
+            "--max-new-tokens",
+            "2",
+            "--forbid",
+            "42"
+        ])
+        .chars()
+        .next(),
+        Some('4')
+    ); // only the whole text is forbidden
+    for dialect in ["hugging-face", "vllm"] {
+        let text = succeed(&[
+            "generate",
+            "12+30=",
+            "--max-new-tokens",
+            "30",
+            "--forbid",
+            "4",
+            "--forbid",
+            "2",
+            "--dialect",
+            dialect,
+        ]);
+        assert!(!text.contains(['4', '2']), "{text}");
+    }
+    // After 1, 1 came a 1 already: the second pair cannot come again.
+    let pairs = succeed(&[
+        "generate",
+        "1111",
+        "--max-new-tokens",
+        "40",
+        "--no-repeat-ngram",
+        "2",
+    ]);
+    let made: Vec<char> = "1111".chars().chain(pairs.trim_end().chars()).collect();
+    let mut seen: Vec<&[char]> = Vec::new();
+    for pair in made.windows(2).skip(3) {
+        assert!(!seen.contains(&pair), "{pair:?} twice in {made:?}");
+        seen.push(pair);
+    }
+    let kept = ["generate", "1", "--max-new-tokens", "9"];
+    let with = |more: &[&str]| succeed(&[&kept[..], more].concat());
+    // A penalty of 1 and a bias of nothing leave the greedy text as it is, in every dialect.
+    for dialect in ["hugging-face", "llama.cpp", "vllm"] {
+        assert_eq!(
+            with(&["--repetition-penalty", "1", "--dialect", dialect]),
+            with(&[])
+        );
+    }
+    // Only the likeliest token is so likely.
+    assert_eq!(
+        with(&["--min-p", "1", "--temperature", "3", "--seed", "5"]),
+        with(&[])
+    );
+}

@@ -7,6 +7,7 @@ use llm_numerics::Float;
 use ndarray::Array1;
 
 use super::{GenerateConfig, GenerateError, Generation, StopReason, generate};
+use crate::Choose;
 use crate::stream::StopStreamer;
 
 /// [`generate`], whose tokens become text that ends at a stop string.
@@ -54,9 +55,9 @@ use crate::stream::StopStreamer;
 /// assert_eq!(generation.tokens, [3, 4, 5, 6, 7, 8]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn generate_text<F: Float, E: Debug + Display, B: AsRef<[u8]>>(
+pub fn generate_text<F: Float, E: Debug + Display, B: AsRef<[u8]>, C: Choose<F>>(
     prompt: &[u32],
-    config: &GenerateConfig,
+    config: &GenerateConfig<C>,
     streamer: &mut StopStreamer,
     mut bytes_of: impl FnMut(u32) -> B,
     step: impl FnMut(&[u32]) -> Result<Array1<F>, E>,

@@ -1,0 +1,146 @@
+//! The options that say how tokens are chosen.
+
+use clap::{Args, ValueEnum};
+use llm_blocks::sampling::chain::{ChainConfig, Setting};
+use llm_blocks::sampling::{Dialect, SamplingConfig};
+use llm_blocks::tiny_model::{GenerateOptions, Sampling, Tokenizer};
+
+use crate::failure::Failure;
+
+/// How tokens are chosen.
+#[derive(Debug, Args)]
+pub(crate) struct SamplingArgs {
+    /// Draw tokens, the more evenly the higher; without it and the filters below the likeliest is taken
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    temperature: Option<f64>,
+    /// Draw among the K likeliest tokens
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    top_k: Option<usize>,
+    /// Draw among the likeliest tokens that together have probability P
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    top_p: Option<f64>,
+    /// Draw among tokens at least P times as likely as the likeliest
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    min_p: Option<f64>,
+    /// Draw among the most typical tokens that together have probability P
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    typical_p: Option<f64>,
+    /// Make tokens less likely that were there before, by this factor
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    repetition_penalty: Option<f64>,
+    /// Take this off a logit if its token was made before
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: Option<f64>,
+    /// Take this off a logit for each time its token was made before
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: Option<f64>,
+    /// Never make the same N tokens in a row twice
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    no_repeat_ngram: Option<usize>,
+    /// Never make this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    forbid: Vec<String>,
+    /// Whose order and rules hold
+    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
+    dialect: DialectArg,
+    /// Stop after N tokens
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_new_tokens: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum DialectArg {
+    /// Temperature before the filters, ties kept
+    #[default]
+    HuggingFace,
+    /// Temperature after the filters, penalties on the last 64 tokens
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+    /// As Hugging Face, but presence and frequency penalties too
+    Vllm,
+    /// As vLLM, with the limits of OpenAI's interface
+    #[value(name = "openai")]
+    OpenAi,
+}
+
+impl From<DialectArg> for Dialect {
+    fn from(dialect: DialectArg) -> Self {
+        match dialect {
+            DialectArg::HuggingFace => Self::HuggingFace,
+            DialectArg::LlamaCpp => Self::LlamaCpp,
+            DialectArg::Vllm => Self::Vllm,
+            DialectArg::OpenAi => Self::OpenAi,
+        }
+    }
+}
+
+impl SamplingArgs {
+    /// The checked options of a generation.
+    pub(crate) fn options(&self, seed: u64) -> Result<GenerateOptions, Failure> {
+        let options = GenerateOptions::new(self.sampling()?).with_seed(seed);
+        match self.max_new_tokens {
+            None => Ok(options),
+            Some(0) => Err(Failure::usage("--max-new-tokens must be at least 1, got 0")),
+            Some(n) => Ok(options.with_max_new_tokens(n)),
+        }
+    }
+
+    fn sampling(&self) -> Result<Sampling, Failure> {
+        let settings = self.settings()?;
+        let dialect = self.dialect.into();
+        let is_greedy = self.temperature.is_none()
+            && self.top_k.is_none()
+            && self.top_p.is_none()
+            && self.min_p.is_none()
+            && self.typical_p.is_none();
+        if settings.is_empty() {
+            return Ok(if is_greedy {
+                SamplingConfig::greedy().into()
+            } else {
+                let temperature = self.temperature.unwrap_or(1.0);
+                SamplingConfig::sample(dialect, temperature, self.top_k, self.top_p)?.into()
+            });
+        }
+        let mut config = ChainConfig::new(dialect);
+        config.settings = settings;
+        let greedy = match dialect {
+            Dialect::HuggingFace => Setting::Greedy,
+            _ => Setting::Temperature(0.0),
+        };
+        let common = [
+            is_greedy.then_some(greedy),
+            self.temperature.map(Setting::Temperature),
+            self.top_k.map(Setting::TopK),
+            self.top_p.map(Setting::TopP),
+        ];
+        config.settings.extend(common.into_iter().flatten());
+        config.build::<f32>()?; // refuses settings that the dialect does not have
+        Ok(config.into())
+    }
+
+    /// What a [`SamplingConfig`] does not have.
+    fn settings(&self) -> Result<Vec<Setting>, Failure> {
+        let mut settings: Vec<Setting> = [
+            self.min_p.map(Setting::MinP),
+            self.typical_p.map(Setting::Typical),
+            self.repetition_penalty.map(Setting::RepetitionPenalty),
+            self.presence_penalty.map(Setting::PresencePenalty),
+            self.frequency_penalty.map(Setting::FrequencyPenalty),
+            self.no_repeat_ngram.map(Setting::NoRepeatNgram),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let mut words = Vec::new();
+        for text in &self.forbid {
+            if text.is_empty() {
+                return Err(Failure::usage("--forbid needs a text, got an empty one"));
+            }
+            words.push(Tokenizer::embedded().encode(text)?);
+        }
+        if !words.is_empty() {
+            settings.push(Setting::BadWords(words));
+        }
+        Ok(settings)
+    }
+}
