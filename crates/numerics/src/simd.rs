@@ -1,9 +1,11 @@
 //! Vector instructions chosen at run time.
 
+mod at_least;
 mod prefetch;
 mod rows;
 mod widen;
 
+pub use at_least::at_least;
 pub use prefetch::prefetch;
 pub use rows::{add_weighted, dots};
 pub use widen::widen_f16;

@@ -3,8 +3,7 @@
 use llm_numerics::{Float, simd};
 
 use crate::top_k::Ties;
-use crate::top_p::SumFrom;
-use crate::{SamplingError, rows, select, temperature, top_k, top_p};
+use crate::{SamplingError, rows, select, temperature, top_k};
 
 /// The tokens of one row that can still be chosen, with their logits.
 ///
@@ -48,8 +47,6 @@ pub struct Scratch<F> {
     pub sums: Vec<f64>,
     /// Indices or ids.
     pub indices: Vec<u32>,
-    /// A small number for each logit.
-    pub buckets: Vec<u32>,
 }
 
 impl<F> Default for Scratch<F> {
@@ -59,7 +56,6 @@ impl<F> Default for Scratch<F> {
             maxima: Vec::new(),
             sums: Vec::new(),
             indices: Vec::new(),
-            buckets: Vec::new(),
         }
     }
 }
@@ -163,9 +159,6 @@ impl<F: Float> Candidates<F> {
     pub fn keep_at_least(&mut self, bound: F) {
         let dense = self.is_dense();
         let Self { logits, tokens, .. } = self;
-        if dense && tokens.len() < logits.len() {
-            tokens.resize(logits.len(), 0);
-        }
         let n = simd::vectorize(
             #[inline(always)]
             || {
@@ -173,6 +166,9 @@ impl<F: Float> Candidates<F> {
                 for start in (0..logits.len()).step_by(64) {
                     let end = (start + 64).min(logits.len());
                     let mut stay = select::stay(&logits[start..end], bound);
+                    if dense && stay != 0 && tokens.len() < n + 64 {
+                        tokens.resize(n + 64, 0);
+                    }
                     while stay != 0 {
                         let i = start + stay.trailing_zeros() as usize;
                         logits[n] = logits[i];
@@ -264,24 +260,6 @@ impl<F: Float> Candidates<F> {
         self.divide(temperature)?;
         top_k::mask(&mut self.logits, k, ties, &mut self.scratch);
         self.compact();
-        Ok(())
-    }
-
-    /// Keeps the smallest set of tokens with probability `p`, as [`top_p::apply_sum_inplace`] does.
-    pub(crate) fn keep_top_p(
-        &mut self,
-        p: f64,
-        sum_from: SumFrom,
-        min_tokens_to_keep: usize,
-    ) -> Result<(), SamplingError> {
-        let max = self.max()?;
-        if p == 1.0 {
-            return Ok(());
-        }
-        let (logits, scratch) = self.with_scratch();
-        let (cut, dropped) =
-            top_p::threshold(logits, max, p, sum_from, min_tokens_to_keep, scratch);
-        self.keep_some_at_least(cut, dropped, sum_from == SumFrom::Smallest);
         Ok(())
     }
 
@@ -483,7 +461,7 @@ fn likely<F: Float>(
 }
 
 /// Fills in `e^(x - max)`, and sums every eighth.
-fn weights<F: Float>(logits: &[F], max: F, weights: &mut [F]) -> [f64; 8] {
+pub(crate) fn weights<F: Float>(logits: &[F], max: F, weights: &mut [F]) -> [f64; 8] {
     simd::vectorize(
         #[inline(always)]
         || {

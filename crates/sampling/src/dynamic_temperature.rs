@@ -12,7 +12,7 @@ use crate::{Candidates, Context, Processor, SamplingError, temperature};
 /// x_i <- x_i / T
 /// ```
 ///
-/// A range of 0 is a plain temperature. A single token is left as it is. Where `T` is 0, or so small that a logit would overflow, only the
+/// A range of 0 is a plain temperature. A single token is left as it is. Where `T` is 0, or so small that the largest logit would overflow, only the
 /// likeliest token stays, the lowest id of equals, with its logit unchanged. llama.cpp counts in `n` all tokens that are still in its list;
 /// its filters leave out what they drop, but top-nσ and a bias of `-inf` do not. Here masked tokens never count.
 ///

@@ -310,7 +310,7 @@ impl SamplingConfig {
             candidates.divide(before)?;
         }
         if let Some(p) = top_p {
-            candidates.keep_top_p(p, sum_from, 1)?;
+            top_p::keep(candidates, p, sum_from, 1)?;
         }
         candidates.divide(after)
     }

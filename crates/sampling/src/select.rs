@@ -129,22 +129,14 @@ pub(crate) fn kth_largest<F: Float>(row: &[F], k: usize, scratch: &mut Scratch<F
 /// Call it inside [`simd::vectorize`].
 #[inline(always)]
 pub(crate) fn stay<F: Float>(logits: &[F], bound: F) -> u64 {
-    /// Gathers the lowest bits of eight bytes in the highest byte.
-    const GATHER: u64 = 0x0102_0408_1020_4080;
-    let stays = |x: F| u8::from(!((x < bound) | (x == F::neg_infinity())));
-    let (eights, rest) = logits.as_chunks::<8>();
-    let mut bits = 0;
-    for (i, eight) in eights.iter().enumerate() {
-        let mut bytes = [0; 8];
-        for (byte, &x) in bytes.iter_mut().zip(eight) {
-            *byte = stays(x);
-        }
-        bits |= (u64::from_le_bytes(bytes).wrapping_mul(GATHER) >> 56) << (8 * i);
+    let least = F::min_value();
+    let bound = if bound < least { least } else { bound };
+    if let Ok(block) = logits.try_into() {
+        return simd::at_least(block, bound);
     }
-    for (i, &x) in rest.iter().enumerate() {
-        bits |= u64::from(stays(x)) << (8 * eights.len() + i);
-    }
-    bits
+    let mut block = [F::neg_infinity(); 64];
+    block[..logits.len()].copy_from_slice(logits);
+    simd::at_least(&block, bound)
 }
 
 /// Largest first; there are no NaN.

@@ -20,7 +20,8 @@ use crate::{Candidates, Context, Processor, SamplingError};
 ///
 /// # Precision
 ///
-/// `e^(x_i - max)` is computed in `F` and summed in `f64`; a token within `1e-6` of the bound (relatively, `f32`) may fall on the other side.
+/// The bound is turned into a logit, in `f64` from exponentials in `F`; a token whose probability is within `1e-6` of it (relatively, `f32`)
+/// may fall on the other side.
 ///
 /// # Example
 ///

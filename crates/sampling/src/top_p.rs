@@ -3,7 +3,9 @@
 use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{Candidates, Context, Processor, SamplingError, Scratch, processor, select};
+use crate::{
+    Candidates, Context, Processor, SamplingError, Scratch, candidates, processor, select,
+};
 
 /// From which end probabilities are summed, and so which of equal tokens remain.
 ///
@@ -116,7 +118,7 @@ pub fn apply_sum_inplace<F: Float>(
     }
     processor::replace_rows(logits, |_, row, candidates| {
         candidates.fill(row)?;
-        candidates.keep_top_p(p, sum_from, min_tokens_to_keep)
+        keep(candidates, p, sum_from, min_tokens_to_keep)
     })
 }
 
@@ -173,7 +175,7 @@ impl<F: Float> Processor<F> for TopP {
     ///
     /// [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`].
     fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
-        candidates.keep_top_p(self.p, self.sum_from, self.min_tokens_to_keep)
+        keep(candidates, self.p, self.sum_from, self.min_tokens_to_keep)
     }
 }
 
@@ -190,100 +192,158 @@ const BUCKETS: usize = 1024;
 /// Buckets in a nat. The last bucket has all that lies more than 16 nats below the maximum.
 const PER_NAT: f64 = 64.0;
 
-/// The smallest logit that stays, and how many tokens with the same logit do not: those with the lowest ids, or ([`SumFrom::Largest`]) with
-/// the highest.
-///
-/// `max` is the largest logit of the row, and finite; `p` is below 1; `min_tokens_to_keep` is at least 1.
+/// Keeps the smallest set of tokens with probability `p`, as [`apply_sum_inplace`] does; `p` and `min_tokens_to_keep` are checked.
 ///
 /// Sorting a whole vocabulary is slow and of no use: a histogram of the weights by depth tells in which bucket the sum of probabilities
-/// reaches the bound, and only the tokens of that bucket are sorted.
-pub(crate) fn threshold<F: Float>(
-    row: &[F],
-    max: F,
+/// reaches the bound, what lies deeper is left out, and only the tokens of that bucket are sorted.
+pub(crate) fn keep<F: Float>(
+    candidates: &mut Candidates<F>,
     p: f64,
     sum_from: SumFrom,
     min_tokens_to_keep: usize,
-    scratch: &mut Scratch<F>,
-) -> (F, usize) {
-    let (cut, dropped) = crossing(row, max, p, sum_from, scratch);
+) -> Result<(), SamplingError> {
+    let max = candidates.max()?;
+    if p == 1.0 {
+        return Ok(());
+    }
+    let (logits, scratch) = candidates.with_scratch();
+    let crossing = Crossing::find(logits, max, p, sum_from, scratch);
+    let mut bound = crossing.bucket_bound(max);
+    let mut least = bound;
     if min_tokens_to_keep > 1 {
-        let stay = row.iter().filter(|x| **x >= cut).count() - dropped;
-        let least = min_tokens_to_keep.min(row.len());
-        if stay < least {
-            let nth = select::kth_largest(row, least, scratch);
-            let at_least = row.iter().filter(|x| **x >= nth).count();
-            return (nth, at_least - least);
+        let n = min_tokens_to_keep.min(logits.len());
+        least = select::kth_largest(logits, n, scratch);
+        bound = if least < bound { least } else { bound };
+    }
+    candidates.keep_at_least(bound);
+    let (logits, scratch) = candidates.with_scratch();
+    let (mut cut, mut dropped) = crossing.cut(logits, max, sum_from, &mut scratch.indices);
+    if min_tokens_to_keep > 1 {
+        let n = min_tokens_to_keep.min(logits.len());
+        let stay = logits.iter().filter(|x| **x >= cut).count() - dropped;
+        if stay < n {
+            cut = least;
+            dropped = logits.iter().filter(|x| **x >= cut).count() - n;
         }
     }
-    (cut, dropped)
+    candidates.keep_some_at_least(cut, dropped, sum_from == SumFrom::Smallest);
+    Ok(())
 }
 
-/// [`threshold`] for one token at least.
-fn crossing<F: Float>(
-    row: &[F],
-    max: F,
-    p: f64,
-    sum_from: SumFrom,
-    scratch: &mut Scratch<F>,
-) -> (F, usize) {
-    let Scratch {
-        values: weights,
-        sums,
-        indices,
-        buckets,
-        ..
-    } = scratch;
-    weigh(row, max, weights, buckets);
-    histogram(weights, buckets, sums);
-    let total: f64 = sums.iter().sum();
-    // The bucket with the token that crosses the bound, and the sum up to there.
-    let (bucket, mut sum) = match sum_from {
-        SumFrom::Smallest => reach(sums.iter().enumerate().rev(), |sum| sum > (1.0 - p) * total),
-        SumFrom::Largest => reach(sums.iter().enumerate(), |sum| sum >= p * total),
-    };
-    tokens_of(row, buckets, bucket as u32, indices);
-    let logit = |i: u32| row[i as usize];
-    // There is a token: the weight of the bucket is above zero. One stays, even if rounding leaves the bound uncrossed.
-    let n = indices.len();
-    let (cut, dropped) = match sum_from {
-        SumFrom::Smallest => {
-            indices
-                .sort_unstable_by(|&i, &j| select::descending(logit(j), logit(i)).then(i.cmp(&j)));
-            let mut first = 0;
-            while first + 1 < n {
-                sum += weights[indices[first] as usize].as_f64();
-                if sum > (1.0 - p) * total {
-                    break;
-                }
-                first += 1;
+/// The depth of a logit as the number of its bucket, 0 for the maximum.
+fn bucket<F: Float>(x: F, max: F) -> usize {
+    let depth = (max - x) * F::from_f64(PER_NAT);
+    let last = F::from_f64((BUCKETS - 1) as f64);
+    let depth = if depth < last { depth } else { last };
+    depth.round_small() as usize
+}
+
+/// A logit somewhat lower than those of the given depth, so that rounding of depths and weights does no harm.
+fn below<F: Float>(max: F, depth: f64) -> F {
+    F::from_f64(max.as_f64() - depth - 1e-3)
+}
+
+/// Where the sum of probabilities reaches the bound.
+struct Crossing {
+    bucket: usize,
+    /// Sum of the weights before that bucket: of deeper ones ([`SumFrom::Smallest`]), or of less deep ones.
+    sum: f64,
+    /// The sum that is to be reached.
+    goal: f64,
+}
+
+impl Crossing {
+    fn find<F: Float>(
+        row: &[F],
+        max: F,
+        p: f64,
+        sum_from: SumFrom,
+        scratch: &mut Scratch<F>,
+    ) -> Self {
+        let Scratch {
+            values: weights,
+            sums,
+            ..
+        } = scratch;
+        weights.resize(row.len(), F::zero());
+        let total: f64 = candidates::weights(row, max, weights).iter().sum();
+        // Tokens more than d below the maximum weigh at most vocab e^-d, all together. With this d, that is 1 - p of the total at most, so that
+        // the crossing is not among them.
+        let depth = (row.len() as f64 / ((1.0 - p) * total)).ln();
+        histogram(row, weights, max, below(max, depth), sums);
+        match sum_from {
+            SumFrom::Smallest => {
+                let outside = (total - sums.iter().sum::<f64>()).max(0.0);
+                let goal = (1.0 - p) * total;
+                let sums = sums.iter().enumerate().rev();
+                let (bucket, sum) = reach(sums, outside, |sum| sum > goal);
+                Self { bucket, sum, goal }
             }
-            (first, &indices[..first])
-        }
-        SumFrom::Largest => {
-            indices
-                .sort_unstable_by(|&i, &j| select::descending(logit(i), logit(j)).then(i.cmp(&j)));
-            let mut last = 0;
-            while last + 1 < n {
-                sum += weights[indices[last] as usize].as_f64();
-                if sum >= p * total {
-                    break;
-                }
-                last += 1;
+            SumFrom::Largest => {
+                let goal = p * total;
+                let (bucket, sum) = reach(sums.iter().enumerate(), 0.0, |sum| sum >= goal);
+                Self { bucket, sum, goal }
             }
-            (last, indices.get(last + 1..).unwrap_or_default())
         }
-    };
-    let cut = indices.get(cut).map_or(max, |&i| logit(i));
-    (cut, dropped.iter().filter(|&&i| logit(i) == cut).count())
+    }
+
+    /// A logit below all of the bucket's.
+    fn bucket_bound<F: Float>(&self, max: F) -> F {
+        if self.bucket == BUCKETS - 1 {
+            F::neg_infinity()
+        } else {
+            below(max, (self.bucket + 1) as f64 / PER_NAT)
+        }
+    }
+
+    /// The smallest logit that stays, and how many tokens with the same logit do not: those with the lowest ids, or ([`SumFrom::Largest`])
+    /// with the highest.
+    fn cut<F: Float>(
+        &self,
+        row: &[F],
+        max: F,
+        sum_from: SumFrom,
+        indices: &mut Vec<u32>,
+    ) -> (F, usize) {
+        let logit = |i: u32| row[i as usize];
+        indices.clear();
+        // vocab is at most 2^32
+        indices.extend((0..row.len() as u32).filter(|&i| bucket(logit(i), max) == self.bucket));
+        let ascending = sum_from == SumFrom::Smallest;
+        indices.sort_unstable_by(|&i, &j| {
+            let (x, y) = if ascending { (j, i) } else { (i, j) };
+            select::descending(logit(x), logit(y)).then(i.cmp(&j))
+        });
+        // There is a token: the weight of the bucket is above zero. One stays, even if rounding leaves the bound uncrossed.
+        let mut sum = self.sum;
+        let crosses = |&i: &u32| {
+            sum += (logit(i) - max).fast_exp().as_f64();
+            if ascending {
+                sum > self.goal
+            } else {
+                sum >= self.goal
+            }
+        };
+        let last = indices.len().saturating_sub(1);
+        let crossing = indices.iter().position(crosses).unwrap_or(last);
+        let cut = indices.get(crossing).map_or(max, |&i| logit(i));
+        let dropped = if ascending {
+            indices.get(..crossing)
+        } else {
+            indices.get(crossing + 1..)
+        };
+        let dropped = dropped.unwrap_or_default();
+        (cut, dropped.iter().filter(|&&i| logit(i) == cut).count())
+    }
 }
 
 /// The first of the buckets with which the sum meets the bound, and the sum before it; the last one if none does.
 fn reach<'a>(
     buckets: impl Iterator<Item = (usize, &'a f64)>,
+    mut sum: f64,
     meets: impl Fn(f64) -> bool,
 ) -> (usize, f64) {
-    let mut last = (0, 0.0);
-    let mut sum = 0.0;
+    let mut last = (0, sum);
     for (bucket, weight) in buckets {
         if *weight > 0.0 {
             last = (bucket, sum);
@@ -296,81 +356,24 @@ fn reach<'a>(
     last
 }
 
-/// Fills `weights` with `e^(x - max)` and `buckets` with the bucket of each logit, 0 for the maximum.
-fn weigh<F: Float>(row: &[F], max: F, weights: &mut Vec<F>, buckets: &mut Vec<u32>) {
-    let last = F::from_f64((BUCKETS - 1) as f64);
-    let per_nat = F::from_f64(PER_NAT);
-    weights.resize(row.len(), F::zero());
-    buckets.resize(row.len(), 0);
-    let (weights, buckets) = (weights.as_mut_slice(), buckets.as_mut_slice());
+/// The weight of each bucket, summed in `f64` in the order of ids; logits below a bound are left out.
+fn histogram<F: Float>(row: &[F], weights: &[F], max: F, bound: F, sums: &mut Vec<f64>) {
+    sums.clear();
+    sums.resize(BUCKETS, 0.0);
     simd::vectorize(
         #[inline(always)]
         || {
-            let one = |x: F| {
-                let depth = max - x;
-                let scaled = depth * per_nat;
-                let scaled = if scaled < last { scaled } else { last };
-                ((-depth).fast_exp(), scaled.round_small())
+            let Some(sums) = sums.first_chunk_mut::<BUCKETS>() else {
+                return;
             };
-            let (rows, row_rest) = row.as_chunks::<16>();
-            let (all_weights, weight_rest) = weights.as_chunks_mut::<16>();
-            let (all_buckets, bucket_rest) = buckets.as_chunks_mut::<16>();
-            for ((x, w), bucket) in rows.iter().zip(all_weights).zip(all_buckets) {
-                // Copies, so that the compiler sees that nothing overlaps.
-                let x = *x;
-                let (mut new_weights, mut new_buckets) = ([F::zero(); 16], [0; 16]);
-                for i in 0..16 {
-                    (new_weights[i], new_buckets[i]) = one(x[i]);
+            for (block, weights) in row.chunks(64).zip(weights.chunks(64)) {
+                let mut stay = select::stay(block, bound);
+                while stay != 0 {
+                    let i = stay.trailing_zeros() as usize;
+                    sums[bucket(block[i], max) % BUCKETS] += weights[i].as_f64();
+                    stay &= stay - 1;
                 }
-                *w = new_weights;
-                *bucket = new_buckets;
-            }
-            for ((&x, w), bucket) in row_rest.iter().zip(weight_rest).zip(bucket_rest) {
-                (*w, *bucket) = one(x);
             }
         },
     );
-}
-
-/// The weight of each bucket, summed in `f64` in the order of ids: every fourth, then over the four.
-fn histogram<F: Float>(weights: &[F], buckets: &[u32], sums: &mut Vec<f64>) {
-    sums.clear();
-    sums.resize(4 * BUCKETS, 0.0);
-    let (quads, rest) = weights.as_chunks::<4>();
-    let (bucket_quads, bucket_rest) = buckets.as_chunks::<4>();
-    for (w, bucket) in quads.iter().zip(bucket_quads) {
-        for i in 0..4 {
-            sums[(4 * bucket[i] as usize + i) & (4 * BUCKETS - 1)] += w[i].as_f64();
-        }
-    }
-    for (w, &bucket) in rest.iter().zip(bucket_rest) {
-        sums[4 * bucket as usize] += w.as_f64();
-    }
-    for i in 0..BUCKETS {
-        sums[i] = (sums[4 * i] + sums[4 * i + 1]) + (sums[4 * i + 2] + sums[4 * i + 3]);
-    }
-    sums.truncate(BUCKETS);
-}
-
-/// Collects the indices of the tokens in one bucket, but for masked ones.
-fn tokens_of<F: Float>(row: &[F], buckets: &[u32], bucket: u32, indices: &mut Vec<u32>) {
-    indices.clear();
-    for (block, buckets) in buckets.chunks(64).enumerate() {
-        let any = simd::vectorize(
-            #[inline(always)]
-            || {
-                let same = buckets.iter().map(|&b| u32::from(b == bucket));
-                same.fold(0, |any, same| any | same)
-            },
-        );
-        if any == 0 {
-            continue;
-        }
-        for (i, &b) in buckets.iter().enumerate() {
-            let i = block * 64 + i;
-            if b == bucket && row[i] > F::neg_infinity() {
-                indices.push(i as u32); // vocab is at most 2^32
-            }
-        }
-    }
 }

@@ -52,6 +52,8 @@ pub(super) fn run(root: &Path, check: bool) -> Result<()> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let copy = target.join("book-mutations");
+    // A target folder of its own: Cargo tells crates apart by their path in the workspace, so it would take the copy's for those of `root`.
+    let target = target.join("book-mutations-target");
     for mutation in &mutations {
         let text = mutate(root, mutation)?;
         sync(root, &copy)?;

@@ -437,6 +437,26 @@ proptest! {
 }
 
 proptest! {
+    #[test]
+    fn bits_of_large_numbers(
+        mut block in prop::collection::vec(-3.0_f32..3.0, 64),
+        bound in -3.0_f32..3.0,
+        special in 0_usize..64,
+    ) {
+        block[special] = f32::NAN;
+        block[(special + 1) % 64] = bound;
+        block[(special + 2) % 64] = f32::NEG_INFINITY;
+        block[(special + 3) % 64] = f32::INFINITY;
+        let narrow: &[f32; 64] = block[..].try_into().unwrap();
+        let wide = narrow.map(f64::from);
+        let bits = simd::vectorize(|| simd::at_least(narrow, bound));
+        prop_assert_eq!(bits, simd::at_least(narrow, bound)); // outside of vector code too
+        prop_assert_eq!(bits, simd::at_least(&wide, f64::from(bound)));
+        for (i, x) in block.iter().enumerate() {
+            prop_assert_eq!(bits >> i & 1 == 1, x.is_nan() || *x >= bound, "{} {}", i, x);
+        }
+    }
+
     /// Several rows at once: the same bits as one by one, and the sums that they should be.
     #[test]
     fn products_of_a_few_rows(

@@ -215,7 +215,8 @@ pub enum DolaLayers {
 ///
 /// # Shapes
 ///
-/// - returns: at least one layer, unless there is none
+/// - returns: `[candidates]`, ascending; empty for the lower part of a tied model of three blocks, as in transformers, and for the upper part
+///   of none
 ///
 /// # Example
 ///
