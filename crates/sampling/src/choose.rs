@@ -2,7 +2,9 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Chain, Context, Draw, SamplingConfig, SamplingError, categorical, sampler};
+use crate::{
+    Candidates, Chain, Context, Draw, SamplingConfig, SamplingError, categorical, sampler,
+};
 
 /// Chooses the next token of one row, in [`generate`](crate::generate).
 ///
