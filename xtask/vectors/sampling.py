@@ -1,7 +1,6 @@
 """Test vectors of sampling: temperature, top-k, top-p, the chain of all processors, and greedy search over table models.
 
 The other processors are in `sampling_filters.py` (they look at logits) and `sampling_tokens.py` (at the tokens so far).
-"""Test vectors of sampling: temperature, top-k, top-p, their chain, and greedy search over table models.
 Searches by beams are in `sampling_search.py`.
 
 Library versions: torch 2.15.0, transformers 5.23.0 (see requirements.txt).
@@ -256,6 +255,51 @@ def greedy(args):
 
         case(args, op, name, settings | {"order": order}, f"{HF} GenerationMixin.generate (greedy) on a table model",
              {"input_ids": ids, "table": tab}, run, exact=True)
+    greedy_processors(args)
+
+
+def greedy_processors(args):
+    """With processors: inputs for which each of them changes the text, and the text is the same under noise."""
+    op = "sampling.search.greedy"
+    table = {  # order, vocabulary, batch, prompt, new tokens, end ids, padding id; processors
+        "repetition_penalty": (1, 9, 2, 3, 9, 3, 0, {"repetition_penalty": 1.5}),
+        "no_repeat_ngram": (1, 6, 3, 4, 10, None, 0, {"no_repeat_ngram_size": 3}),
+        "bad_words": (1, 8, 2, 3, 9, 3, 0, {"bad_words_ids": [[3], [1, 5], [2, 2]]}),
+        "min_new_tokens": (1, 7, 4, 2, 9, [2, 4], 5, {"min_new_tokens": 4}),
+        "forced_end": (2, 8, 2, 2, 6, 3, 0, {"forced_eos_token_id": 3}),
+        "exponential_decay": (1, 9, 3, 2, 12, 3, 0, {"exponential_decay_length_penalty": [3, 1.4]}),
+        "several": (2, 9, 3, 3, 12, [2, 7], 5, {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "bad_words_ids": [[1], [5, 6]],
+                                                 "min_new_tokens": 3, "exponential_decay_length_penalty": [6, 1.6]}),
+    }
+    for name, (order, vocab, batch, prompt, new, eos, pad, processors) in table.items():
+        settings = {"max_new_tokens": new, "pad_token_id": pad} | ({} if eos is None else {"eos_token_id": eos})
+
+        def run(x, processors=processors):
+            model = TableModel(x["table"].float()).eval()
+            model.generation_config = GenerationConfig()
+            lists = {k: tuple(v) if k.startswith("exp") else v for k, v in processors.items()}
+            config = GenerationConfig(do_sample=False, num_beams=1, use_cache=False, return_dict_in_generate=True, output_logits=True,
+                                      **settings, **lists)
+            result = model.generate(x["input_ids"], attention_mask=torch.ones_like(x["input_ids"]), generation_config=config)
+            return {"sequences": result.sequences, "step_logits": torch.stack(result.logits, dim=1)}
+
+        def is_good(x, rng):
+            out = run(x)["sequences"]
+            left_out = [{k: v for k, v in processors.items() if k != name} for name in processors]
+            noisy = [x | {"table": x["table"] + 1e-4 * torch.randn(x["table"].shape, generator=rng)} for _ in range(5)]
+            return all(not torch.equal(run(x, some)["sequences"], out) for some in left_out) \
+                and all(torch.equal(run(y)["sequences"], out) for y in noisy)
+
+        for attempt in range(300):
+            rng = generator(args.seed, f"{op}/processors/{name}/{attempt}")
+            x = {"input_ids": torch.randint(0, vocab, (batch, prompt), generator=rng),
+                 "table": 2.0 * torch.randn(*[vocab] * (order + 1), generator=rng)}
+            if is_good(x, rng):
+                break
+        else:
+            raise AssertionError(name)
+        case(args, op, name, settings | processors | {"order": order}, f"{HF} GenerationMixin.generate (greedy) on a table model", x, run,
+             exact=True)
 
 
 def main():

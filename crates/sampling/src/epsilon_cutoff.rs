@@ -2,7 +2,7 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError};
+use crate::{Candidates, Context, Processor, SamplingError, rows};
 
 /// Masks tokens whose probability is below a bound.
 ///
@@ -54,9 +54,7 @@ impl EpsilonCutoff {
         if !(epsilon > 0.0 && epsilon < 1.0) {
             return Err(SamplingError::EpsilonCutoff(epsilon));
         }
-        if min_tokens_to_keep == 0 {
-            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-        }
+        rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
         Ok(Self {
             epsilon,
             min_tokens_to_keep,

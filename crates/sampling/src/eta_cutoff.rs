@@ -2,7 +2,7 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError, epsilon_cutoff};
+use crate::{Candidates, Context, Processor, SamplingError, epsilon_cutoff, rows};
 
 /// Masks tokens whose probability is below a bound that depends on the entropy.
 ///
@@ -50,9 +50,7 @@ impl EtaCutoff {
         if !(epsilon > 0.0 && epsilon < 1.0) {
             return Err(SamplingError::EtaCutoff(epsilon));
         }
-        if min_tokens_to_keep == 0 {
-            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-        }
+        rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
         Ok(Self {
             epsilon,
             min_tokens_to_keep,

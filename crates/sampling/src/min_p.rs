@@ -2,7 +2,7 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError};
+use crate::{Candidates, Context, Processor, SamplingError, rows};
 
 /// Masks tokens whose probability is below a share of the largest one.
 ///
@@ -53,9 +53,7 @@ impl MinP {
         if !(0.0..=1.0).contains(&min_p) {
             return Err(SamplingError::MinP(min_p));
         }
-        if min_tokens_to_keep == 0 {
-            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-        }
+        rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
         Ok(Self {
             min_p,
             min_tokens_to_keep,

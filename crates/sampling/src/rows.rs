@@ -46,6 +46,16 @@ pub(crate) fn check_vocab(vocab: usize) -> Result<(), SamplingError> {
     Ok(())
 }
 
+/// Filters leave at least one token.
+pub(crate) const fn check_min_tokens_to_keep(
+    min_tokens_to_keep: usize,
+) -> Result<(), SamplingError> {
+    if min_tokens_to_keep == 0 {
+        return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
+    }
+    Ok(())
+}
+
 /// Calls `work` with each row as a slice, in order, up to the first error, whose row it corrects.
 pub(crate) fn try_for_each<F: Float>(
     logits: &ArrayRef2<F>,

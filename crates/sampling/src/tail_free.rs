@@ -3,7 +3,7 @@
 use llm_numerics::Float;
 
 use crate::top_k::{self, Ties};
-use crate::{Candidates, Context, Processor, SamplingError};
+use crate::{Candidates, Context, Processor, SamplingError, rows};
 
 /// Masks the tokens after which the sorted probabilities bend no more.
 ///
@@ -59,9 +59,7 @@ impl TailFree {
         if !(0.0..=1.0).contains(&z) {
             return Err(SamplingError::TailFree(z));
         }
-        if min_tokens_to_keep == 0 {
-            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-        }
+        rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
         Ok(Self {
             z,
             min_tokens_to_keep,

@@ -2,7 +2,7 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError};
+use crate::{Candidates, Context, Processor, SamplingError, rows};
 
 /// Masks tokens whose probability is below a share of the square of the largest one.
 ///
@@ -57,9 +57,7 @@ impl TopA {
         if !(0.0..=1.0).contains(&a) {
             return Err(SamplingError::TopA(a));
         }
-        if min_tokens_to_keep == 0 {
-            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-        }
+        rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
         Ok(Self {
             a,
             min_tokens_to_keep,

@@ -4,7 +4,7 @@ use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
 use crate::processor::Shortcut;
-use crate::{Candidates, Context, Processor, SamplingError, Scratch, processor, select};
+use crate::{Candidates, Context, Processor, SamplingError, Scratch, processor, rows, select};
 
 /// What becomes of tokens whose logit equals that of the k-th.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,9 +69,7 @@ pub fn apply_inplace<F: Float>(
     min_tokens_to_keep: usize,
 ) -> Result<(), SamplingError> {
     validate(k)?;
-    if min_tokens_to_keep == 0 {
-        return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-    }
+    rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
     let k = k.max(min_tokens_to_keep);
     processor::replace_rows(logits, |_, row, candidates| {
         candidates.fill(row)?;
@@ -110,9 +108,7 @@ impl TopK {
     /// [`SamplingError::TopK`], [`SamplingError::MinTokensToKeep`] if one is 0.
     pub fn new(k: usize, ties: Ties, min_tokens_to_keep: usize) -> Result<Self, SamplingError> {
         validate(k)?;
-        if min_tokens_to_keep == 0 {
-            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-        }
+        rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
         Ok(Self {
             k: k.max(min_tokens_to_keep),
             ties,

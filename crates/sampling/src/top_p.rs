@@ -4,7 +4,7 @@ use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
 use crate::{
-    Candidates, Context, Processor, SamplingError, Scratch, candidates, processor, select,
+    Candidates, Context, Processor, SamplingError, Scratch, candidates, processor, rows, select,
 };
 
 /// From which end probabilities are summed, and so which of equal tokens remain.
@@ -113,9 +113,7 @@ pub fn apply_sum_inplace<F: Float>(
     min_tokens_to_keep: usize,
 ) -> Result<(), SamplingError> {
     validate(p)?;
-    if min_tokens_to_keep == 0 {
-        return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-    }
+    rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
     processor::replace_rows(logits, |_, row, candidates| {
         candidates.fill(row)?;
         keep(candidates, p, sum_from, min_tokens_to_keep)
@@ -159,9 +157,7 @@ impl TopP {
         min_tokens_to_keep: usize,
     ) -> Result<Self, SamplingError> {
         validate(p)?;
-        if min_tokens_to_keep == 0 {
-            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-        }
+        rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
         Ok(Self {
             p,
             sum_from,

@@ -4,7 +4,7 @@ use core::cmp::Ordering;
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError};
+use crate::{Candidates, Context, Processor, SamplingError, rows};
 
 /// Masks all but the tokens whose surprise is nearest to the entropy, as many as have enough probability.
 ///
@@ -56,9 +56,7 @@ impl Typical {
         if !(typical_p > 0.0 && typical_p <= 1.0) {
             return Err(SamplingError::TypicalP(typical_p));
         }
-        if min_tokens_to_keep == 0 {
-            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-        }
+        rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
         Ok(Self {
             typical_p,
             min_tokens_to_keep,

@@ -2,7 +2,7 @@
 
 use llm_numerics::Float;
 
-use crate::{Candidates, Context, Processor, SamplingError};
+use crate::{Candidates, Context, Processor, SamplingError, rows};
 
 /// With some probability, masks all tokens that are likely enough but the least likely of them.
 ///
@@ -72,9 +72,7 @@ impl Xtc {
         if !(0.0..=1.0).contains(&threshold) {
             return Err(SamplingError::XtcThreshold(threshold));
         }
-        if min_tokens_to_keep == 0 {
-            return Err(SamplingError::MinTokensToKeep(min_tokens_to_keep));
-        }
+        rows::check_min_tokens_to_keep(min_tokens_to_keep)?;
         Ok(Self {
             probability,
             threshold,

@@ -26,7 +26,7 @@ use crate::top_n_sigma::TopNSigma;
 use crate::top_p::{SumFrom, TopP};
 use crate::typical::Typical;
 use crate::xtc::Xtc;
-use crate::{Candidates, Chain, Context, Dialect, Processor, SamplingError};
+use crate::{Candidates, Chain, Context, Dialect, Processor, SamplingError, rows};
 
 type Boxed<F> = Box<dyn Processor<F> + Send + Sync>;
 
@@ -206,9 +206,7 @@ impl ChainConfig {
             }
         }
         let has_minimum = matches!(self.dialect, Dialect::HuggingFace | Dialect::LlamaCpp);
-        if self.min_tokens_to_keep == 0 {
-            return Err(SamplingError::MinTokensToKeep(0));
-        }
+        rows::check_min_tokens_to_keep(self.min_tokens_to_keep)?;
         if self.min_tokens_to_keep > 1 && !has_minimum {
             return Err(SamplingError::NotInDialect {
                 dialect: self.dialect,

@@ -2,20 +2,16 @@
 
 mod chain;
 mod contrast;
+mod greedy;
 mod processors;
 mod search;
 mod speculative;
 mod steps;
 
-use core::convert::Infallible;
-use core::ops::ControlFlow;
-
 mod llama_cpp;
 
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
-use llm_sampling::generate::{GenerateConfig, generate};
-use llm_sampling::{SamplingConfig, reference};
-use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix2};
+use ndarray::{ArrayD, Axis};
 
 #[test]
 fn vectors() {
@@ -39,7 +35,7 @@ fn vectors() {
         | "sampling.processor.dry" => llama_cpp::run(case, tier),
         "sampling.processor.synthid_tournament" => processors::tournament(case, tier),
         op if op.starts_with("sampling.processor.") => processors::run(case, tier),
-        "sampling.search.greedy" => greedy(case, tier),
+        "sampling.search.greedy" => greedy::run(case, tier),
         "sampling.search.assisted_greedy" => speculative::assisted_greedy(case, tier),
         "sampling.speculative.verify" => speculative::verify(case, tier),
         "sampling.speculative.residual" => speculative::residual(case, tier),
@@ -88,80 +84,4 @@ impl Table {
         };
         row.index_axis_move(Axis(0), last).iter().copied().collect()
     }
-}
-
-fn greedy(case: &Case, tier: Tier) -> Result<(), VectorError> {
-    let table = Table(case.input_f32_dyn("table")?);
-    if case.param_usize("order")? + 1 != table.0.ndim() {
-        return Err(case.unknown_param("order", "one less than the axes of the table"));
-    }
-    let prompts = case.input_usize::<Ix2>("input_ids")?.mapv(|id| id as u32);
-    let max_new_tokens = case.param_usize("max_new_tokens")?;
-    let stop_ids = ids(case, "eos_token_id")?.unwrap_or_default();
-    let pad = case.param_opt_usize("pad_token_id")?.unwrap_or(0) as u32;
-    let (batch, prompt) = prompts.dim();
-    let vocab = table.0.shape()[table.0.ndim() - 1];
-
-    let mut rows: Vec<Vec<u32>> = Vec::new();
-    for row in prompts.rows() {
-        let row = row.to_vec();
-        rows.push(match tier {
-            Tier::Reference => textbook(&table, row, max_new_tokens, &stop_ids),
-            _ => fast(&table, row, max_new_tokens, &stop_ids)?,
-        });
-    }
-    let longest = rows.iter().map(Vec::len).max().unwrap_or(prompt);
-    for row in &mut rows {
-        row.resize(longest, pad);
-    }
-    case.expect_int(
-        "sequences",
-        &Array2::from_shape_fn([batch, longest], |(row, i)| rows[row][i]),
-    )?;
-    // The library goes on with rows that have ended, as long as another has not.
-    let step_logits =
-        Array3::from_shape_fn([batch, longest - prompt, vocab], |(row, step, token)| {
-            table.logits(&rows[row][..prompt + step])[token]
-        });
-    if case.has_output("step_logits") {
-        case.expect("step_logits", &step_logits)
-    } else {
-        Ok(())
-    }
-}
-
-fn fast(
-    table: &Table,
-    mut sequence: Vec<u32>,
-    max_new_tokens: usize,
-    stop_ids: &[u32],
-) -> Result<Vec<u32>, VectorError> {
-    let config = GenerateConfig::new(SamplingConfig::greedy(), max_new_tokens)
-        .with_stop_ids(stop_ids.to_vec());
-    let mut seen = Vec::new();
-    let step = |new: &[u32]| -> Result<Array1<f32>, Infallible> {
-        seen.extend_from_slice(new);
-        Ok(table.logits(&seen).into())
-    };
-    let generation = generate(&sequence, &config, step, |_| ControlFlow::Continue(()))
-        .map_err(VectorError::op)?;
-    sequence.extend(generation.tokens);
-    Ok(sequence)
-}
-
-fn textbook(
-    table: &Table,
-    mut sequence: Vec<u32>,
-    max_new_tokens: usize,
-    stop_ids: &[u32],
-) -> Vec<u32> {
-    for _ in 0..max_new_tokens {
-        let logits: Vec<f64> = table.logits(&sequence).into_iter().map(f64::from).collect();
-        let token = reference::greedy::argmax(&logits) as u32;
-        sequence.push(token);
-        if stop_ids.contains(&token) {
-            break;
-        }
-    }
-    sequence
 }

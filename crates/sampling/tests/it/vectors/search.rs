@@ -170,12 +170,13 @@ fn rule(case: &Case, name: &str) -> Result<Option<String>, VectorError> {
 }
 
 /// What changes log-probabilities, in the textbook's form: on a whole row.
-enum Step {
+pub(super) enum Step {
     RepetitionPenalty(f64),
     NoRepeat(usize),
     BadWords(Vec<Vec<u32>>),
     MinNewTokens(usize, Vec<u32>),
     ForcedEnd(usize, u32),
+    Decay(usize, f64, Vec<u32>),
     Temperature(f64),
     TopK(usize, usize),
     Normalize,
@@ -183,7 +184,12 @@ enum Step {
 
 impl Step {
     /// In the library's order.
-    fn read(case: &Case, config: &BeamConfig, samples: bool) -> Result<Vec<Self>, VectorError> {
+    pub(super) fn read(
+        case: &Case,
+        stop_ids: &[u32],
+        max_new_tokens: usize,
+        samples: bool,
+    ) -> Result<Vec<Self>, VectorError> {
         let mut steps = Vec::new();
         if let Some(penalty) = case.param_opt_f64("repetition_penalty")? {
             steps.push(Self::RepetitionPenalty(penalty));
@@ -200,21 +206,28 @@ impl Step {
                     .collect::<Vec<_>>()
             });
             // A word that is a stop id is not banned.
-            let kept = words.filter(|w| w.len() != 1 || !config.stop_ids.contains(&w[0]));
+            let kept = words.filter(|w| w.len() != 1 || !stop_ids.contains(&w[0]));
             steps.push(Self::BadWords(kept.collect()));
         }
         if let Some(n) = case.param_opt_usize("min_new_tokens")? {
-            steps.push(Self::MinNewTokens(n, config.stop_ids.clone()));
+            steps.push(Self::MinNewTokens(n, stop_ids.to_vec()));
         }
         if let Some(token) = case.param_opt_usize("forced_eos_token_id")? {
-            steps.push(Self::ForcedEnd(config.max_new_tokens - 1, token as u32));
+            steps.push(Self::ForcedEnd(max_new_tokens - 1, token as u32));
+        }
+        if case.has_param("exponential_decay_length_penalty") {
+            let pair = case.param_value("exponential_decay_length_penalty")?;
+            let (Some(start), Some(factor)) = (pair[0].as_u64(), pair[1].as_f64()) else {
+                return Err(case.unknown_param("exponential_decay_length_penalty", "start, factor"));
+            };
+            steps.push(Self::Decay(start as usize, factor, stop_ids.to_vec()));
         }
         if samples {
             if let Some(t) = case.param_opt_f64("temperature")? {
                 steps.push(Self::Temperature(t));
             }
             if let Some(k) = case.param_opt_usize("top_k")? {
-                let least = (config.stop_ids.len() + 1).max(2);
+                let least = (stop_ids.len() + 1).max(2);
                 steps.push(Self::TopK(k, least));
             }
         }
@@ -224,7 +237,7 @@ impl Step {
         Ok(steps)
     }
 
-    fn apply(&self, x: &[f64], prompt: &[u32], generated: &[u32]) -> Vec<f64> {
+    pub(super) fn apply(&self, x: &[f64], prompt: &[u32], generated: &[u32]) -> Vec<f64> {
         let sequence = [prompt, generated].concat();
         let mut x = x.to_vec();
         let mut ban = |token: u32| x[token as usize] = f64::NEG_INFINITY;
@@ -261,6 +274,10 @@ impl Step {
                     x.fill(f64::NEG_INFINITY);
                     x[*token as usize] = 0.0;
                 }
+            }
+            Self::Decay(start, factor, stop_ids) => {
+                let n = generated.len().saturating_sub(*start);
+                return textbook::exponential_decay_length::apply(&x, stop_ids, *factor, n);
             }
             Self::Temperature(t) => return textbook::temperature::apply(&x, *t),
             Self::TopK(k, least) => {
@@ -306,7 +323,12 @@ fn processor(
 
 pub(super) fn beam(case: &Case, tier: Tier) -> Result<(), VectorError> {
     let task = Task::read(case)?;
-    let steps = Step::read(case, &task.config, false)?;
+    let steps = Step::read(
+        case,
+        &task.config.stop_ids,
+        task.config.max_new_tokens,
+        false,
+    )?;
     if tier == Tier::Reference {
         return textbook_beams(case, &task, &steps, 1, 0.0, |_, _| Pick::Best);
     }
@@ -348,7 +370,12 @@ pub(super) fn beam_sample(case: &Case, tier: Tier) -> Result<(), VectorError> {
     if case.param_str("draws")? != "successive inverse CDF" {
         return Err(case.unknown_param("draws", "\"successive inverse CDF\""));
     }
-    let steps = Step::read(case, &task.config, true)?;
+    let steps = Step::read(
+        case,
+        &task.config.stop_ids,
+        task.config.max_new_tokens,
+        true,
+    )?;
     let uniforms = case.input_f64::<Ix3>("uniforms")?; // [steps, prompts, draws]
     if tier == Tier::Reference {
         let lists: Vec<Vec<Vec<f64>>> = (0..task.prompts.len())
