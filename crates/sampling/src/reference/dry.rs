@@ -69,7 +69,6 @@ pub fn apply(
     } else {
         0
     };
-    // ANCHOR: penalty
     let penalty = |length: usize| {
         let exponent = length - allowed_length;
         let exponent = if most > 0 && exponent > most {
@@ -79,7 +78,6 @@ pub fn apply(
         };
         multiplier * base.powi(exponent as i32)
     };
-    // ANCHOR_END: penalty
     lengths(logits.len(), tokens, allowed_length, breakers)
         .into_iter()
         .zip(logits)
