@@ -102,6 +102,7 @@ impl SamplingError {
         | Self::NanLogits { row, .. }
         | Self::InfiniteLogits { row, .. }
         | Self::NoAllowedTokens { row }
+        | Self::GrammarToken(row, _)
         | Self::DraftProbability { row, .. }
         | Self::MaskedRow { row } = &mut self
         {
