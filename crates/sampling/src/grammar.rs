@@ -328,12 +328,12 @@ impl Grammar {
             return Ok(());
         }
         let scratch = candidates.with_scratch().1;
-        let mut words = core::mem::take(&mut scratch.buckets);
+        let mut words = core::mem::take(&mut scratch.bits);
         let mut memory = core::mem::take(&mut scratch.indices);
         self.fill_mask(state, &mut words, &mut memory);
         keep_only(candidates, &words);
         let scratch = candidates.with_scratch().1;
-        scratch.buckets = words;
+        scratch.bits = words;
         scratch.indices = memory;
         Ok(())
     }
