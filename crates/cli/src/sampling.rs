@@ -11,6 +11,8 @@ use llm_blocks::tiny_model::{GenerateOptions, Tokenizer};
 
 use crate::failure::Failure;
 
+type Boxed = Box<dyn Processor<f32> + Send + Sync>;
+
 /// How tokens are chosen.
 #[derive(Debug, Args)]
 pub(crate) struct SamplingArgs {
@@ -125,7 +127,6 @@ impl SamplingArgs {
             self.top_p.map(Setting::TopP),
         ];
         config.settings.extend(common.into_iter().flatten());
-        type Boxed = Box<dyn Processor<f32> + Send + Sync>;
         let grammar = grammar.map(|grammar| ("user", Box::new(grammar) as Boxed));
         Ok(GenerateOptions::new(
             config.build_with(grammar.into_iter().collect())?,
