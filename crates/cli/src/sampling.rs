@@ -1,11 +1,17 @@
 //! The options that say how tokens are chosen.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
+use llm_blocks::chat_format::chatglm3;
 use llm_blocks::sampling::chain::{ChainConfig, Setting};
-use llm_blocks::sampling::{Dialect, SamplingConfig};
-use llm_blocks::tiny_model::{GenerateOptions, Sampling, Tokenizer};
+use llm_blocks::sampling::grammar::{Grammar, GrammarError, JsonConfig, Vocabulary, Whitespace};
+use llm_blocks::sampling::{Dialect, Processor, SamplingConfig};
+use llm_blocks::tiny_model::{GenerateOptions, Tokenizer};
 
 use crate::failure::Failure;
+
+type Boxed = Box<dyn Processor<f32> + Send + Sync>;
 
 /// How tokens are chosen.
 #[derive(Debug, Args)]
@@ -40,6 +46,12 @@ pub(crate) struct SamplingArgs {
     /// Never make this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     forbid: Vec<String>,
+    /// Make a text that matches this regular expression as a whole
+    #[arg(long = "match", value_name = "REGEX", conflicts_with = "json_schema")]
+    pattern: Option<String>,
+    /// Make a JSON text that is valid for the schema in this file
+    #[arg(long, value_name = "FILE")]
+    json_schema: Option<PathBuf>,
     /// Whose order and rules hold
     #[arg(long, value_name = "NAME", value_enum, default_value_t)]
     dialect: DialectArg,
@@ -77,7 +89,7 @@ impl From<DialectArg> for Dialect {
 impl SamplingArgs {
     /// The checked options of a generation.
     pub(crate) fn options(&self, seed: u64) -> Result<GenerateOptions, Failure> {
-        let options = GenerateOptions::new(self.sampling()?).with_seed(seed);
+        let options = self.chosen()?.with_seed(seed);
         match self.max_new_tokens {
             None => Ok(options),
             Some(0) => Err(Failure::usage("--max-new-tokens must be at least 1, got 0")),
@@ -85,21 +97,22 @@ impl SamplingArgs {
         }
     }
 
-    fn sampling(&self) -> Result<Sampling, Failure> {
+    fn chosen(&self) -> Result<GenerateOptions, Failure> {
         let settings = self.settings()?;
+        let grammar = self.grammar()?;
         let dialect = self.dialect.into();
         let is_greedy = self.temperature.is_none()
             && self.top_k.is_none()
             && self.top_p.is_none()
             && self.min_p.is_none()
             && self.typical_p.is_none();
-        if settings.is_empty() {
-            return Ok(if is_greedy {
-                SamplingConfig::greedy().into()
+        if settings.is_empty() && grammar.is_none() {
+            return Ok(GenerateOptions::new(if is_greedy {
+                SamplingConfig::greedy()
             } else {
                 let temperature = self.temperature.unwrap_or(1.0);
-                SamplingConfig::sample(dialect, temperature, self.top_k, self.top_p)?.into()
-            });
+                SamplingConfig::sample(dialect, temperature, self.top_k, self.top_p)?
+            }));
         }
         let mut config = ChainConfig::new(dialect);
         config.settings = settings;
@@ -114,8 +127,48 @@ impl SamplingArgs {
             self.top_p.map(Setting::TopP),
         ];
         config.settings.extend(common.into_iter().flatten());
-        config.build::<f32>()?; // refuses settings that the dialect does not have
-        Ok(config.into())
+        let grammar = grammar.map(|grammar| ("user", Box::new(grammar) as Boxed));
+        Ok(GenerateOptions::new(
+            config.build_with(grammar.into_iter().collect())?,
+        ))
+    }
+
+    /// The texts that are allowed, if not all are.
+    fn grammar(&self) -> Result<Option<Grammar>, Failure> {
+        let schema = match (&self.pattern, &self.json_schema) {
+            (None, None) => return Ok(None),
+            (_, None) => None,
+            (_, Some(path)) => Some(std::fs::read_to_string(path).map_err(|error| {
+                Failure::usage(format!("cannot read {}: {error}", path.display()))
+            })?),
+        };
+        let tokenizer = Tokenizer::embedded();
+        let special: Vec<u32> = (0_u32..)
+            .zip(tokenizer.tokens())
+            .filter(|(_, token)| token.chars().count() != 1) // text is made of characters
+            .map(|(id, _)| id)
+            .collect();
+        let ends = chatglm3::stop_ids(tokenizer);
+        let made =
+            Vocabulary::new(tokenizer.tokens(), &ends, &special).and_then(|vocabulary| {
+                match (&self.pattern, &schema) {
+                    (_, Some(schema)) => {
+                        let config = JsonConfig::new(Whitespace::Spaced);
+                        Grammar::json_schema(&vocabulary, schema, &config)
+                    }
+                    (pattern, None) => {
+                        Grammar::regex(&vocabulary, pattern.as_deref().unwrap_or_default())
+                    }
+                }
+            });
+        made.map(Some).map_err(|error: GrammarError| {
+            let name = if schema.is_some() {
+                "--json-schema"
+            } else {
+                "--match"
+            };
+            Failure::usage(error.to_string()).about(name)
+        })
     }
 
     /// What a [`SamplingConfig`] does not have.

@@ -47,6 +47,8 @@ pub struct Scratch<F> {
     pub sums: Vec<f64>,
     /// Indices or ids.
     pub indices: Vec<u32>,
+    /// A bit for each id, 32 in a word.
+    pub bits: Vec<u32>,
 }
 
 impl<F> Default for Scratch<F> {
@@ -56,6 +58,7 @@ impl<F> Default for Scratch<F> {
             maxima: Vec::new(),
             sums: Vec::new(),
             indices: Vec::new(),
+            bits: Vec::new(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What chooses the next token.
 
+use std::sync::Arc;
+
 use llm_numerics::Float;
 
 use crate::{
@@ -66,8 +68,8 @@ impl<F: Float> Choose<F> for Chain<F> {
     }
 }
 
-impl<F> Choose<F> for Box<dyn Choose<F>> {
-    /// As what is in the box.
+impl<F> Choose<F> for Arc<dyn Choose<F> + Send + Sync> {
+    /// As what it points to.
     fn choose(
         &self,
         row: &[F],

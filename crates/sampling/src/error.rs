@@ -464,6 +464,9 @@ pub enum SamplingError {
     /// Stop strings that are too long to be compiled.
     #[error("stop strings must have fewer than 2^32 bytes in all, got {0}")]
     StopStringsLen(usize),
+    /// A row has a token (the second number) that its grammar does not allow where it stands.
+    #[error("row {0} must follow its grammar, got token {1}, which is not allowed there")]
+    GrammarToken(usize, u32),
     /// A search without beams.
     #[error("n_beams must be at least 1, got {0}")]
     Beams(usize),

@@ -15,6 +15,7 @@ pub mod epsilon_cutoff;
 pub mod eta_cutoff;
 pub mod exponential_decay_length;
 pub mod exponential_race;
+pub mod grammar;
 pub mod greedy;
 pub mod guidance;
 pub mod gumbel_max;

@@ -112,6 +112,7 @@ impl SamplingError {
         | Self::NanLogits { row, .. }
         | Self::InfiniteLogits { row, .. }
         | Self::NoAllowedTokens { row }
+        | Self::GrammarToken(row, _)
         | Self::DraftProbability { row, .. }
         | Self::MaskedRow { row } = &mut self
         {

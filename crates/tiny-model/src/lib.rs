@@ -11,5 +11,5 @@ pub mod tokenizer;
 pub mod train;
 
 pub use error::TinyModelError;
-pub use model::{DEFAULT_NEW_TOKENS, GenerateOptions, Reply, Sampling, TinyModel};
+pub use model::{DEFAULT_NEW_TOKENS, GenerateOptions, Reply, TinyModel};
 pub use tokenizer::Tokenizer;

@@ -1,13 +1,14 @@
 //! The trained model: embedded weights, conversation, streamed text.
 
+use core::fmt;
 use core::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use llm_chat_format::{Ending, LossMask, Message, chatglm3};
 use llm_decoder::{Decoder, Session, checkpoint};
-use llm_sampling::chain::ChainConfig;
 use llm_sampling::generate::{GenerateConfig, GenerateError, StopReason, generate};
-use llm_sampling::{Choose, SamplingConfig, SamplingError};
+use llm_sampling::{Choose, SamplingConfig};
 
 use crate::recipe::Recipe;
 use crate::tokenizer::ControlTokens;
@@ -22,65 +23,39 @@ static BASE: &[u8] = include_bytes!("../data/base.safetensors");
 /// The most tokens that are made if nobody says how many: the embedded models' context.
 pub const DEFAULT_NEW_TOKENS: usize = 512;
 
-/// How a token is chosen: greedily or by a short chain, or by a chain of all that a library has.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Sampling {
-    /// Greedy, or temperature, top-k and top-p.
-    Config(SamplingConfig),
-    /// Any settings, in the words and the order of a library.
-    Chain(ChainConfig),
-}
-
-impl Sampling {
-    fn choose(&self) -> Result<Box<dyn Choose<f32>>, SamplingError> {
-        Ok(match self {
-            Self::Config(config) => Box::new(*config),
-            Self::Chain(config) => Box::new(config.build()?),
-        })
-    }
-}
-
-impl From<SamplingConfig> for Sampling {
-    fn from(config: SamplingConfig) -> Self {
-        Self::Config(config)
-    }
-}
-
-impl From<ChainConfig> for Sampling {
-    fn from(config: ChainConfig) -> Self {
-        Self::Chain(config)
-    }
-}
-
 /// How to continue a prompt.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct GenerateOptions {
     /// How a token is chosen.
-    pub sampling: Sampling,
+    pub sampling: Arc<dyn Choose<f32> + Send + Sync>,
     /// Tokens to make at most; if `None`, what fits the context, up to [`DEFAULT_NEW_TOKENS`].
     pub max_new_tokens: Option<usize>,
     /// Key of the random numbers.
     pub seed: u64,
 }
 
+impl fmt::Debug for GenerateOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GenerateOptions")
+            .field("max_new_tokens", &self.max_new_tokens)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
 impl GenerateOptions {
     /// The likeliest token each time, seed 0.
     #[must_use]
-    pub const fn greedy() -> Self {
-        Self::with_sampling(Sampling::Config(SamplingConfig::greedy()))
+    pub fn greedy() -> Self {
+        Self::new(SamplingConfig::greedy())
     }
 
-    /// No limit of its own, seed 0. Takes a [`SamplingConfig`] or a [`ChainConfig`].
+    /// No limit of its own, seed 0. Takes a [`SamplingConfig`], a [`Chain`](llm_sampling::Chain) or a closure.
     #[must_use]
-    pub fn new(sampling: impl Into<Sampling>) -> Self {
-        Self::with_sampling(sampling.into())
-    }
-
-    const fn with_sampling(sampling: Sampling) -> Self {
+    pub fn new(sampling: impl Choose<f32> + Send + Sync + 'static) -> Self {
         Self {
-            sampling,
+            sampling: Arc::new(sampling),
             max_new_tokens: None,
             seed: 0,
         }
@@ -298,7 +273,7 @@ impl TinyModel {
             .unwrap_or(DEFAULT_NEW_TOKENS)
             .min(room);
         let mut session = Session::new(&self.decoder, prompt.len() + max_new_tokens)?;
-        let config = GenerateConfig::new(options.sampling.choose()?, max_new_tokens)
+        let config = GenerateConfig::new(Arc::clone(&options.sampling), max_new_tokens)
             .with_stop_ids(chatglm3::stop_ids(tokenizer))
             .with_seed(options.seed);
         let generation = generate(

@@ -228,3 +228,23 @@ fn settings_that_a_dialect_does_not_have() {
     refused(&["chat", "hi", "--forbid", "\u{1F600}"], &["vocabulary"]);
     refused(&["chat", "hi", "--dialect", "gpt"], &["gpt", "llama.cpp"]);
 }
+
+#[test]
+fn forms_that_no_text_has() {
+    refused(
+        &["generate", "hi", "--match", "a("],
+        &["--match: the pattern must be a regular expression"],
+    );
+    refused(
+        &["generate", "hi", "--match", "\u{1F600}"],
+        &["--match: ", "tokens"],
+    );
+    refused(
+        &["chat", "hi", "--json-schema", "/nowhere.json"],
+        &["cannot read /nowhere.json"],
+    );
+    refused(
+        &["chat", "hi", "--match", "a", "--json-schema", "b"],
+        &["--json-schema"],
+    );
+}

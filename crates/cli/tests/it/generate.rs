@@ -103,3 +103,41 @@ fn bans_and_penalties_hold() {
         with(&[])
     );
 }
+
+#[test]
+fn a_text_can_be_told_its_form() {
+    let made = |args: &[&str]| succeed(&[&["generate", "12+30="], args].concat());
+    assert_eq!(made(&["--match", "7"]), "7\n"); // and then an end token, as nothing else may come
+    let drawn = |seed| {
+        made(&[
+            "--match",
+            "(?:鸡|兔)有[1-9][0-9]?只",
+            "--temperature",
+            "3",
+            "--seed",
+            seed,
+        ])
+    };
+    for seed in ["1", "2", "3"] {
+        let text = drawn(seed);
+        let number = text
+            .strip_prefix("鸡有")
+            .or_else(|| text.strip_prefix("兔有"))
+            .and_then(|rest| rest.strip_suffix("只\n"))
+            .unwrap();
+        assert!(
+            (1..100).contains(&number.parse::<u8>().unwrap()),
+            "{text:?}"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let schema = folder.path().join("schema.json");
+    std::fs::write(
+        &schema,
+        r#"{"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["a"]}"#,
+    )
+    .unwrap();
+    let text = made(&["--json-schema", schema.to_str().unwrap()]);
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(value["a"].as_u64().unwrap() < 100, "{text}");
+}

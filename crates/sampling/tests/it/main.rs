@@ -11,6 +11,8 @@ mod dialects;
 mod edges;
 mod errors;
 mod golden;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod llama_cpp;
 mod loop_properties;
 mod modes;
