@@ -1,9 +1,15 @@
 //! One module for each exercise, named after what it asks for.
 
 pub mod alibi_slopes;
+pub mod banned;
+pub mod beam_step;
 pub mod count_positions;
+pub mod held_back;
+pub mod nucleus;
 pub mod online_lse;
+pub mod pass_length;
 pub mod position_ids;
+pub mod race;
 pub mod rotate_pair;
 pub mod shift_matrix;
 pub mod stretch;

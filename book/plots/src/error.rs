@@ -1,6 +1,7 @@
 //! What can go wrong when a figure is drawn.
 
 use llm_posenc::PosencError;
+use llm_sampling::SamplingError;
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +10,9 @@ pub enum PlotError {
     /// The function that gives the data refused its settings.
     #[error(transparent)]
     Posenc(#[from] PosencError),
+    /// The same for a function that draws tokens.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
     /// A value has no place on an axis.
     #[error("{what} must be finite to be drawn, got {got}")]
     NotFinite {

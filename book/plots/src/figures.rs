@@ -4,28 +4,43 @@
 
 mod alibi;
 mod attention_io;
+mod beam_tree;
 mod bf16_positions;
+mod draw_histogram;
+mod kept_tokens;
 mod rope_decay;
 mod sinusoidal_dot;
 mod sinusoidal_heatmap;
+mod speculative_length;
+mod temperature_filters;
 
 pub use alibi::alibi;
 pub use attention_io::attention_io;
+pub use beam_tree::beam_tree;
 pub use bf16_positions::bf16_positions;
+pub use draw_histogram::draw_histogram;
+pub use kept_tokens::kept_tokens;
 pub use rope_decay::rope_decay;
 pub use sinusoidal_dot::sinusoidal_dot;
 pub use sinusoidal_heatmap::sinusoidal_heatmap;
+pub use speculative_length::speculative_length;
+pub use temperature_filters::temperature_filters;
 
 use crate::figure::FigureEntry;
 
 /// Every figure, in the order of the book.
-pub static FIGURES: [FigureEntry; 6] = [
+pub static FIGURES: [FigureEntry; 11] = [
     sinusoidal_heatmap::ENTRY,
     sinusoidal_dot::ENTRY,
     rope_decay::ENTRY,
     alibi::ENTRY,
     bf16_positions::ENTRY,
     attention_io::ENTRY,
+    temperature_filters::ENTRY,
+    kept_tokens::ENTRY,
+    draw_histogram::ENTRY,
+    beam_tree::ENTRY,
+    speculative_length::ENTRY,
 ];
 
 /// The figure of this name.

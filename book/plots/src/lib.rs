@@ -13,6 +13,6 @@ mod raster;
 pub use error::PlotError;
 pub use figure::{Figure, FigureEntry, Theme};
 pub use figures::{
-    FIGURES, alibi, attention_io, bf16_positions, find, rope_decay, sinusoidal_dot,
-    sinusoidal_heatmap,
+    FIGURES, alibi, attention_io, beam_tree, bf16_positions, draw_histogram, find, kept_tokens,
+    rope_decay, sinusoidal_dot, sinusoidal_heatmap, speculative_length, temperature_filters,
 };

@@ -46,6 +46,7 @@ pub(crate) fn report() -> Result<String, SamplingError> {
     Ok(text)
 }
 
+// ANCHOR: ban
 /// Masks each token that would end an n-gram that the sequence has.
 fn ban_repeats(candidates: &mut Candidates<f32>, context: &Context<'_>, n: usize) {
     let sequence: Vec<u32> = context.tokens().collect();
@@ -60,6 +61,7 @@ fn ban_repeats(candidates: &mut Candidates<f32>, context: &Context<'_>, n: usize
         }
     }
 }
+// ANCHOR_END: ban
 
 /// The best of four beams: words, and their mean log-probability.
 fn likeliest(processor: &impl Processor<f32>) -> Result<String, SamplingError> {

@@ -22,6 +22,7 @@ const DASH: u32 = 11;
 const FIRST_WORD: u32 = 12;
 const BRAVE: u32 = 13;
 
+// ANCHOR: processor
 /// Never chooses one of these.
 struct Forbidden(Vec<u32>);
 
@@ -39,6 +40,7 @@ impl Processor<f32> for Forbidden {
         Ok(())
     }
 }
+// ANCHOR_END: processor
 
 fn main() -> Result<(), SamplingError> {
     print!("{}", report()?);

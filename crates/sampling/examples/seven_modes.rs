@@ -81,6 +81,7 @@ pub(crate) fn report() -> Result<String, SamplingError> {
     for (written, set) in set {
         let mut flags = ModeFlags::default();
         set(&mut flags);
+        // ANCHOR: modes
         let mode = mode(&flags)?;
         let n_beams = flags.num_beams.unwrap_or(1);
         let lines = match mode {
@@ -93,6 +94,7 @@ pub(crate) fn report() -> Result<String, SamplingError> {
             Mode::ConstrainedBeam => vec![constrained(n_beams)?],
             _ => Vec::new(),
         };
+        // ANCHOR_END: modes
         text += &format!("{mode:?}: {written}\n");
         for tokens in lines {
             let words: Vec<&str> = tokens.iter().map(|&t| WORDS[t as usize]).collect();

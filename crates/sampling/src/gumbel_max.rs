@@ -70,6 +70,7 @@ pub fn choose<F: Float>(
     let (mut best, mut index) = (f64::NEG_INFINITY, 0);
     // As -ln u >= 1 - u, a sum above `best` needs 1 - u below e^(x - best), which is the weight times this factor.
     let mut reach = f64::INFINITY;
+    // ANCHOR: choose
     for i in 0..candidates.logits().len() {
         let x = candidates.logits()[i].as_f64();
         if x + MOST <= best || x == f64::NEG_INFINITY {
@@ -85,6 +86,7 @@ pub fn choose<F: Float>(
             reach = (max.as_f64() - best).exp() * MARGIN;
         }
     }
+    // ANCHOR_END: choose
     Ok(Draw {
         token: candidates.id(index),
         log_probability: candidates.logits()[index].as_f64() - max.as_f64() - total.ln(),

@@ -9,7 +9,12 @@ use crate::command;
 /// The package with the listings.
 const PACKAGE: &str = "llm-blocks-listings";
 /// Examples of other packages that the book shows.
-const OTHERS: [(&str, &str); 1] = [("llm-posenc", "rope_is_relative")];
+const OTHERS: [(&str, &str); 4] = [
+    ("llm-posenc", "rope_is_relative"),
+    ("llm-sampling", "beam_repeats"),
+    ("llm-sampling", "forbidden_tokens"),
+    ("llm-sampling", "seven_modes"),
+];
 
 /// Runs each listing and records what it prints, or compares.
 pub(super) fn run(root: &Path, check: bool) -> Result<()> {

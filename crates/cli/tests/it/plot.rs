@@ -5,13 +5,18 @@ use std::process::Stdio;
 
 use crate::program::{command, json, run, succeed};
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 11] = [
     "sinusoidal-heatmap",
     "sinusoidal-dot",
     "rope-decay",
     "alibi",
     "bf16-positions",
     "attention-io",
+    "temperature-filters",
+    "kept-tokens",
+    "draw-histogram",
+    "beam-tree",
+    "speculative-length",
 ];
 
 /// Width and height as the header of a PNG has them.

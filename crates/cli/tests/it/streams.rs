@@ -6,10 +6,11 @@ use std::process::{Child, Command};
 use crate::models::endless;
 use crate::program::command;
 
-/// A generation that would take long, after its first token.
+/// A generation that would take minutes, after its first token.
 fn started(folder: &tempfile::TempDir, args: &[&str]) -> Child {
     let path = folder.path().to_str().unwrap();
-    let mut child = command(&[&["generate", "b", "--model", path], args].concat())
+    let long = ["--max-new-tokens", "100000"];
+    let mut child = command(&[&["generate", "b", "--model", path], &long[..], args].concat())
         .spawn()
         .unwrap();
     let mut first = [0];

@@ -9,6 +9,7 @@ pub fn cosine(a: &[f64], b: &[f64]) -> f64 {
     if lengths == 0.0 { 0.0 } else { dot / lengths }
 }
 
+// ANCHOR: scores
 /// `(1 - alpha) p(v) - alpha max_j cos(h_v, h_j)` of each candidate.
 #[must_use]
 pub fn scores(
@@ -27,3 +28,4 @@ pub fn scores(
     }
     scores
 }
+// ANCHOR_END: scores

@@ -1,5 +1,6 @@
 //! The exponential race by its clocks.
 
+// ANCHOR: first
 /// The first index of the smallest time `-ln u_i / p_i`.
 #[must_use]
 pub fn first(logits: &[f64], uniforms: &[f64]) -> usize {
@@ -13,3 +14,4 @@ pub fn first(logits: &[f64], uniforms: &[f64]) -> usize {
     let soonest = times.iter().copied().fold(f64::INFINITY, f64::min);
     times.iter().position(|t| *t == soonest).unwrap_or(0)
 }
+// ANCHOR_END: first

@@ -1,5 +1,6 @@
 //! The repetition penalty, token by token of the vocabulary.
 
+// ANCHOR: penalty
 /// Logits of tokens in `seen` divided by the penalty where positive, else multiplied with it.
 #[must_use]
 pub fn apply(logits: &[f64], seen: &[u32], penalty: f64) -> Vec<f64> {
@@ -14,3 +15,4 @@ pub fn apply(logits: &[f64], seen: &[u32], penalty: f64) -> Vec<f64> {
     };
     logits.iter().enumerate().map(changed).collect()
 }
+// ANCHOR_END: penalty

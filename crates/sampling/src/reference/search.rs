@@ -30,6 +30,7 @@ pub fn score(sum: f64, tokens: &[u32], prompt: usize, config: &BeamConfig) -> f6
     }
 }
 
+// ANCHOR: all
 /// Every sequence that ends with a stop token or has `max_new_tokens`, with its score, in no order.
 pub fn all(
     log_probs: &mut impl FnMut(&[u32]) -> Vec<f64>,
@@ -56,6 +57,7 @@ pub fn all(
     }
     whole
 }
+// ANCHOR_END: all
 
 /// The sequence with each possible token.
 fn continuations(sequence: &Scored, log_probs: &[f64]) -> Vec<Scored> {

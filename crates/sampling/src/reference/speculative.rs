@@ -33,6 +33,7 @@ pub fn residual(p: &[f64], q: &[f64]) -> Vec<f64> {
     r
 }
 
+// ANCHOR: verify
 /// The new tokens: `p[i]` and `q[i]` are the distributions at position `i`, with one more of `p`.
 #[must_use]
 pub fn verify(
@@ -55,6 +56,7 @@ pub fn verify(
     tokens.push(inverse_cdf(&p[n], choose[n]));
     tokens
 }
+// ANCHOR_END: verify
 
 /// The token whose slice of the unit interval holds `u`.
 #[must_use]

@@ -1,5 +1,6 @@
 //! Stop strings by looking at every beginning of the text.
 
+// ANCHOR: cut
 /// The text up to the first stop string to be complete (of those that end together, the longest), and which one that is.
 #[must_use]
 pub fn cut(text: &str, stops: &[String], include: bool) -> (String, Option<usize>) {
@@ -22,3 +23,4 @@ pub fn cut(text: &str, stops: &[String], include: bool) -> (String, Option<usize
     }
     (text.to_owned(), None)
 }
+// ANCHOR_END: cut

@@ -7,6 +7,7 @@ use crate::top_p::SumFrom;
 /// `-inf` where a token is not in the smallest set that has probability `p`.
 #[must_use]
 pub fn apply(logits: &[f64], p: f64, sum_from: SumFrom, min_tokens_to_keep: usize) -> Vec<f64> {
+    // ANCHOR: top_p
     let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total: f64 = logits.iter().map(|x| (x - max).exp()).sum();
     let probability = |i: usize| (logits[i] - max).exp() / total;
@@ -41,4 +42,5 @@ pub fn apply(logits: &[f64], p: f64, sum_from: SumFrom, min_tokens_to_keep: usiz
         }
     }
     out
+    // ANCHOR_END: top_p
 }

@@ -61,6 +61,7 @@ impl Step {
 
 proptest! {
     #[test]
+    // ANCHOR: law
     fn the_chosen_candidate_has_the_highest_score(step in step()) {
         let mut search = step.search();
         let proposal = search.propose(&step.logits).unwrap();
@@ -89,6 +90,7 @@ proptest! {
             prop_assert!(((1.0 - step.alpha) * p - step.alpha * choice.penalty - choice.score).abs() < 1e-15);
         }
     }
+    // ANCHOR_END: law
 
     /// After a step the search is one that began with the chosen hidden states behind the context.
     #[test]

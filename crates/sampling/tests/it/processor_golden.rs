@@ -111,6 +111,7 @@ fn an_end_that_grows_beyond_all_numbers_is_the_largest_number() {
     assert_eq!(x, array![[0.0, f32::MIN]]);
 }
 
+// ANCHOR: repeated
 #[test]
 fn a_repeated_token_is_its_own_successor() {
     let mut x = array![[1.0, 2.0, 3.0]];
@@ -122,6 +123,7 @@ fn a_repeated_token_is_its_own_successor() {
     apply_inplace(&mut x, &[context], &NoRepeatNgram::new(usize::MAX).unwrap()).unwrap();
     assert_eq!(x, array![[1.0, 2.0, MASKED]]);
 }
+// ANCHOR_END: repeated
 
 #[test]
 fn a_row_without_allowed_tokens_can_stay_masked() {

@@ -329,6 +329,7 @@ proptest! {
         }
     }
 
+    // ANCHOR: law
     /// Whatever a model says, no sequence of `n` comes twice, and no forbidden word comes at all.
     #[test]
     fn sequences_keep_to_what_is_forbidden(
@@ -358,6 +359,7 @@ proptest! {
             prop_assert!(!made.windows(word.len()).any(|w| w == word));
         }
     }
+    // ANCHOR_END: law
 
     /// Where it forces, nothing else is left; where it allows, nothing that is not allowed.
     #[test]

@@ -161,6 +161,7 @@ proptest! {
         }
     }
 
+    // ANCHOR: law
     /// No smaller set of tokens has probability `p`: all subsets are tried.
     #[test]
     fn top_p_keeps_the_smallest_sufficient_set(row in row(10), p in 0.001..1.0, from in sum_from()) {
@@ -174,6 +175,7 @@ proptest! {
         prop_assert_eq!(Some(kept.len() as u32), smallest);
         prop_assert!(kept.iter().map(|&i| q[i]).sum::<f64>() >= p);
     }
+    // ANCHOR_END: law
 
     /// Each token comes for as many of equally spaced `u` as it has weight.
     #[test]

@@ -62,6 +62,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    // ANCHOR: law
     /// However the bytes come, the text is that of the reference, and the same stop string is named.
     #[test]
     fn the_text_ends_at_the_first_stop_string(
@@ -80,6 +81,7 @@ proptest! {
             prop_assert!(stops.iter().all(|stop| !text.contains(stop.as_str())), "{text:?} {stops:?}");
         }
     }
+    // ANCHOR_END: law
 
     /// Before a stop string, what was handed out, what is held back and the part of a character are the whole; and no more is held back than
     /// the longest end of the text that begins a stop string.

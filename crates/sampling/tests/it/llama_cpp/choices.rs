@@ -110,6 +110,7 @@ proptest! {
     }
 
     #[test]
+    // ANCHOR: law
     fn gumbel_max_and_the_race_match_their_references_and_each_other(row in row(40), seed in any::<u64>(), stream in any::<u64>(), step in 0..1_u64 << 48) {
         let random = RowRandom::new(seed, stream, step);
         let uniforms: Vec<f64> = (0..row.len() as u32).map(|i| gumbel_max::uniform(random, i)).collect();
@@ -123,6 +124,7 @@ proptest! {
         let log_p = reference::categorical::log_softmax(&row)[gumbel.token as usize];
         prop_assert!((gumbel.log_probability - log_p).abs() <= 1e-12 * log_p.abs().max(1.0));
     }
+    // ANCHOR_END: law
 
     /// Sums are of `f64`, so `f32` logits give the token of the reference, whatever is passed over on the way.
     #[test]

@@ -92,6 +92,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
+    // ANCHOR: law
     fn beams_as_wide_as_the_tree_find_the_best_sequences(
         seed in any::<u64>(),
         // Vocabulary, tokens; leaves: tokens that do not end, to the power of the tokens before the last, times the vocabulary.
@@ -114,6 +115,7 @@ proptest! {
         all.truncate(5);
         assert_same(&found[0], &all);
     }
+    // ANCHOR_END: law
 }
 
 proptest! {

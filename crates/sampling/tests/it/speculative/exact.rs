@@ -121,6 +121,7 @@ fn distribution() -> BTreeMap<Vec<u32>, f64> {
     found
 }
 
+// ANCHOR: law
 /// For each prefix: given that a token follows it, that token is the target's.
 #[test]
 fn every_token_follows_the_target_exactly() {
@@ -158,6 +159,7 @@ fn every_token_follows_the_target_exactly() {
     // Some of everything came.
     assert_eq!(found.keys().filter(|tokens| tokens.len() == 3).count(), 24);
 }
+// ANCHOR_END: law
 
 const DRAWS: u64 = 100_000;
 
