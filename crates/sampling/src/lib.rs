@@ -14,6 +14,8 @@ pub mod exponential_decay_length;
 pub mod exponential_race;
 pub mod forced_tokens;
 pub mod generate;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod greedy;
 pub mod guidance;
 pub mod gumbel_max;

@@ -10,6 +10,8 @@ mod dialects;
 mod edges;
 mod errors;
 mod golden;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod llama_cpp;
 mod loop_properties;
 mod modes;
