@@ -19,41 +19,80 @@
 use llm_gpu::params::Layout;
 use llm_gpu::{GpuElement, GpuTensor, Kernel, Snippet};
 
+pub mod categorical;
+pub mod draws;
 mod error;
+pub mod exponential_race;
+pub mod greedy;
+pub mod gumbel_max;
 pub mod history;
+pub mod log_normalization;
 mod logits;
 pub mod mask;
+pub mod min_p;
 pub mod presence_frequency;
+mod radix;
 pub mod repetition_penalty;
 mod rows;
 pub mod temperature;
+pub mod top_k;
+pub mod top_p;
 
+pub use draws::GpuDraws;
 pub use error::GpuSamplingError;
 pub use llm_gpu;
 pub use logits::GpuLogits;
 
 /// Every kernel of this crate, for tools that compile them all.
 pub const KERNELS: &[&Kernel] = &[
+    &categorical::CATEGORICAL,
+    &greedy::GREEDY,
+    &gumbel_max::GUMBEL_MAX,
+    &gumbel_max::GUMBEL_MAX_MERGE,
     &history::HISTORY_CLEAR,
     &history::HISTORY_COUNT,
+    &radix::KEEP,
+    &log_normalization::LOG_NORMALIZATION,
+    &draws::LOG_PROBABILITY,
     &mask::MASK,
+    &min_p::MIN_P,
     &presence_frequency::PRESENCE_FREQUENCY,
+    &radix::RADIX_HISTOGRAM,
+    &radix::RADIX_SELECT,
+    &radix::RADIX_START,
+    &radix::RADIX_TIES,
     &repetition_penalty::REPETITION_PENALTY,
     &rows::ROW_EXTENT,
     &rows::ROW_EXTENT_MERGE,
+    &rows::ROW_MASS,
+    &rows::ROW_MASS_MERGE,
     &logits::STATUS_CLEAR,
     &temperature::TEMPERATURE,
 ];
 
 /// The parameter blocks of these kernels, for the test that compares them with the shaders.
 pub const LAYOUTS: &[Layout] = &[
+    categorical::CategoricalParams::LAYOUT,
+    greedy::GreedyParams::LAYOUT,
+    gumbel_max::GumbelMaxMergeParams::LAYOUT,
+    gumbel_max::GumbelMaxParams::LAYOUT,
     history::HistoryClearParams::LAYOUT,
     history::HistoryCountParams::LAYOUT,
+    radix::KeepParams::LAYOUT,
+    log_normalization::LogNormalizationParams::LAYOUT,
+    draws::LogProbabilityParams::LAYOUT,
     mask::MaskParams::LAYOUT,
+    min_p::MinPParams::LAYOUT,
     presence_frequency::PresenceFrequencyParams::LAYOUT,
+    radix::RadixHistogramParams::LAYOUT,
+    radix::RadixSelectParams::LAYOUT,
+    radix::RadixStartParams::LAYOUT,
+    radix::RadixTiesParams::LAYOUT,
     repetition_penalty::RepetitionPenaltyParams::LAYOUT,
     rows::RowExtentMergeParams::LAYOUT,
     rows::RowExtentParams::LAYOUT,
+    rows::RowMassMergeParams::LAYOUT,
+    rows::RowMassParams::LAYOUT,
     logits::StatusClearParams::LAYOUT,
     temperature::TemperatureParams::LAYOUT,
 ];
@@ -69,6 +108,10 @@ const GROUP_TOKENS: usize = 8192;
 const STATUS_WORDS: usize = 8;
 /// Words of a row's extent, as in `keys.wgsl`.
 const EXTENT_WORDS: usize = 4;
+/// Words of the sum of a row's weights, as in `keys.wgsl`.
+const MASS_WORDS: usize = 4;
+/// Words of a row's search, as in `keys.wgsl`.
+const SEARCH_WORDS: usize = 16;
 
 /// Integers of 64 bits.
 const WIDE: Snippet = Snippet {
@@ -84,6 +127,11 @@ const REAL: Snippet = Snippet {
 const KEYS: Snippet = Snippet {
     name: "keys",
     source: include_str!("gpu/keys.wgsl"),
+};
+/// Exponentials and logarithms.
+const WEIGHT: Snippet = Snippet {
+    name: "weight",
+    source: include_str!("gpu/weight.wgsl"),
 };
 /// The largest logit, and what must not be there.
 const EXTENT: Snippet = Snippet {

@@ -9,9 +9,11 @@ const NO_TOKEN: u32 = 0xffffffffu;
 const GROUP_TOKENS: u32 = 8192u;
 const INVOCATIONS: u32 = 256u;
 
-// Words of a row's status and of its extent; `STATUS_WORDS` and `EXTENT_WORDS` on the host.
+// Words of a row's status, extent, mass and search; of the same names on the host.
 const STATUS_WORDS: u32 = 8u;
 const EXTENT_WORDS: u32 = 4u;
+const MASS_WORDS: u32 = 4u;
+const SEARCH_WORDS: u32 = 16u;
 
 fn is_nan_bits(bits: u32) -> bool {
     return (bits & 0x7fffffffu) > INFINITY;

@@ -3,7 +3,8 @@
 use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 
 use super::{
-    EXTENT, EXTENT_WORDS, GpuLogits, GpuSamplingError, KEYS, REAL, WIDE, WORKGROUP_SIZE, real, word,
+    EXTENT, EXTENT_WORDS, GpuLogits, GpuSamplingError, KEYS, MASS_WORDS, REAL, WEIGHT, WIDE,
+    WORKGROUP_SIZE, real, word,
 };
 
 llm_gpu::params! {
@@ -31,6 +32,26 @@ llm_gpu::params! {
     }
 }
 
+llm_gpu::params! {
+    /// The parameter block of `row_mass.wgsl`.
+    pub(super) struct RowMassParams {
+        n_rows: u32,
+        vocab: u32,
+        n_groups: u32,
+        pad0: u32,
+    }
+}
+
+llm_gpu::params! {
+    /// The parameter block of `row_mass_merge.wgsl`.
+    pub(super) struct RowMassMergeParams {
+        n_rows: u32,
+        n_groups: u32,
+        pad0: u32,
+        pad1: u32,
+    }
+}
+
 pub(super) static ROW_EXTENT: Kernel = Kernel {
     name: "row_extent",
     source: include_str!("row_extent.wgsl"),
@@ -47,6 +68,26 @@ pub(super) static ROW_EXTENT_MERGE: Kernel = Kernel {
     snippets: &[snippet::LINEAR, WIDE, REAL, KEYS, EXTENT],
     bindings: &[Access::Read, Access::Write, Access::Write],
     params_size: size_of::<RowExtentMergeParams>(),
+    constants: &["WORKGROUP_SIZE"],
+    needs: Needs::CORE,
+};
+
+pub(super) static ROW_MASS: Kernel = Kernel {
+    name: "row_mass",
+    source: include_str!("row_mass.wgsl"),
+    snippets: &[snippet::LINEAR, WIDE, REAL, KEYS, WEIGHT],
+    bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
+    params_size: size_of::<RowMassParams>(),
+    constants: &[],
+    needs: Needs::CORE.with_workgroup_bytes(2048),
+};
+
+pub(super) static ROW_MASS_MERGE: Kernel = Kernel {
+    name: "row_mass_merge",
+    source: include_str!("row_mass_merge.wgsl"),
+    snippets: &[snippet::LINEAR, WIDE, REAL, KEYS, WEIGHT],
+    bindings: &[Access::Read, Access::Write],
+    params_size: size_of::<RowMassMergeParams>(),
     constants: &["WORKGROUP_SIZE"],
     needs: Needs::CORE,
 };
@@ -114,4 +155,49 @@ pub(super) fn record_extent(
         Grid::linear(batch, WORKGROUP_SIZE)?,
     )?;
     Ok(extent)
+}
+
+/// Records the sums of the weights of each group: `[batch, n_groups, 2]`.
+pub(super) fn record_group_mass(
+    recorder: &mut Recorder,
+    logits: &GpuLogits,
+    extent: &GpuTensor<u32>,
+) -> Result<GpuTensor<u32>, GpuSamplingError> {
+    let (batch, n_groups) = (logits.batch(), logits.n_groups());
+    let partial = recorder.scratch::<u32>(&[batch, n_groups, 2])?;
+    let params = RowMassParams {
+        n_rows: word(batch),
+        vocab: word(logits.vocab()),
+        n_groups: word(n_groups),
+        pad0: 0,
+    };
+    let bindings = [
+        logits.tensor().read(),
+        extent.read(),
+        logits.status().read(),
+        partial.write(),
+    ];
+    let grid = Grid::linear(batch * n_groups, 1)?;
+    recorder.dispatch(&ROW_MASS, &[], &params, &bindings, grid)?;
+    Ok(partial)
+}
+
+/// Records the sum of the weights of each row, and its logarithm: `[batch, MASS_WORDS]`.
+pub(super) fn record_mass(
+    recorder: &mut Recorder,
+    logits: &GpuLogits,
+    extent: &GpuTensor<u32>,
+) -> Result<GpuTensor<u32>, GpuSamplingError> {
+    let partial = record_group_mass(recorder, logits, extent)?;
+    let mass = recorder.scratch::<u32>(&[logits.batch(), MASS_WORDS])?;
+    let params = RowMassMergeParams {
+        n_rows: word(logits.batch()),
+        n_groups: word(logits.n_groups()),
+        pad0: 0,
+        pad1: 0,
+    };
+    let bindings = [partial.read(), mass.write()];
+    let grid = Grid::linear(logits.batch(), WORKGROUP_SIZE)?;
+    recorder.dispatch(&ROW_MASS_MERGE, &[], &params, &bindings, grid)?;
+    Ok(mass)
 }

@@ -102,3 +102,8 @@ fn wide_quotient(a: vec2<u32>, b: vec2<u32>) -> u32 {
     }
     return select(quotient.x, 0xffffffffu, quotient.y != 0u);
 }
+
+// a * b, modulo 2^64.
+fn wide_low_product(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+    return wide_add(wide_product(a.x, b.x), vec2<u32>(0u, a.x * b.y + a.y * b.x));
+}

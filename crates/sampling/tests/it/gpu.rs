@@ -1,10 +1,15 @@
 //! The compute shaders against the CPU and the reference, on whatever adapter there is (`LLM_GPU=off|auto|require`).
 
+mod draws;
 mod errors;
+mod log_normalization;
 mod mask;
+mod min_p;
 mod penalties;
 mod shaders;
 mod temperature;
+mod top_k;
+mod top_p;
 
 use llm_numerics::philox::Philox4x32;
 use llm_sampling::gpu::llm_gpu::testing::gpu;
