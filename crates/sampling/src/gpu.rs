@@ -15,11 +15,37 @@
 //!
 //! A kernel cannot return an error. [`GpuLogits`] has a status for each row; the first kernel that finds a NaN, or what else the CPU refuses,
 //! notes it there. Later kernels leave such a row alone, and whoever reads a result gets the error that the CPU returns.
+//!
+//! # Example
+//!
+//! ```
+//! use llm_sampling::gpu::llm_gpu::{Gpu, GpuError, GpuOptions};
+//! use llm_sampling::gpu::{GpuLogits, sampler};
+//! use llm_sampling::{Dialect, RowRandom, SamplingConfig};
+//! use ndarray::array;
+//!
+//! let gpu = match Gpu::new_blocking(&GpuOptions::default()) {
+//!     Err(GpuError::NoAdapter { .. }) => return Ok(()), // this machine has no driver
+//!     gpu => gpu?,
+//! };
+//! // A model leaves its logits on the device; here they come from the host.
+//! let x = gpu.upload(&array![[3.0_f32, 2.0, 1.0], [0.0, 0.0, 9.0]])?; // [batch, vocab]
+//! let config = SamplingConfig::sample(Dialect::LlamaCpp, 0.5, Some(40), Some(0.8))?;
+//! let uniforms = [0, 1].map(|stream| RowRandom::new(42, stream, 0).uniform(0));
+//!
+//! let mut recorder = gpu.recorder();
+//! let logits = GpuLogits::new(&mut recorder, &x)?;
+//! let draws = sampler::sample(&mut recorder, &logits, &config, &uniforms)?;
+//! recorder.submit()?;
+//! assert_eq!(draws.download_blocking()?, [0, 2]); // four bytes for each row
+//! # Ok::<(), llm_sampling::gpu::GpuSamplingError>(())
+//! ```
 
 use llm_gpu::params::Layout;
 use llm_gpu::{GpuElement, GpuTensor, Kernel, Snippet};
 
 pub mod categorical;
+pub mod chain;
 pub mod draws;
 mod error;
 pub mod exponential_race;
@@ -34,6 +60,7 @@ pub mod presence_frequency;
 mod radix;
 pub mod repetition_penalty;
 mod rows;
+pub mod sampler;
 pub mod temperature;
 pub mod top_k;
 pub mod top_p;

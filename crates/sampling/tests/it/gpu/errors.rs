@@ -1,10 +1,16 @@
 //! What the recording functions refuse: nothing is recorded, nothing panics.
 
-use llm_sampling::SamplingError;
 use llm_sampling::gpu::llm_gpu::{Gpu, GpuError, GpuOptions, Recorder};
 use llm_sampling::gpu::mask::BitMeaning;
 use llm_sampling::gpu::{GpuLogits, GpuSamplingError, MAX_VOCAB};
+use llm_sampling::gpu::{
+    categorical, draws, exponential_race, greedy, gumbel_max, log_normalization,
+};
 use llm_sampling::gpu::{history, mask, presence_frequency, repetition_penalty, temperature};
+use llm_sampling::gpu::{min_p, top_k, top_p};
+use llm_sampling::top_k::Ties;
+use llm_sampling::top_p::SumFrom;
+use llm_sampling::{RowRandom, SamplingError};
 
 use super::gpu;
 
@@ -73,6 +79,69 @@ fn settings_must_be_in_range() {
         refused(0.0, -inf),
         SamplingError::FrequencyPenalty(-inf).into()
     );
+}
+
+#[test]
+fn filters_must_keep_something() {
+    let Some(gpu) = gpu() else { return };
+    let mut r = gpu.recorder();
+    let logits = zeros(&mut r, [1, 4]);
+    let ties = Ties::Kept;
+    let error = top_k::apply_inplace(&mut r, &logits, 0, ties, 1).unwrap_err();
+    assert_eq!(error, SamplingError::TopK(0).into());
+    let sum_from = SumFrom::Smallest;
+    for bad in [0.0, -0.5, 1.1] {
+        let error = top_p::apply_inplace(&mut r, &logits, bad, sum_from, 1).unwrap_err();
+        assert_eq!(error, SamplingError::TopP(bad).into());
+    }
+    for bad in [-0.5, 1.1] {
+        let error = min_p::apply_inplace(&mut r, &logits, bad, 1).unwrap_err();
+        assert_eq!(error, SamplingError::MinP(bad).into());
+    }
+    for error in [
+        top_k::apply_inplace(&mut r, &logits, 1, ties, 0),
+        top_p::apply_inplace(&mut r, &logits, 0.5, sum_from, 0),
+        min_p::apply_inplace(&mut r, &logits, 0.5, 0),
+    ] {
+        let want = SamplingError::MinTokensToKeep(0);
+        assert_eq!(error.unwrap_err(), want.into());
+    }
+}
+
+#[test]
+fn draws_need_a_number_for_each_row() {
+    let Some(gpu) = gpu() else { return };
+    let mut r = gpu.recorder();
+    let logits = zeros(&mut r, [2, 4]);
+    let (expected, got) = (2, 1);
+    let error = categorical::draw(&mut r, &logits, &[0.5]).unwrap_err();
+    let want = SamplingError::UniformsLen { expected, got };
+    assert_eq!(error, want.into());
+    for bad in [1.0, -0.1, f64::INFINITY] {
+        let error = categorical::draw(&mut r, &logits, &[0.5, bad]).unwrap_err();
+        assert_eq!(error, SamplingError::Uniform(bad).into());
+    }
+    let random = [RowRandom::new(0, 0, 0)];
+    let name = "randoms";
+    let want = GpuSamplingError::PerRow {
+        name,
+        expected,
+        got,
+    };
+    let error = gumbel_max::draw(&mut r, &logits, &random).unwrap_err();
+    assert_eq!(error, want);
+    let error = exponential_race::draw(&mut r, &logits, &random).unwrap_err();
+    assert_eq!(error, want);
+    let other = zeros(&mut r, [1, 4]);
+    let drawn = greedy::argmax(&mut r, &other).unwrap();
+    let error = draws::log_probabilities(&mut r, &logits, &drawn).unwrap_err();
+    let (name, expected, got) = ("draws", vec![2], vec![1]);
+    let want = GpuSamplingError::Shape {
+        name,
+        expected,
+        got,
+    };
+    assert_eq!(error, want);
 }
 
 #[test]
@@ -177,9 +246,23 @@ fn empty_batches_and_histories_are_fine() {
     let tokens = gpu.zeros::<u32>(&[0, usize::MAX]).unwrap();
     let counts = history::count(&mut r, &tokens, &[], 7).unwrap();
     repetition_penalty::apply_inplace(&mut r, &logits, &counts, 2.0).unwrap();
+    log_normalization::apply_inplace(&mut r, &logits).unwrap();
+    top_k::apply_inplace(&mut r, &logits, 3, Ties::Exact, 2).unwrap();
+    top_p::apply_inplace(&mut r, &logits, 0.5, SumFrom::Largest, 2).unwrap();
+    min_p::apply_inplace(&mut r, &logits, 0.5, 2).unwrap();
+    let drawn = [
+        greedy::argmax(&mut r, &logits).unwrap(),
+        categorical::draw(&mut r, &logits, &[]).unwrap(),
+        gumbel_max::draw(&mut r, &logits, &[]).unwrap(),
+    ];
+    let log_p = draws::log_probabilities(&mut r, &logits, &drawn[0]).unwrap();
+    assert_eq!(log_p.shape(), [0]);
     let tokens = gpu.zeros::<u32>(&[2, 0]).unwrap();
     let counts = history::count(&mut r, &tokens, &[0..0, 0..0], 7).unwrap();
     r.submit().unwrap();
     logits.check_blocking().unwrap();
+    for drawn in drawn {
+        assert_eq!(drawn.download_blocking(), Ok(vec![]));
+    }
     assert!(counts.download_blocking().unwrap().iter().all(|n| *n == 0));
 }
