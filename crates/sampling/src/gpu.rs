@@ -44,6 +44,7 @@
 use llm_gpu::params::Layout;
 use llm_gpu::{GpuElement, GpuTensor, Kernel, Snippet};
 
+pub mod beam;
 pub mod categorical;
 pub mod chain;
 pub mod draws;
@@ -72,6 +73,10 @@ pub use logits::GpuLogits;
 
 /// Every kernel of this crate, for tools that compile them all.
 pub const KERNELS: &[&Kernel] = &[
+    &beam::BEAM_GATHER,
+    &beam::BEAM_HISTOGRAM,
+    &beam::BEAM_SORT,
+    &beam::BEAM_START,
     &categorical::CATEGORICAL,
     &greedy::GREEDY,
     &gumbel_max::GUMBEL_MAX,
@@ -99,6 +104,10 @@ pub const KERNELS: &[&Kernel] = &[
 
 /// The parameter blocks of these kernels, for the test that compares them with the shaders.
 pub const LAYOUTS: &[Layout] = &[
+    beam::BeamGatherParams::LAYOUT,
+    beam::BeamHistogramParams::LAYOUT,
+    beam::BeamSortParams::LAYOUT,
+    beam::BeamStartParams::LAYOUT,
     categorical::CategoricalParams::LAYOUT,
     greedy::GreedyParams::LAYOUT,
     gumbel_max::GumbelMaxMergeParams::LAYOUT,

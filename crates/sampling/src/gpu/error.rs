@@ -66,4 +66,20 @@ pub enum GpuSamplingError {
         /// One past its last position.
         end: usize,
     },
+    /// More candidates than are compared, or none.
+    #[error("n_candidates must be in 1..={limit}, got {got}")]
+    BeamCandidates {
+        /// [`MAX_CANDIDATES`](super::beam::MAX_CANDIDATES).
+        limit: usize,
+        /// What came.
+        got: usize,
+    },
+    /// The sum of a beam that is none.
+    #[error("the sum of a beam must be finite or -inf, got {got} for row {row}")]
+    BeamSum {
+        /// Row of the log-probabilities.
+        row: usize,
+        /// What came.
+        got: f64,
+    },
 }

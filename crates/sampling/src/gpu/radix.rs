@@ -124,8 +124,8 @@ pub(super) static KEEP: Kernel = Kernel {
 };
 
 /// Buckets of a digit and words of each, as in `radix.wgsl`.
-const BUCKETS: usize = 256;
-const BUCKET_WORDS: usize = 3;
+pub(super) const BUCKETS: usize = 256;
+pub(super) const BUCKET_WORDS: usize = 3;
 
 /// What a search adds up, from where, and up to what.
 #[derive(Clone, Copy, Debug)]

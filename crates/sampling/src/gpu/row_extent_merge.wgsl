@@ -15,12 +15,12 @@ struct RowExtentMergeParams {
     divisor: vec4<u32>, // the temperature, if there is one
     n_rows: u32,
     n_groups: u32,
-    must_be_finite: u32,
+    forbids_infinity: u32,
+    forbids_masked: u32,
     has_divisor: u32,
     divisor_low: u32, // the bits of its f64
     divisor_high: u32,
     pad0: u32,
-    pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: RowExtentMergeParams;
@@ -64,10 +64,10 @@ fn row_extent_merge(
     if (extent.z != NO_TOKEN) {
         status[place] = 1u; // NaN
         status[place + 1u] = extent.z;
-    } else if (params.must_be_finite == 1u && extent.w != NO_TOKEN) {
+    } else if (params.forbids_infinity == 1u && extent.w != NO_TOKEN) {
         status[place] = 2u; // +inf
         status[place + 1u] = extent.w;
-    } else if (params.must_be_finite == 1u && extent.x <= MASKED_KEY) {
+    } else if (params.forbids_masked == 1u && extent.x <= MASKED_KEY) {
         status[place] = 3u; // all masked
     } else if (params.has_divisor == 1u && extent.w == NO_TOKEN && extent.x > MASKED_KEY) {
         let quotient = real_to_f32(real_div(real_of_f32(largest), real_of_words(params.divisor)));

@@ -23,12 +23,12 @@ llm_gpu::params! {
         divisor: [u32; 4],
         n_rows: u32,
         n_groups: u32,
-        must_be_finite: u32,
+        forbids_infinity: u32,
+        forbids_masked: u32,
         has_divisor: u32,
         divisor_low: u32,
         divisor_high: u32,
         pad0: u32,
-        pad1: u32,
     }
 }
 
@@ -101,6 +101,8 @@ pub(super) enum Check<'a> {
     CountedNumbers(&'a GpuTensor<u32>),
     /// Without NaN, and so that its largest logit does not overflow when it is divided.
     Divisible(f64),
+    /// Without NaN and `+inf`.
+    BelowInfinity,
     /// Without NaN, and with a largest logit that is finite.
     FiniteMax,
 }
@@ -140,12 +142,12 @@ pub(super) fn record_extent(
         divisor: real(divisor.unwrap_or(1.0)),
         n_rows: word(batch),
         n_groups: word(n_groups),
-        must_be_finite: u32::from(matches!(check, Check::FiniteMax)),
+        forbids_infinity: u32::from(matches!(check, Check::FiniteMax | Check::BelowInfinity)),
+        forbids_masked: u32::from(matches!(check, Check::FiniteMax)),
         has_divisor: u32::from(divisor.is_some()),
         divisor_low: bits as u32,
         divisor_high: (bits >> 32) as u32,
         pad0: 0,
-        pad1: 0,
     };
     recorder.dispatch(
         &ROW_EXTENT_MERGE,

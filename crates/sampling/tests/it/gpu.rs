@@ -1,5 +1,6 @@
 //! The compute shaders against the CPU and the reference, on whatever adapter there is (`LLM_GPU=off|auto|require`).
 
+mod beam;
 mod chain;
 mod draws;
 mod errors;
