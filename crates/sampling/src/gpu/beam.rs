@@ -140,6 +140,10 @@ impl GpuBeamCandidates {
 
     /// Waits for the candidates of each prompt, the best first.
     ///
+    /// # Shapes
+    ///
+    /// - returns: `[prompts]`, each with up to `n_candidates`
+    ///
     /// # Errors
     ///
     /// As [`GpuLogits::check`].
@@ -149,6 +153,10 @@ impl GpuBeamCandidates {
     }
 
     /// [`download`](Self::download), and waits for it.
+    ///
+    /// # Shapes
+    ///
+    /// As [`download`](Self::download).
     ///
     /// # Errors
     ///

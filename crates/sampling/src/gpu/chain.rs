@@ -124,7 +124,7 @@ pub enum Choice<'a> {
 ///
 /// # Errors
 ///
-/// Those of the steps and of the draw. Nothing is recorded then.
+/// Those of the steps and of the draw. Settings and lengths are looked at before anything is recorded.
 ///
 /// # Precision
 ///

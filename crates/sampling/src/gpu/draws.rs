@@ -59,6 +59,10 @@ impl GpuDraws {
 
     /// Waits for the tokens. Only if a row was refused, its status is asked for too.
     ///
+    /// # Shapes
+    ///
+    /// - returns: `[batch]`
+    ///
     /// # Errors
     ///
     /// As [`GpuLogits::check`].
@@ -71,6 +75,10 @@ impl GpuDraws {
     }
 
     /// [`download`](Self::download), and waits for it.
+    ///
+    /// # Shapes
+    ///
+    /// - returns: `[batch]`
     ///
     /// # Errors
     ///

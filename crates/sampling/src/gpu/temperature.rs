@@ -59,6 +59,9 @@ pub fn apply_inplace(
 ) -> Result<(), GpuSamplingError> {
     validate(temperature)?;
     record_extent(recorder, logits, Check::Divisible(temperature))?;
+    if temperature == 1.0 {
+        return Ok(());
+    }
     let params = TemperatureParams {
         divisor: real(temperature),
         n_elements: word(logits.tensor().len()),

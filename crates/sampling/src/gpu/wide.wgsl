@@ -91,11 +91,10 @@ fn wide_quotient(a: vec2<u32>, b: vec2<u32>) -> u32 {
     var rest = vec2<u32>(0u, 0u);
     var quotient = vec2<u32>(0u, 0u);
     for (var i = 0u; i < 64u; i++) {
-        let carry = rest.y >> 31u;
-        rest = wide_left(rest, 1u);
+        rest = wide_left(rest, 1u); // of the first i bits of a: below 2^63
         rest.x |= wide_right(a, 63u - i).x & 1u;
         quotient = wide_left(quotient, 1u);
-        if (carry == 1u || !wide_less(rest, b)) {
+        if (!wide_less(rest, b)) {
             rest = wide_sub(rest, b);
             quotient.x |= 1u;
         }

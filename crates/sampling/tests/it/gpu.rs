@@ -8,10 +8,12 @@ mod log_normalization;
 mod mask;
 mod min_p;
 mod penalties;
+mod rounding;
 mod shaders;
 mod temperature;
 mod top_k;
 mod top_p;
+mod wide;
 
 use llm_numerics::philox::Philox4x32;
 use llm_sampling::gpu::llm_gpu::testing::gpu;

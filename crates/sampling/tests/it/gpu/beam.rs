@@ -64,6 +64,8 @@ fn beam_sum() -> impl Strategy<Value = f64> {
     prop_oneof![
         2 => Just(f64::NEG_INFINITY),
         3 => (-3..1_i32).prop_map(f64::from),
+        1 => Just(-0.0),
+        1 => Just(f64::MIN),
         6 => -300.0..0.0_f64,
         1 => any::<f64>().prop_filter("a number", |x| !x.is_nan() && *x < f64::INFINITY),
         1 => Just(-f64::from_bits(7)), // 0 and tiny log-probabilities leave it tiny
@@ -159,6 +161,27 @@ fn the_beam_search_of_the_cpu_takes_these() {
         assert_eq!(search.tokens(), tokens);
         assert_eq!(search.parents(), parents);
     }
+}
+
+/// The words on the device, too, say that a prompt whose rows were refused has no candidates, and the others have theirs.
+#[test]
+fn refused_prompts_have_no_candidates() {
+    let Some(gpu) = gpu() else { return };
+    let x = array![
+        [-1.0_f32, -2.0],
+        [f32::NAN, -2.0],
+        [-1.0, -2.0],
+        [-3.0, -4.0]
+    ];
+    let mut recorder = gpu.recorder();
+    let rows = GpuLogits::new(&mut recorder, &gpu.upload(&x).unwrap()).unwrap();
+    let best = beam::candidates(&mut recorder, &rows, &[0.0; 4], 2, 3).unwrap();
+    recorder.submit().unwrap();
+    let words = best.words().download_blocking().unwrap();
+    let tokens: Vec<u32> = (0..6).map(|i| words[[i / 3, i % 3, 0]]).collect();
+    assert_eq!(tokens, [u32::MAX, u32::MAX, u32::MAX, 0, 1, 0]);
+    let want = SamplingError::NanLogits { row: 1, token: 0 };
+    assert_eq!(best.download_blocking(), Err(want.into()));
 }
 
 #[test]

@@ -318,7 +318,10 @@ fn refused_rows_have_no_token() {
         categorical::draw(&mut recorder, &rows, &[0.1; 3]).unwrap(),
         gumbel_max::draw(&mut recorder, &rows, &randoms(3, 1)).unwrap(),
     ];
+    let log_p = draws::log_probabilities(&mut recorder, &rows, &all[0]).unwrap();
     recorder.submit().unwrap();
+    let log_p = log_p.download_blocking().unwrap();
+    assert!(log_p[[1]].is_nan() && log_p[[0]] < 0.0);
     for drawn in all {
         let tokens = drawn.tokens().download_blocking().unwrap();
         assert_eq!(tokens[[1]], u32::MAX);

@@ -55,6 +55,21 @@ fn a_large_vocabulary_equals_the_reference() {
     close(&got, &logits).unwrap();
 }
 
+/// 150,000 weights, each of which loses nearly a unit if it is cut off instead of rounded: that would be more than the stated bound.
+#[test]
+fn weights_of_a_flat_tail_are_rounded() {
+    let Some(gpu) = gpu() else { return };
+    let units = |x: f32| f64::from(x).exp() * 2_f64.powi(43);
+    let mut tail = -16.7_f32;
+    while !(0.95..0.98).contains(&units(tail).fract()) {
+        tail = tail.next_up();
+    }
+    let mut logits = Array2::from_elem((1, LARGE_VOCAB), tail);
+    logits[[0, 0]] = 0.0;
+    let (got, _) = apply(&gpu, &logits, log_normalization::apply_inplace);
+    close(&got, &logits).unwrap();
+}
+
 /// Differences that overflow f32, and weights far below the largest.
 #[test]
 fn extremes_equal_the_reference() {
