@@ -1,6 +1,6 @@
 // radix_start.wgsl: the beginning of a search for the cut of each row.
 //
-// Twin      src/top_p.rs `crossing`; compared in tests/it/gpu/top_p.rs
+// Twin      src/top_p.rs `apply_sum_inplace`; compared in tests/it/gpu/top_p.rs
 // Math      target = n elements; or ceil(share total) of the weights, from the largest; or floor(share total) + 1, from the smallest
 // Shapes    mass     [n_rows, MASS_WORDS] u32; not read for numbers of elements
 //           status   [n_rows, STATUS_WORDS] u32

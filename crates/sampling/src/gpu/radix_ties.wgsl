@@ -1,6 +1,6 @@
 // radix_ties.wgsl: how many of the tokens at the cut stay, and the search for the last or first of them.
 //
-// Twin      src/top_p.rs `threshold`; compared in tests/it/gpu/top_k.rs, tests/it/gpu/top_p.rs
+// Twin      src/top_p.rs `apply_sum_inplace`; compared in tests/it/gpu/top_k.rs, tests/it/gpu/top_p.rs
 // Math      w = e^(cut - max), R = what is left of the target
 //           EXACT     R of the lowest ids stay
 //           LARGEST   ceil(R / w) of the lowest ids stay
