@@ -2,8 +2,6 @@
 
 mod chain;
 mod contrast;
-#[cfg(feature = "gpu")]
-mod device;
 mod processors;
 mod search;
 mod speculative;
@@ -13,6 +11,9 @@ use core::convert::Infallible;
 use core::ops::ControlFlow;
 
 mod llama_cpp;
+
+#[cfg(feature = "gpu")]
+mod device;
 
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
 use llm_sampling::generate::{GenerateConfig, generate};
