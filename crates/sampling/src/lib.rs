@@ -17,6 +17,8 @@ pub mod forced_tokens;
 pub mod generate;
 #[cfg(feature = "grammar")]
 pub mod grammar;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod greedy;
 pub mod guidance;
 pub mod gumbel_max;

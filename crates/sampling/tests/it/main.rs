@@ -13,6 +13,8 @@ mod errors;
 mod golden;
 #[cfg(feature = "grammar")]
 mod grammar;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod llama_cpp;
 mod loop_properties;
 mod modes;
