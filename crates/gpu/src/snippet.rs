@@ -37,3 +37,9 @@ pub const BF16: Snippet = Snippet {
     name: "bf16",
     source: include_str!("snippets/bf16.wgsl"),
 };
+
+/// The random numbers of `llm_numerics::philox` by their counter: `philox_block`, `philox_word`.
+pub const PHILOX: Snippet = Snippet {
+    name: "philox",
+    source: include_str!("snippets/philox.wgsl"),
+};

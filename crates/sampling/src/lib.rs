@@ -15,6 +15,8 @@ pub mod exponential_decay_length;
 pub mod exponential_race;
 pub mod forced_tokens;
 pub mod generate;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 #[cfg(feature = "grammar")]
 pub mod grammar;
 pub mod greedy;

@@ -38,11 +38,7 @@ pub const MASK: Snippet = Snippet {
     name: "mask",
     source: include_str!("mask.wgsl"),
 };
-/// The words of `llm_numerics::philox` in a shader: `philox_word`.
-pub const PHILOX: Snippet = Snippet {
-    name: "philox",
-    source: include_str!("philox.wgsl"),
-};
+pub use llm_gpu::snippet::PHILOX;
 pub(super) const TANH: Snippet = Snippet {
     name: "tanh",
     source: include_str!("tanh.wgsl"),

@@ -6,7 +6,11 @@ use llm_gpu::{Gpu, GpuError, GpuTensor, Grid};
 use llm_posenc::PosencError;
 use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
 use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
-use ndarray::{Array, Array1, Ix4};
+use llm_sampling::gpu::chain::{self, Choice, Step};
+use llm_sampling::gpu::{GpuLogits, GpuSamplingError};
+use llm_sampling::top_k::Ties;
+use llm_sampling::{Dialect, RowRandom, SamplingConfig};
+use ndarray::{Array, Array1, Array2, Ix4};
 
 use crate::Case;
 use crate::kernels::{SCALE, SUM_1_TREE, ScaleParams, SumParams};
@@ -130,6 +134,85 @@ pub(crate) async fn attention(gpu: &Gpu) -> Result<Vec<Case>, AttentionError> {
         }
     }
     Ok(cases)
+}
+
+/// Tokens over more than one group of the kernels, by both draws. They are computed in integers, so the same as natively, where tests
+/// show that none of these rows is borderline.
+pub(crate) async fn sampling(gpu: &Gpu) -> Result<Vec<Case>, GpuSamplingError> {
+    let (batch, vocab) = (4, 9000);
+    let logits = Array2::from_shape_fn((batch, vocab), |(row, token)| {
+        let x = ((row * 977 + token * 7919) % 20_011) as f32 / 1000.0 - 10.0;
+        if token % 50 == 0 {
+            f32::NEG_INFINITY
+        } else {
+            x
+        }
+    });
+    let randoms: Vec<RowRandom> = (0..batch as u64)
+        .map(|row| RowRandom::new(42, row, 1 << 40))
+        .collect();
+    let uniforms: Vec<f64> = randoms.iter().map(|random| random.uniform(0)).collect();
+    let mut cases = Vec::new();
+    for dialect in [Dialect::HuggingFace, Dialect::LlamaCpp] {
+        let config = SamplingConfig::sample(dialect, 0.7, Some(500), Some(0.9))?;
+        let want = llm_sampling::sampler::sample(&logits, &config, &uniforms)?;
+        let mut recorder = gpu.recorder();
+        let rows = GpuLogits::new(&mut recorder, &gpu.upload(&logits)?)?;
+        let sample = llm_sampling::gpu::sampler::sample;
+        let draws = sample(&mut recorder, &rows, &config, &uniforms)?;
+        recorder.submit()?;
+        let want = want.iter().map(|draw| draw.token);
+        let name = format!("tokens, {dialect}");
+        cases.push(same(name, &draws.download().await?, want));
+    }
+    let steps = [Step::Temperature(1.5), Step::top_k(700, Ties::Exact)];
+    let mut left = logits.clone();
+    llm_sampling::temperature::apply_inplace(&mut left, 1.5)?;
+    llm_sampling::top_k::apply_inplace(&mut left, 700, Ties::Exact, 1)?;
+    let mut want = Vec::new();
+    for (row, random) in left.rows().into_iter().zip(&randoms) {
+        want.push(llm_sampling::gumbel_max::draw(&row, *random)?.token);
+    }
+    let mut recorder = gpu.recorder();
+    let rows = GpuLogits::new(&mut recorder, &gpu.upload(&logits)?)?;
+    let draws = chain::sample(&mut recorder, &rows, &steps, Choice::GumbelMax(&randoms))?;
+    recorder.submit()?;
+    let name = "tokens, Gumbel-max".to_owned();
+    cases.push(same(name, &draws.download().await?, want.into_iter()));
+    let left: Vec<f64> = left.iter().map(|x| f64::from(x.max(f32::MIN))).collect();
+    let mut got = rows.tensor().download().await?;
+    got.mapv_inplace(|x| x.max(f32::MIN));
+    let error = got
+        .iter()
+        .zip(&left)
+        .map(|(got, want)| (f64::from(*got) - want).abs());
+    cases.push(Case {
+        name: "logits that are left".to_owned(),
+        compared: left.len(),
+        error: error.fold(0.0, f64::max),
+        tolerance: 0.0,
+    });
+    Ok(cases)
+}
+
+/// Compares ids: an error is a number of tokens.
+fn same(name: String, got: &[u32], want: impl ExactSizeIterator<Item = u32>) -> Case {
+    let compared = want.len();
+    let wrong = got
+        .iter()
+        .zip(want)
+        .filter(|(got, want)| *got != want)
+        .count();
+    Case {
+        name,
+        compared,
+        error: if got.len() == compared {
+            wrong as f64
+        } else {
+            f64::NAN
+        },
+        tolerance: 0.0,
+    }
 }
 
 /// Numbers of many sizes and both signs, the same in each run.

@@ -21,6 +21,7 @@ const CRATES: &[(&str, &[&Kernel])] = &[
     ("llm-gpu", kernels::KERNELS),
     ("llm-attention", llm_attention::gpu::KERNELS),
     ("llm-posenc", llm_posenc::gpu::KERNELS),
+    ("llm-sampling", llm_sampling::gpu::KERNELS),
 ];
 
 /// A kernel as the browser gets it.
@@ -84,6 +85,7 @@ pub async fn parity() -> Result<Vec<Case>, JsError> {
     let gpu = Gpu::new(&GpuOptions::default()).await?;
     let mut cases = cases::run(&gpu).await?;
     cases.extend(cases::attention(&gpu).await?);
+    cases.extend(cases::sampling(&gpu).await?);
     gpu.check()?;
     Ok(cases)
 }

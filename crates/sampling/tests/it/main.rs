@@ -11,6 +11,8 @@ mod dialects;
 mod edges;
 mod errors;
 mod golden;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "grammar")]
 mod grammar;
 mod llama_cpp;

@@ -10,6 +10,9 @@ mod steps;
 
 mod llama_cpp;
 
+#[cfg(feature = "gpu")]
+mod device;
+
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
 use ndarray::{ArrayD, Axis};
 
@@ -20,8 +23,11 @@ fn vectors() {
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"),
     )
     .with_tiers(&[Tier::Reference, Tier::Cpu]);
+    #[cfg(feature = "gpu")]
+    let files = files.with_tiers(&device::tiers());
     run_crate(&files, |case, tier| match case.op() {
-        _ if tier == Tier::Gpu => Err(case.unsupported("no kernel")),
+        #[cfg(feature = "gpu")]
+        _ if tier == Tier::Gpu => device::run(case),
         "sampling.chain.huggingface" => chain::run(case, tier),
         "sampling.processor.prefix_allowed" => processors::prefix_allowed(case, tier),
         "sampling.processor.cfg" | "sampling.processor.cfg_batched" => {
