@@ -35,6 +35,7 @@ impl Processor<f32> for AfterFirstLine {
         context: &Context<'_>,
     ) -> Result<(), SamplingError> {
         let Some((_, content)) = context.generated.split_first() else {
+            candidates.make_dense();
             for (token, x) in (0..).zip(candidates.logits_mut()) {
                 if !self.end_of_line.contains(&token) {
                     *x = f32::NEG_INFINITY;
