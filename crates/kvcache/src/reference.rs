@@ -2,3 +2,5 @@
 //! without a line in common with them.
 
 pub mod contiguous;
+pub mod sequences;
+pub mod window;
