@@ -47,10 +47,10 @@ use crate::memory::{reserve, zeros};
 /// ```
 #[derive(Clone, Debug)]
 pub struct ContiguousCache<F> {
-    keys: Array4<F>,      // [batch, kv_heads, capacity, head_dim]
-    values: Array4<F>,    // [batch, kv_heads, capacity, value_dim]
-    lengths: Vec<usize>,  // [batch]
-    block: Option<usize>, // tokens in which the capacity grows
+    pub(crate) keys: Array4<F>,      // [batch, kv_heads, capacity, head_dim]
+    pub(crate) values: Array4<F>,    // [batch, kv_heads, capacity, value_dim]
+    pub(crate) lengths: Vec<usize>,  // [batch]
+    pub(crate) block: Option<usize>, // tokens in which the capacity grows
 }
 
 impl<F: Copy + Zero> ContiguousCache<F> {

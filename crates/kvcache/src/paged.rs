@@ -2,13 +2,19 @@
 
 mod data;
 mod float;
+mod int4;
+mod int8;
 mod prefix;
+mod saved;
 mod sequences;
 mod table;
 
 pub use data::{PageData, PageShape};
 pub use float::FloatPages;
+pub use int4::Int4Pages;
+pub use int8::Int8Pages;
 pub use prefix::PrefixHash;
+pub(crate) use saved::{SavedEntry, SavedSequence, SavedTable};
 pub use table::{PageCopy, PageTable, SequenceId, TokenMove};
 
 use data::sealed::Store;

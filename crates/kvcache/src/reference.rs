@@ -2,5 +2,6 @@
 //! without a line in common with them.
 
 pub mod contiguous;
+pub mod quantized;
 pub mod sequences;
 pub mod window;

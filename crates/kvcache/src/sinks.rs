@@ -331,6 +331,14 @@ impl<E: Copy + Zero> SinkCache<E> {
         self.sinks.bytes() + self.ring.bytes()
     }
 
+    pub(crate) fn parts(&self) -> (&ContiguousCache<E>, &RingCache<E>) {
+        (&self.sinks, &self.ring)
+    }
+
+    pub(crate) fn from_parts(sinks: ContiguousCache<E>, ring: RingCache<E>) -> Self {
+        Self { sinks, ring }
+    }
+
     /// As the ring's, whose count is behind the sinks: so the whole can be counted too.
     fn check_append(&self, row: usize, k: [usize; 3], v: [usize; 3]) -> Result<(), KvCacheError> {
         self.ring.check_append(row, k, v)?;

@@ -116,6 +116,16 @@ impl PrefixIndex {
         self.idle.len()
     }
 
+    /// All entries; parents come before those that continue them.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &Entry)> {
+        self.entries.iter().map(|(&id, entry)| (id, entry))
+    }
+
+    /// Pages that no sequence holds, the one to go first in front.
+    pub(super) fn idle(&self) -> impl Iterator<Item = u32> + '_ {
+        self.idle.values().copied()
+    }
+
     /// The entry that continues `parent` with these tokens, if hash, parent and tokens are equal.
     pub(super) fn find(&self, hash: u64, parent: &Parent, tokens: &[u32]) -> Option<(u64, u32)> {
         self.buckets.get(&hash)?.iter().find_map(|id| {

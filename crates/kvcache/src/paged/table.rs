@@ -80,29 +80,29 @@ pub struct TokenMove {
 #[derive(Clone, Debug)]
 pub struct PageTable {
     page_size: usize,
-    pages: Vec<Page>,
-    free: Vec<u32>, // a stack
-    sequences: BTreeMap<u64, Sequence>,
-    next_id: u64,
-    prefixes: PrefixIndex,
+    pub(super) pages: Vec<Page>,
+    pub(super) free: Vec<u32>, // a stack
+    pub(super) sequences: BTreeMap<u64, Sequence>,
+    pub(super) next_id: u64,
+    pub(super) prefixes: PrefixIndex,
 }
 
 /// Who holds a page.
 #[derive(Clone, Copy, Debug, Default)]
-struct Page {
-    references: usize,
+pub(super) struct Page {
+    pub(super) references: usize,
     /// Its entry in the prefix cache.
-    entry: Option<u64>,
+    pub(super) entry: Option<u64>,
 }
 
 /// The pages of a sequence.
 #[derive(Clone, Debug)]
-struct Sequence {
-    pages: Vec<u32>,
-    len: usize,
-    salt: Arc<[u8]>,
+pub(super) struct Sequence {
+    pub(super) pages: Vec<u32>,
+    pub(super) len: usize,
+    pub(super) salt: Arc<[u8]>,
     /// Leading tokens whose keys depend only on the tokens before them: none was dropped there.
-    intact: usize,
+    pub(super) intact: usize,
 }
 
 impl PageTable {

@@ -167,6 +167,12 @@ impl<E: Copy + Zero> RingCache<E> {
         }
     }
 
+    /// Fills a row that holds nothing with tokens from a position on.
+    pub(crate) fn restore(&mut self, row: usize, first: usize, k: &ArrayRef3<E>, v: &ArrayRef3<E>) {
+        self.rows[row] = Row { first, seen: first };
+        self.write(row, k, v);
+    }
+
     /// The tokens of a row, up to the end of the memory and from its start.
     pub(super) fn parts<'a>(
         &self,

@@ -3,4 +3,5 @@
 mod contiguous;
 mod pool;
 mod prefixes;
+mod quantized;
 mod windows;

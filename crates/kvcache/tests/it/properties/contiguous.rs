@@ -14,6 +14,7 @@ enum Operation {
     Reorder { rows: Vec<usize> },
     Select { rows: Vec<usize> },
     Clear,
+    SaveAndLoad,
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -24,6 +25,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => prop::collection::vec(0..6_usize, 0..7).prop_map(|rows| Operation::Reorder { rows }),
         1 => prop::collection::vec(0..6_usize, 0..7).prop_map(|rows| Operation::Select { rows }),
         1 => Just(Operation::Clear),
+        1 => Just(Operation::SaveAndLoad),
     ]
 }
 
@@ -118,7 +120,11 @@ fn assert_same(
     sizes: Sizes,
 ) -> Result<(), TestCaseError> {
     prop_assert_eq!(cache.batch(), model.rows.len());
-    prop_assert_eq!(cache.capacity(), model.capacity);
+    if model.capacity < usize::MAX {
+        prop_assert_eq!(cache.capacity(), model.capacity);
+    } else {
+        prop_assert!(cache.capacity() >= cache.max_len());
+    }
     prop_assert_eq!(
         cache.max_len(),
         model.rows.iter().map(Vec::len).max().unwrap_or(0)
@@ -155,6 +161,89 @@ fn same(view: ArrayView3<'_, f64>, t: usize, heads: &[Vec<f64>]) -> bool {
     })
 }
 
+/// Runs operations on a cache and on lists.
+fn run(
+    mut cache: ContiguousCache<f64>,
+    mut model: TokenLists,
+    sizes: Sizes,
+    operations: Vec<(Operation, usize)>,
+) -> Result<(), TestCaseError> {
+    let Sizes {
+        heads,
+        head_dim,
+        value_dim,
+        ..
+    } = sizes;
+    let mut source = Source { next: 0.0, sizes };
+    for (operation, strides) in operations {
+        let (done, expected) = match &operation {
+            Operation::Append { row, seq } => {
+                let tokens = source.tokens(*seq);
+                let (k, v) = (
+                    source.array(&tokens, true, strides),
+                    source.array(&tokens, false, strides + 1),
+                );
+                (
+                    cache.append(*row, &k, &v).is_ok(),
+                    model.append(*row, &tokens),
+                )
+            }
+            Operation::AppendAll { seq } => {
+                let tokens: Vec<_> = (0..model.rows.len()).map(|_| source.tokens(*seq)).collect();
+                let stack = |keys: bool, features: usize| {
+                    // [kv_heads, batch, seq, features] in memory
+                    let mut all = Array4::zeros([heads, tokens.len(), *seq, features]);
+                    for (row, tokens) in tokens.iter().enumerate() {
+                        all.slice_mut(s![.., row, .., ..])
+                            .assign(&source.array(tokens, keys, strides));
+                    }
+                    all.permuted_axes([1, 0, 2, 3])
+                };
+                (
+                    cache
+                        .append_all(&stack(true, head_dim), &stack(false, value_dim))
+                        .is_ok(),
+                    model.append_all(&tokens),
+                )
+            }
+            Operation::Crop { row, len } => {
+                (cache.crop(*row, *len).is_ok(), model.crop(*row, *len))
+            }
+            Operation::Reorder { rows } => {
+                let selected = model
+                    .select(rows)
+                    .filter(|_| rows.len() == model.rows.len());
+                let expected = selected.is_some();
+                model = selected.unwrap_or(model);
+                (cache.reorder(rows).is_ok(), expected)
+            }
+            Operation::Select { rows } => {
+                let selected = model.select(rows);
+                let expected = selected.is_some();
+                model = selected.unwrap_or(model);
+                let new = cache.select(rows);
+                let done = new.is_ok();
+                cache = new.unwrap_or(cache);
+                (done, expected)
+            }
+            Operation::SaveAndLoad => {
+                let mut file = Vec::new();
+                cache.save(&mut file).unwrap();
+                cache = ContiguousCache::load(&file[..], 1 << 16).unwrap();
+                (true, true)
+            }
+            Operation::Clear => {
+                cache.clear();
+                model.clear();
+                (true, true)
+            }
+        };
+        prop_assert_eq!(done, expected, "{:?}", operation);
+        assert_same(&cache, &model, sizes)?;
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -162,53 +251,20 @@ proptest! {
     #[test]
     fn the_cache_is_a_list_of_tokens(sizes in sizes(), operations in prop::collection::vec((operation(), 0..3_usize), 0..24)) {
         let Sizes { batch, heads, capacity, head_dim, value_dim } = sizes;
-        let mut cache = ContiguousCache::new(batch, heads, capacity, head_dim, value_dim).unwrap();
-        let mut model = TokenLists::new(batch, capacity);
-        let mut source = Source { next: 0.0, sizes };
-        for (operation, strides) in operations {
-            let (done, expected) = match &operation {
-                Operation::Append { row, seq } => {
-                    let tokens = source.tokens(*seq);
-                    let (k, v) = (source.array(&tokens, true, strides), source.array(&tokens, false, strides + 1));
-                    (cache.append(*row, &k, &v).is_ok(), model.append(*row, &tokens))
-                }
-                Operation::AppendAll { seq } => {
-                    let tokens: Vec<_> = (0..model.rows.len()).map(|_| source.tokens(*seq)).collect();
-                    let stack = |keys: bool, features: usize| {
-                        // [kv_heads, batch, seq, features] in memory
-                        let mut all = Array4::zeros([heads, tokens.len(), *seq, features]);
-                        for (row, tokens) in tokens.iter().enumerate() {
-                            all.slice_mut(s![.., row, .., ..]).assign(&source.array(tokens, keys, strides));
-                        }
-                        all.permuted_axes([1, 0, 2, 3])
-                    };
-                    (cache.append_all(&stack(true, head_dim), &stack(false, value_dim)).is_ok(), model.append_all(&tokens))
-                }
-                Operation::Crop { row, len } => (cache.crop(*row, *len).is_ok(), model.crop(*row, *len)),
-                Operation::Reorder { rows } => {
-                    let selected = model.select(rows).filter(|_| rows.len() == model.rows.len());
-                    let expected = selected.is_some();
-                    model = selected.unwrap_or(model);
-                    (cache.reorder(rows).is_ok(), expected)
-                }
-                Operation::Select { rows } => {
-                    let selected = model.select(rows);
-                    let expected = selected.is_some();
-                    model = selected.unwrap_or(model);
-                    let new = cache.select(rows);
-                    let done = new.is_ok();
-                    cache = new.unwrap_or(cache);
-                    (done, expected)
-                }
-                Operation::Clear => {
-                    cache.clear();
-                    model.clear();
-                    (true, true)
-                }
-            };
-            prop_assert_eq!(done, expected, "{:?}", operation);
-            assert_same(&cache, &model, sizes)?;
-        }
+        let cache = ContiguousCache::new(batch, heads, capacity, head_dim, value_dim).unwrap();
+        run(cache, TokenLists::new(batch, capacity), sizes, operations)?;
+    }
+
+    /// The same without an end.
+    #[test]
+    fn a_growing_cache_is_a_list_of_tokens(
+        sizes in sizes(),
+        block in 1..6_usize,
+        operations in prop::collection::vec((operation(), 0..3_usize), 0..24),
+    ) {
+        let Sizes { batch, heads, head_dim, value_dim, .. } = sizes;
+        let cache = ContiguousCache::growing(batch, heads, block, head_dim, value_dim).unwrap();
+        run(cache, TokenLists::new(batch, usize::MAX), sizes, operations)?;
     }
 
     /// Reordering in place is selecting, whatever chains and cycles the rows make.

@@ -7,7 +7,9 @@ mod operation;
 use std::collections::{BTreeMap, BTreeSet};
 
 use llm_kvcache::KvCacheError;
-use llm_kvcache::paged::{FloatPages, PagedCache, PoolConfig, PrefixHash, SequenceId};
+use llm_kvcache::paged::{
+    FloatPages, Int4Pages, Int8Pages, PageData, PagedCache, PoolConfig, PrefixHash, SequenceId,
+};
 use llm_kvcache::reference::sequences::SequenceLists;
 use ndarray::{Axis, stack};
 use proptest::prelude::*;
@@ -19,10 +21,13 @@ use operation::{Operation, operation};
 /// A token of the model: its content, and the id by which it is published.
 type Token = (Content, u32);
 
-type Cache = PagedCache<FloatPages<f32>>;
+/// Pages that read and write `f32`.
+trait Pages: PageData<Input = f32> {}
 
-struct World {
-    cache: Cache,
+impl<P: PageData<Input = f32>> Pages for P {}
+
+struct World<P> {
+    cache: PagedCache<P>,
     config: PoolConfig,
     model: SequenceLists<Token>,
     salts: BTreeMap<u64, u8>,
@@ -35,10 +40,10 @@ struct World {
     is_refused: bool,
 }
 
-impl World {
+impl<P: Pages> World<P> {
     fn new(config: PoolConfig) -> Self {
         Self {
-            cache: Cache::new(&config).unwrap(),
+            cache: PagedCache::new(&config).unwrap(),
             config,
             model: SequenceLists::default(),
             salts: BTreeMap::new(),
@@ -341,6 +346,16 @@ impl World {
                     prop_assert_eq!(is_live, (page as usize) < n_live);
                 }
             }
+            Operation::SaveAndLoad => {
+                let mut file = Vec::new();
+                self.cache.save(&mut file).unwrap();
+                let hash = PrefixHash::with_key([7, self.model.lists.len() as u64]);
+                self.cache = PagedCache::load(&file[..], hash, 1 << 20).unwrap();
+                for (&number, &id) in &self.handles {
+                    prop_assert_eq!(self.cache.find(number), Some(id));
+                }
+                prop_assert_eq!(self.cache.table().n_available(), available);
+            }
             Operation::Resize { n_pages } => {
                 let table = self.cache.table();
                 let is_free = |page: u32| table.references(page) == 0 && !table.is_published(page);
@@ -451,14 +466,15 @@ impl World {
     }
 }
 
-/// Whether nothing at all has changed.
-fn assert_same(a: &Cache, b: &Cache) -> Result<(), TestCaseError> {
+/// Whether nothing at all has changed: the books, and all that a file has of the pages.
+fn assert_same<P: Pages>(a: &PagedCache<P>, b: &PagedCache<P>) -> Result<(), TestCaseError> {
     prop_assert_eq!(format!("{:?}", a.table()), format!("{:?}", b.table()));
-    for layer in 0..a.n_layers() {
-        let (a, b) = (a.layer(layer).unwrap(), b.layer(layer).unwrap());
-        prop_assert_eq!(a.k(), b.k());
-        prop_assert_eq!(a.v(), b.v());
-    }
+    let [a, b] = [a, b].map(|cache| {
+        let mut file = Vec::new();
+        cache.save(&mut file).unwrap();
+        file
+    });
+    prop_assert!(a == b);
     Ok(())
 }
 
@@ -476,14 +492,37 @@ fn config() -> impl Strategy<Value = PoolConfig> {
             } else {
                 PrefixHash::with_key([1, 2])
             };
-            PoolConfig::new(n_layers, n_pages, page_size, n_kv_heads, 2)
-                .with_value_dim(1)
+            PoolConfig::new(n_layers, n_pages, page_size, n_kv_heads, 5)
+                .with_value_dim(4)
                 .with_hash(hash)
         })
 }
 
+/// Runs operations on a pool and on its lists.
+fn run<P: Pages>(config: PoolConfig, operations: &[Operation]) -> Result<(), TestCaseError> {
+    let mut world = World::<P>::new(config);
+    for operation in operations {
+        let before = world.cache.clone();
+        world.is_refused = false;
+        world.step(operation)?;
+        if world.is_refused {
+            assert_same(&world.cache, &before)?;
+        }
+        world.check()?;
+    }
+    // Nothing remains when all sequences are gone.
+    for id in world.handles.values() {
+        world.cache.free(*id).unwrap();
+    }
+    let n_pages = world.cache.table().n_pages();
+    prop_assert_eq!(world.cache.table().n_available(), n_pages);
+    world.cache.forget_prefixes();
+    prop_assert_eq!(world.cache.table().n_free(), n_pages);
+    Ok(())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     /// Any operations on a pool do what they do to lists; pages are counted exactly; what is refused does nothing.
     #[test]
@@ -491,22 +530,24 @@ proptest! {
         config in config(),
         operations in prop::collection::vec(operation(), 0..40),
     ) {
-        let mut world = World::new(config);
-        for operation in &operations {
-            let before = world.cache.clone();
-            world.is_refused = false;
-            world.step(operation)?;
-            if world.is_refused {
-                assert_same(&world.cache, &before)?;
-            }
-            world.check()?;
-        }
-        // Nothing remains when all sequences are gone.
-        for id in world.handles.values() {
-            world.cache.free(*id).unwrap();
-        }
-        prop_assert_eq!(world.cache.table().n_available(), world.cache.table().n_pages());
-        world.cache.forget_prefixes();
-        prop_assert_eq!(world.cache.table().n_free(), world.cache.table().n_pages());
+        run::<FloatPages<f32>>(config, &operations)?;
+    }
+
+    /// The same in 8 bits, of numbers that 8 bits can say.
+    #[test]
+    fn a_pool_of_int8_is_a_list_of_tokens_too(
+        config in config(),
+        operations in prop::collection::vec(operation(), 0..40),
+    ) {
+        run::<Int8Pages>(config, &operations)?;
+    }
+
+    /// The same in 4 bits, of numbers that 4 bits can say.
+    #[test]
+    fn a_pool_of_int4_is_a_list_of_tokens_too(
+        config in config(),
+        operations in prop::collection::vec(operation(), 0..40),
+    ) {
+        run::<Int4Pages>(config, &operations)?;
     }
 }

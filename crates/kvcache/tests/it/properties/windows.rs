@@ -17,6 +17,7 @@ enum Operation {
     Reorder { rows: Vec<usize> },
     Select { rows: Vec<usize> },
     Clear,
+    SaveAndLoad,
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -27,6 +28,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => prop::collection::vec(0..4_usize, 0..5).prop_map(|rows| Operation::Reorder { rows }),
         1 => prop::collection::vec(0..4_usize, 0..4).prop_map(|rows| Operation::Select { rows }),
         1 => Just(Operation::Clear),
+        1 => Just(Operation::SaveAndLoad),
     ]
 }
 
@@ -117,6 +119,14 @@ fn run(
                     ring = b.unwrap_or(ring);
                     (done, expected)
                 }
+            }
+            Operation::SaveAndLoad => {
+                let (mut a, mut b) = (Vec::new(), Vec::new());
+                cache.save(&mut a).unwrap();
+                ring.save(&mut b).unwrap();
+                cache = SinkCache::load(&a[..], 1 << 16).unwrap();
+                ring = RingCache::load(&b[..], 1 << 16).unwrap();
+                (vec![true, true], true)
             }
             Operation::Clear => {
                 cache.clear();

@@ -24,6 +24,8 @@ impl Contents {
     }
 }
 
+/// Keys or values of tokens, all different, that 8 bits and 4 bits can say without an error: from `-127 s` to `113 s` in
+/// steps of `16 s`, with `s` a power of two.
 pub(super) fn array(
     config: &PoolConfig,
     layer: usize,
@@ -39,8 +41,15 @@ pub(super) fn array(
         if tokens[t] == 0 {
             return 0.0;
         }
-        let x = (((tokens[t] * 2 + layer as u64) * 2 + h as u64) * 2 + d as u64) as f32;
-        if is_key { x } else { -x }
+        let number = ((tokens[t] * 2 + layer as u64) * 2 + h as u64) * 2 + u64::from(is_key);
+        let digits = features as u32 - 2;
+        let steps = match d as u32 {
+            0 => 0,
+            1 => 15,
+            d => number / 16_u64.pow(d - 2) % 16,
+        };
+        let power = (number / 16_u64.pow(digits) % 17) as i32 - 8;
+        (16.0 * steps as f32 - 127.0) * 2.0_f32.powi(power)
     })
 }
 

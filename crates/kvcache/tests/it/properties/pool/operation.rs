@@ -49,6 +49,7 @@ pub(super) enum Operation {
     },
     Forget,
     Compact,
+    SaveAndLoad,
     Resize {
         n_pages: usize,
     },
@@ -79,6 +80,7 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
         4 => at().prop_map(|at| Operation::Publish { at }),
         1 => Just(Operation::Forget),
         1 => Just(Operation::Compact),
+        2 => Just(Operation::SaveAndLoad),
         1 => (0..10_usize).prop_map(|n_pages| Operation::Resize { n_pages }),
     ]
 }
