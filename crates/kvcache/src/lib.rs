@@ -5,6 +5,7 @@ pub mod calculator;
 pub mod contiguous;
 mod element;
 mod error;
+pub mod eviction;
 pub mod file;
 pub mod kivi;
 mod memory;
