@@ -4,17 +4,23 @@ use std::sync::OnceLock;
 
 use half::f16;
 
-/// A token of 8-bit integers: `scale * round(x / scale)`, `scale = max |x| / 127` in `f32`.
+/// A token of 8-bit integers: `scale * round(x / scale)`, `scale = max |x| / n` in `f32`, with the `n` from 123.5 to 127.5
+/// that has the least square error.
 #[must_use]
 pub fn int8(x: &[f64]) -> Vec<f64> {
     let most = x.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
-    let scale = f64::from((most / 127.0) as f32);
-    if scale == 0.0 {
-        return vec![0.0; x.len()];
-    }
-    x.iter()
-        .map(|x| scale * (x / scale).round_ties_even())
-        .collect()
+    let token = |half: u32| -> Vec<f64> {
+        let scale = f64::from((most / (f64::from(half) / 2.0)) as f32);
+        let code = |x: &f64| (x / scale).round_ties_even().clamp(-127.0, 127.0);
+        x.iter()
+            .map(|x| if scale == 0.0 { 0.0 } else { scale * code(x) })
+            .collect()
+    };
+    let error =
+        |token: &Vec<f64>| -> f64 { token.iter().zip(x).map(|(a, b)| (a - b) * (a - b)).sum() };
+    let all = (247..=255).map(token);
+    all.min_by(|a, b| error(a).total_cmp(&error(b)))
+        .unwrap_or_default()
 }
 
 /// The step and the least value of a group, as `f16`, for codes of so many bits.

@@ -6,4 +6,6 @@ mod attention;
 mod errors;
 mod golden;
 mod properties;
+mod quantized_peers;
+mod recorded;
 mod vectors;
