@@ -42,12 +42,21 @@ impl Group {
             return 0;
         }
         let code = (x - self.min.to_f32()) / scale;
-        code.round_ties_even().clamp(0.0, levels(bits)) as u8
+        round_small(code).clamp(0.0, levels(bits)) as u8
     }
 
     pub(crate) fn value(self, code: u8) -> f32 {
         self.min.to_f32() + self.scale.to_f32() * f32::from(code)
     }
+}
+
+/// The nearest integer of a number of less than `2^22` in absolute value, halves to even.
+///
+/// A sum so large has no digits behind the point. The standard library's function is a call where the
+/// processor is not known to have an instruction for it.
+pub(crate) fn round_small(x: f32) -> f32 {
+    const LARGE: f32 = 12_582_912.0; // 1.5 * 2^23
+    (x + LARGE) - LARGE
 }
 
 /// The largest code.

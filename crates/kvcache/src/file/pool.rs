@@ -11,7 +11,8 @@ use crate::paged::{
 impl<P: PageData> PagedCache<P> {
     /// Writes the pool: sequences with what they share, cached prefixes, and the pages in use.
     ///
-    /// The key of the prefix hash is not written.
+    /// The key of the prefix hash is not written. Pages are written whole, with what was once in the places behind the end of
+    /// a sequence.
     ///
     /// # Errors
     ///

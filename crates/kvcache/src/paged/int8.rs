@@ -10,7 +10,7 @@ use super::data::PageShape;
 use super::data::sealed::Store;
 use super::float::copy_token;
 use crate::KvCacheError;
-use crate::affine::check;
+use crate::affine::{check, round_small};
 use crate::error::Largest;
 use crate::memory::zeros;
 
@@ -186,7 +186,7 @@ fn best_scale(x: ArrayView1<'_, f32>) -> f32 {
 /// The nearest code, halves to even.
 fn nearest(x: f32, scale: f32) -> f32 {
     let ratio = if scale > 0.0 { x / scale } else { 0.0 };
-    ratio.round_ties_even().clamp(-127.0, 127.0)
+    round_small(ratio).clamp(-127.0, 127.0)
 }
 
 impl Store for Int8Pages {

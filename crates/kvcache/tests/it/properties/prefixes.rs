@@ -116,6 +116,46 @@ fn a_page_that_is_written_again_is_found_no_more() {
 }
 
 #[test]
+fn a_page_into_which_tokens_move_is_found_no_more() {
+    for mut table in tables() {
+        let a = published(&mut table, b"", &[1, 2, 3, 4]);
+        table.retain(a, &[0, 2, 3]).unwrap();
+        assert_eq!(table.cached_tokens(b"", &[1, 2, 3, 4]), 0);
+        assert_eq!(table.cached_tokens(b"", &[1, 3]), 0);
+
+        // But a page that another one holds stays as it is.
+        let b = published(&mut table, b"", &[1, 2, 3, 4]);
+        let c = table.fork(b).unwrap();
+        table.retain(c, &[0, 2, 3]).unwrap();
+        assert_eq!(table.cached_tokens(b"", &[1, 2, 3, 4]), 4);
+    }
+}
+
+#[test]
+fn a_prefix_is_found_where_compaction_moved_it() {
+    for mut table in tables() {
+        let first = table.create(b"").unwrap();
+        table.grow(&[(first, 4)]).unwrap(); // the first two pages of the pool
+        let a = published(&mut table, b"", &[1, 2, 3, 4]);
+        let b = published(&mut table, b"", &[5, 6]);
+        table.free(b).unwrap(); // cached only
+        table.free(first).unwrap();
+        assert_eq!(table.compact().unwrap().len(), 2);
+        let (c, found) = table.create_with_prefix(b"", &[1, 2, 3, 4]).unwrap();
+        assert_eq!(
+            (found, table.pages(c).unwrap()),
+            (4, table.pages(a).unwrap())
+        );
+        let (d, found) = table.create_with_prefix(b"", &[5, 6]).unwrap();
+        assert_eq!(found, 2);
+        let page = table.pages(d).unwrap()[0];
+        assert!((page as usize) < 3 && table.references(page) == 1);
+        table.free(d).unwrap();
+        assert_eq!(table.n_cached(), 1);
+    }
+}
+
+#[test]
 fn of_equal_pages_the_first_counts() {
     for mut table in tables() {
         let ids = [1, 2, 3, 4];
