@@ -188,6 +188,26 @@ fn a_forged_file_is_a_cache_or_an_error() {
 }
 
 #[test]
+fn a_sequence_that_has_a_page_twice_is_refused() {
+    let all = stores();
+    let pool = all.last().unwrap();
+    // Behind 116 bytes of header the first sequence: four numbers, its salt, and then its pages.
+    let first = 116 + 4 * 8 + b"one".len();
+    let mut file = pool.file.clone();
+    assert_ne!(file[first..first + 8], file[first + 8..first + 16]);
+    file.copy_within(first..first + 8, first + 8);
+    let error = forge(pool, &mut file).unwrap_err();
+    let name = "page that a sequence has twice";
+    let expected = KvCacheError::FileField {
+        name,
+        min: 1,
+        max: 0,
+        got: 0,
+    };
+    assert_eq!(error, expected);
+}
+
+#[test]
 fn a_forged_size_is_refused_before_memory_is_taken() {
     for store in stores() {
         // All numbers of the header, one after the other: magic, version, store, elements, sizes.
