@@ -92,7 +92,7 @@ impl<E: Element> RingCache<E> {
             let least = if first == 0 {
                 0
             } else {
-                (first + window).saturating_sub(1)
+                first.saturating_add(window) - 1
             };
             let seen = input.number("tokens seen", least as u64, most as u64)?;
             rows.push((first, seen as usize));
