@@ -7,6 +7,7 @@ mod errors;
 mod log_normalization;
 mod mask;
 mod min_p;
+mod noise;
 mod penalties;
 mod rounding;
 mod shaders;
