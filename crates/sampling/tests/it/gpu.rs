@@ -2,6 +2,7 @@
 
 mod beam;
 mod chain;
+mod dispatches;
 mod draws;
 mod errors;
 mod log_normalization;
