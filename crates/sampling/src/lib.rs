@@ -15,10 +15,10 @@ pub mod exponential_decay_length;
 pub mod exponential_race;
 pub mod forced_tokens;
 pub mod generate;
-#[cfg(feature = "grammar")]
-pub mod grammar;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+#[cfg(feature = "grammar")]
+pub mod grammar;
 pub mod greedy;
 pub mod guidance;
 pub mod gumbel_max;

@@ -11,10 +11,10 @@ mod dialects;
 mod edges;
 mod errors;
 mod golden;
-#[cfg(feature = "grammar")]
-mod grammar;
 #[cfg(feature = "gpu")]
 mod gpu;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod llama_cpp;
 mod loop_properties;
 mod modes;
