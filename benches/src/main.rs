@@ -6,6 +6,7 @@
 mod attention;
 mod case;
 mod growth;
+mod kvcache;
 mod limits;
 mod measure;
 mod peers;
@@ -27,10 +28,11 @@ use crate::peers::Python;
 use crate::table::{PeerTime, Row, scaled, time};
 
 /// The crates with cases, without `llm-`.
-const CRATES: [(&str, Plans); 3] = [
+const CRATES: [(&str, Plans); 4] = [
     ("posenc", posenc::plans),
     ("attention", attention::plans),
     ("sampling", sampling::plans),
+    ("kvcache", kvcache::plans),
 ];
 
 /// The crates with calls whose memory is measured, without `llm-`.

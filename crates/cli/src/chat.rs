@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::args::Common;
 use crate::failure::Failure;
 use crate::models::ModelChoice;
-use crate::sampling::SamplingArgs;
+use crate::sampling::{Form, SamplingArgs};
 use crate::{output, prompt, reply};
 
 /// Arguments of the verb.
@@ -31,7 +31,7 @@ pub(crate) struct ChatArgs {
 
 /// Runs the verb.
 pub(crate) fn run(args: &ChatArgs, common: &Common) -> Result<(), Failure> {
-    let options = args.sampling.options(common.seed)?;
+    let options = args.sampling.options(common.seed, Form::Reply)?;
     let given = prompt::given(args.prompt.as_deref())?;
     let opening: Vec<Message> = args.system.iter().map(Message::system).collect();
     match given {

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::args::Common;
 use crate::failure::Failure;
 use crate::models::ModelChoice;
-use crate::sampling::SamplingArgs;
+use crate::sampling::{Form, SamplingArgs};
 use crate::{output, prompt, reply};
 
 /// Arguments of the verb.
@@ -26,7 +26,7 @@ pub(crate) struct GenerateArgs {
 
 /// Runs the verb.
 pub(crate) fn run(args: &GenerateArgs, common: &Common) -> Result<(), Failure> {
-    let options = args.sampling.options(common.seed)?;
+    let options = args.sampling.options(common.seed, Form::Text)?;
     let Some(text) = prompt::given(args.prompt.as_deref())? else {
         return Err(Failure::usage("generate needs a text to continue")
             .with_hint("give it as an argument in quotes, or on standard input"));

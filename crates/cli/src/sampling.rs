@@ -6,10 +6,47 @@ use clap::{Args, ValueEnum};
 use llm_blocks::chat_format::chatglm3;
 use llm_blocks::sampling::chain::{ChainConfig, Setting};
 use llm_blocks::sampling::grammar::{Grammar, GrammarError, JsonConfig, Vocabulary, Whitespace};
-use llm_blocks::sampling::{Dialect, Processor, SamplingConfig};
+use llm_blocks::sampling::{
+    Candidates, Context, Dialect, Processor, SamplingConfig, SamplingError,
+};
 use llm_blocks::tiny_model::{GenerateOptions, Tokenizer};
 
 use crate::failure::Failure;
+
+/// What is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// What follows a text.
+    Text,
+    /// A reply: a line of metadata, which is empty here, and the content.
+    Reply,
+}
+
+/// A grammar for the content of a reply.
+struct AfterFirstLine {
+    end_of_line: Vec<u32>,
+    grammar: Grammar,
+}
+
+impl Processor<f32> for AfterFirstLine {
+    fn apply(
+        &self,
+        candidates: &mut Candidates<f32>,
+        context: &Context<'_>,
+    ) -> Result<(), SamplingError> {
+        let Some((_, content)) = context.generated.split_first() else {
+            candidates.make_dense();
+            for (token, x) in (0..).zip(candidates.logits_mut()) {
+                if !self.end_of_line.contains(&token) {
+                    *x = f32::NEG_INFINITY;
+                }
+            }
+            return Ok(());
+        };
+        self.grammar
+            .apply(candidates, &Context::new(context.prompt, content))
+    }
+}
 
 type Boxed = Box<dyn Processor<f32> + Send + Sync>;
 
@@ -88,8 +125,8 @@ impl From<DialectArg> for Dialect {
 
 impl SamplingArgs {
     /// The checked options of a generation.
-    pub(crate) fn options(&self, seed: u64) -> Result<GenerateOptions, Failure> {
-        let options = self.chosen()?.with_seed(seed);
+    pub(crate) fn options(&self, seed: u64, form: Form) -> Result<GenerateOptions, Failure> {
+        let options = self.chosen(form)?.with_seed(seed);
         match self.max_new_tokens {
             None => Ok(options),
             Some(0) => Err(Failure::usage("--max-new-tokens must be at least 1, got 0")),
@@ -97,9 +134,16 @@ impl SamplingArgs {
         }
     }
 
-    fn chosen(&self) -> Result<GenerateOptions, Failure> {
+    fn chosen(&self, form: Form) -> Result<GenerateOptions, Failure> {
         let settings = self.settings()?;
-        let grammar = self.grammar()?;
+        let grammar = match (self.grammar()?, form) {
+            (None, _) => None,
+            (Some(grammar), Form::Text) => Some(Box::new(grammar) as Boxed),
+            (Some(grammar), Form::Reply) => Some(Box::new(AfterFirstLine {
+                end_of_line: Tokenizer::embedded().encode("\n")?,
+                grammar,
+            }) as Boxed),
+        };
         let dialect = self.dialect.into();
         let is_greedy = self.temperature.is_none()
             && self.top_k.is_none()
@@ -127,7 +171,7 @@ impl SamplingArgs {
             self.top_p.map(Setting::TopP),
         ];
         config.settings.extend(common.into_iter().flatten());
-        let grammar = grammar.map(|grammar| ("user", Box::new(grammar) as Boxed));
+        let grammar = grammar.map(|grammar| ("user", grammar));
         Ok(GenerateOptions::new(
             config.build_with(grammar.into_iter().collect())?,
         ))

@@ -1,4 +1,10 @@
-//! How many bytes a cache takes, before it is made.
+//! How many bytes a cache takes, before it is made, and what it saves.
+
+mod store;
+mod work;
+
+pub use store::{Room, Storage, batch_bytes, storage_bytes_per_token};
+pub use work::{ModelSizes, Work, decode_work, pass_work, prefill_work};
 
 use crate::KvCacheError;
 
@@ -72,5 +78,12 @@ fn product(factors: [u64; 5]) -> Result<u64, KvCacheError> {
     factors
         .iter()
         .try_fold(1_u64, |product, &factor| product.checked_mul(factor))
+        .ok_or(KvCacheError::ByteCount { factors })
+}
+
+/// A count that fits in 64 bits, or the error with some of its factors.
+fn checked(count: Option<u128>, factors: [u64; 5]) -> Result<u64, KvCacheError> {
+    count
+        .and_then(|n| u64::try_from(n).ok())
         .ok_or(KvCacheError::ByteCount { factors })
 }

@@ -1,15 +1,21 @@
-//! The contiguous, preallocated cache of one layer.
+//! The contiguous cache of one layer: preallocated, or growing in blocks.
 
-use llm_numerics::Float;
+mod growth;
+mod reorder;
+
 use ndarray::{Array4, ArrayRef3, ArrayRef4, ArrayView3, ArrayView4, s};
+use num_traits::Zero;
 
 use crate::KvCacheError;
+use crate::memory::{reserve, zeros};
 
 /// Keys and values of one layer, for a batch of sequences of their own lengths.
 ///
-/// All memory is taken by [`new`](Self::new); appending copies the new tokens behind
-/// the old ones and never moves those. Rows are sequences. What a key contains (with
-/// or without a rotation for its position) is the caller's business.
+/// A cache made by [`new`](Self::new) takes all its memory at once: appending copies the new
+/// tokens behind the old ones and never moves those. One made by [`growing`](Self::growing)
+/// takes memory in blocks. Rows are sequences. What a key contains (with or without a
+/// rotation for its position) is the caller's business, and so is the number type: `f32`,
+/// `f64`, `f16`, `bf16`.
 ///
 /// # Shapes
 ///
@@ -18,7 +24,7 @@ use crate::KvCacheError;
 ///
 /// # Invariants
 ///
-/// - Both arrays are in row-major order, and their shapes never change.
+/// - Both arrays are in row-major order; only the capacity of a growing cache changes, and only upwards.
 /// - There is one length for each row, and none is above `capacity`.
 /// - Elements at or behind a row's length are zeros or left over from tokens that were
 ///   cropped; no row view shows them.
@@ -41,12 +47,13 @@ use crate::KvCacheError;
 /// ```
 #[derive(Clone, Debug)]
 pub struct ContiguousCache<F> {
-    keys: Array4<F>,     // [batch, kv_heads, capacity, head_dim]
-    values: Array4<F>,   // [batch, kv_heads, capacity, value_dim]
-    lengths: Vec<usize>, // [batch]
+    pub(crate) keys: Array4<F>,      // [batch, kv_heads, capacity, head_dim]
+    pub(crate) values: Array4<F>,    // [batch, kv_heads, capacity, value_dim]
+    pub(crate) lengths: Vec<usize>,  // [batch]
+    pub(crate) block: Option<usize>, // tokens in which the capacity grows
 }
 
-impl<F: Float> ContiguousCache<F> {
+impl<F: Copy + Zero> ContiguousCache<F> {
     /// An empty cache with all its memory.
     ///
     /// Any axis may be zero. `value_dim` is `head_dim` in all common models.
@@ -70,6 +77,7 @@ impl<F: Float> ContiguousCache<F> {
             keys,
             values,
             lengths,
+            block: None,
         })
     }
 
@@ -83,7 +91,8 @@ impl<F: Float> ContiguousCache<F> {
     /// # Errors
     ///
     /// [`KvCacheError::Row`], [`KvCacheError::KeyShape`], [`KvCacheError::ValueShape`], and
-    /// [`KvCacheError::Full`] if the tokens do not fit.
+    /// [`KvCacheError::Full`] if the tokens do not fit; in a growing cache [`KvCacheError::Size`]
+    /// or [`KvCacheError::Allocation`] instead.
     pub fn append(
         &mut self,
         row: usize,
@@ -94,6 +103,7 @@ impl<F: Float> ContiguousCache<F> {
         self.check_shapes(k.dim().into(), v.dim().into())?;
         let seq = k.dim().1;
         let end = self.end(row, len, seq)?;
+        self.ensure(end)?;
         self.keys.slice_mut(s![row, .., len..end, ..]).assign(k);
         self.values.slice_mut(s![row, .., len..end, ..]).assign(v);
         self.lengths[row] = end;
@@ -110,7 +120,8 @@ impl<F: Float> ContiguousCache<F> {
     /// # Errors
     ///
     /// [`KvCacheError::Batch`], [`KvCacheError::KeyShape`], [`KvCacheError::ValueShape`], and
-    /// [`KvCacheError::Full`], naming the first row without room: then no row is changed.
+    /// [`KvCacheError::Full`], naming the first row without room: then no row is changed. In a
+    /// growing cache [`KvCacheError::Size`] or [`KvCacheError::Allocation`] instead.
     pub fn append_all(&mut self, k: &ArrayRef4<F>, v: &ArrayRef4<F>) -> Result<(), KvCacheError> {
         let (keys, k_heads, seq, k_dim) = k.dim();
         let (values, v_heads, v_seq, v_dim) = v.dim();
@@ -122,9 +133,11 @@ impl<F: Float> ContiguousCache<F> {
             });
         }
         self.check_shapes([k_heads, seq, k_dim], [v_heads, v_seq, v_dim])?;
+        let mut longest = 0;
         for (row, &len) in self.lengths.iter().enumerate() {
-            self.end(row, len, seq)?;
+            longest = longest.max(self.end(row, len, seq)?);
         }
+        self.ensure(longest)?;
         for (row, len) in self.lengths.iter_mut().enumerate() {
             let end = *len + seq;
             self.keys
@@ -231,7 +244,7 @@ impl<F: Float> ContiguousCache<F> {
         self.keys.dim().1
     }
 
-    /// Tokens that a sequence can hold. It does not grow.
+    /// Tokens that a sequence can hold; for now, in a growing cache.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.keys.dim().2
@@ -273,94 +286,6 @@ impl<F: Float> ContiguousCache<F> {
         Ok(())
     }
 
-    /// Replaces every sequence `i` by what sequence `rows[i]` was: the survivors of a beam search.
-    ///
-    /// Rows that stay are not copied, others once, and a cycle costs one spare row.
-    ///
-    /// # Shapes
-    ///
-    /// - `rows`: `[batch]`; a row may be named often or never
-    ///
-    /// # Errors
-    ///
-    /// [`KvCacheError::ReorderLen`], [`KvCacheError::Row`], and [`KvCacheError::Allocation`] if
-    /// there is no memory for the plan or the spare row.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use llm_kvcache::ContiguousCache;
-    /// use ndarray::array;
-    ///
-    /// let mut cache = ContiguousCache::<f64>::new(3, 1, 4, 1, 1)?;
-    /// let x = array![[[[1.0]]], [[[2.0]]], [[[3.0]]]];
-    /// cache.append_all(&x, &x)?;
-    /// cache.reorder(&[1, 1, 0])?;
-    /// assert_eq!(cache.padded_keys(), array![[[[2.0]]], [[[2.0]]], [[[1.0]]]]);
-    /// # Ok::<(), llm_kvcache::KvCacheError>(())
-    /// ```
-    pub fn reorder(&mut self, rows: &[usize]) -> Result<(), KvCacheError> {
-        let batch = self.batch();
-        if rows.len() != batch {
-            return Err(KvCacheError::ReorderLen {
-                batch,
-                got: rows.len(),
-            });
-        }
-        self.check_rows(rows)?;
-
-        // How many other rows still want what a row holds now.
-        let mut readers = reserve(batch)?;
-        readers.resize(batch, 0_usize);
-        let mut free = reserve(batch)?; // rows that nobody reads any more
-        let longest = self.max_len();
-        let features = self.head_dim() + self.value_dim();
-        let mut spare = reserve(self.n_kv_heads() * longest * features)?;
-        for (row, &source) in rows.iter().enumerate() {
-            if row != source {
-                readers[source] += 1;
-            }
-        }
-        free.extend((0..batch).filter(|&row| readers[row] == 0 && rows[row] != row));
-
-        let mut done = reserve(batch)?;
-        done.extend(rows.iter().enumerate().map(|(row, &source)| row == source));
-        // Chains first: a row that nobody reads can be written, which may free its source.
-        while let Some(row) = free.pop() {
-            let source = rows[row];
-            self.copy_row(source, row);
-            done[row] = true;
-            readers[source] -= 1;
-            if readers[source] == 0 && !done[source] {
-                free.push(source);
-            }
-        }
-        // What is left are cycles: set one row aside, go round, put it at the end.
-        for start in 0..batch {
-            if done[start] {
-                continue;
-            }
-            let start_len = self.lengths[start];
-            spare.clear();
-            spare.extend(self.keys.slice(s![start, .., ..start_len, ..]).iter());
-            spare.extend(self.values.slice(s![start, .., ..start_len, ..]).iter());
-            let mut row = start;
-            while rows[row] != start {
-                self.copy_row(rows[row], row);
-                done[row] = true;
-                row = rows[row];
-            }
-            let mut saved = spare.iter();
-            for array in [&mut self.keys, &mut self.values] {
-                let mut target = array.slice_mut(s![row, .., ..start_len, ..]);
-                target.iter_mut().zip(&mut saved).for_each(|(x, y)| *x = *y);
-            }
-            self.lengths[row] = start_len;
-            done[row] = true;
-        }
-        Ok(())
-    }
-
     /// A new cache of the same capacity whose sequence `i` is sequence `rows[i]` of this one.
     ///
     /// `[0, 0, 1, 1]` makes two beams of each of two prompts.
@@ -381,6 +306,7 @@ impl<F: Float> ContiguousCache<F> {
             self.head_dim(),
             self.value_dim(),
         )?;
+        new.block = self.block;
         for (row, &source) in rows.iter().enumerate() {
             let len = self.lengths[source];
             new.keys
@@ -401,7 +327,10 @@ impl<F: Float> ContiguousCache<F> {
 
     /// The length of a row after `seq` more tokens, if they fit.
     fn end(&self, row: usize, len: usize, seq: usize) -> Result<usize, KvCacheError> {
-        let capacity = self.capacity();
+        let capacity = match self.block {
+            None => self.capacity(),
+            Some(_) => usize::MAX,
+        };
         if seq > capacity - len {
             return Err(KvCacheError::Full {
                 row,
@@ -437,43 +366,4 @@ impl<F: Float> ContiguousCache<F> {
         }
         Ok(())
     }
-
-    /// Overwrites row `to` by row `from`, another one.
-    fn copy_row(&mut self, from: usize, to: usize) {
-        let len = self.lengths[from];
-        for array in [&mut self.keys, &mut self.values] {
-            let (source, mut target) =
-                array.multi_slice_mut((s![from, .., ..len, ..], s![to, .., ..len, ..]));
-            target.assign(&source);
-        }
-        self.lengths[to] = len;
-    }
-}
-
-/// A vector with room for `n` elements, or the error.
-fn reserve<T>(n: usize) -> Result<Vec<T>, KvCacheError> {
-    let mut vec = Vec::new();
-    vec.try_reserve_exact(n)
-        .map_err(|_| KvCacheError::Allocation {
-            bytes: n.saturating_mul(size_of::<T>()),
-        })?;
-    Ok(vec)
-}
-
-/// An array of zeros, or the error.
-fn zeros<F: Float>(axes: [usize; 4]) -> Result<Array4<F>, KvCacheError> {
-    let element_bytes = size_of::<F>();
-    let too_big = KvCacheError::Size {
-        axes,
-        element_bytes,
-    };
-    // Zero axes count as one: array strides must not overflow either.
-    axes.iter()
-        .try_fold(element_bytes, |bytes, &axis| bytes.checked_mul(axis.max(1)))
-        .filter(|&bytes| isize::try_from(bytes).is_ok())
-        .ok_or(too_big)?;
-    let n = axes.iter().product();
-    let mut data = reserve(n)?;
-    data.resize(n, F::zero());
-    Array4::from_shape_vec(axes, data).map_err(|_| too_big)
 }

@@ -101,4 +101,260 @@ pub enum KvCacheError {
         /// Sources that were named.
         got: usize,
     },
+    /// A cache cannot grow by nothing.
+    #[error("block must be at least 1 token, got 0")]
+    Block,
+    /// A window without the newest token is none.
+    #[error("window must be at least 1 token, got 0")]
+    Window,
+    /// More tokens than can be counted.
+    #[error("row {row} must see at most 2^64 - 1 tokens, got {seen} and {seq} more")]
+    Seen {
+        /// The sequence.
+        row: usize,
+        /// Tokens that it has seen.
+        seen: usize,
+        /// Tokens that were to be added.
+        seq: usize,
+    },
+    /// The tokens that the window would need again have been overwritten.
+    #[error(
+        "row {row} must still hold token {needed} to be cropped to {got} tokens, the oldest that it holds is {oldest}"
+    )]
+    CropLost {
+        /// The sequence.
+        row: usize,
+        /// Tokens that were to remain.
+        got: usize,
+        /// The oldest token of the window then.
+        needed: usize,
+        /// The oldest token that is there.
+        oldest: usize,
+    },
+    /// A page that holds no token.
+    #[error("page_size must be at least 1 token, got 0")]
+    PageSize,
+    /// There is no such sequence: it was never made, or it was freed.
+    #[error("sequence {id} must be in the pool")]
+    Sequence {
+        /// Its number.
+        id: u64,
+    },
+    /// A batch names a sequence twice.
+    #[error("sequence {id} must be named once, got it twice")]
+    Repeated {
+        /// Its number.
+        id: u64,
+    },
+    /// Keys and values are not given for every layer.
+    #[error("keys and values must be for {expected} layers, got {keys} and {values}")]
+    Layers {
+        /// Layers of the pool.
+        expected: usize,
+        /// Layers of the keys.
+        keys: usize,
+        /// Layers of the values.
+        values: usize,
+    },
+    /// The layers have different numbers of new tokens.
+    #[error("keys of all layers must have {expected} tokens, as those of the first, got {got}")]
+    LayerTokens {
+        /// Tokens in the first layer.
+        expected: usize,
+        /// Tokens in another.
+        got: usize,
+    },
+    /// There is no such layer.
+    #[error("layer must be below {n_layers}, got {layer}")]
+    Layer {
+        /// The layer that was named.
+        layer: usize,
+        /// Layers of the pool.
+        n_layers: usize,
+    },
+    /// The pool has too few pages left.
+    #[error("{needed} pages must be free or only cached, got {available} of {n_pages}")]
+    PoolExhausted {
+        /// Pages that the call takes.
+        needed: usize,
+        /// Pages that no sequence holds.
+        available: usize,
+        /// Pages of the pool.
+        n_pages: usize,
+    },
+    /// Tokens that the sequence does not hold cannot be written.
+    #[error("tokens to write in sequence {id} must be within its {len}, got {start} to {end}")]
+    WriteRange {
+        /// The sequence.
+        id: u64,
+        /// Tokens that it holds.
+        len: usize,
+        /// The first to write.
+        start: usize,
+        /// One behind the last.
+        end: usize,
+    },
+    /// A page that others read must not be written.
+    #[error("page {page} of sequence {id} must belong to it alone to be written")]
+    SharedPage {
+        /// The sequence.
+        id: u64,
+        /// The page.
+        page: u32,
+    },
+    /// A sequence in the pool cannot be cropped to more than it holds.
+    #[error("the length to crop sequence {id} to must be at most {len}, got {got}")]
+    SequenceCrop {
+        /// The sequence.
+        id: u64,
+        /// Tokens that it holds.
+        len: usize,
+        /// Tokens that were to remain.
+        got: usize,
+    },
+    /// Indices of tokens to keep do not rise, or leave the sequence.
+    #[error(
+        "index {place} of the tokens to keep must be at least {least} and below {len}, got {got}"
+    )]
+    Keep {
+        /// Place in the list.
+        place: usize,
+        /// One more than the index before.
+        least: usize,
+        /// Tokens of the sequence.
+        len: usize,
+        /// The index.
+        got: usize,
+    },
+    /// The ids of a sequence that is published are not as many as its tokens.
+    #[error("sequence {id} must have as many ids as tokens ({len}), got {got}")]
+    TokenIds {
+        /// The sequence.
+        id: u64,
+        /// Tokens that it holds.
+        len: usize,
+        /// Ids that were given.
+        got: usize,
+    },
+    /// A number that cannot be quantized.
+    #[error(
+        "{name} must have absolute values of at most {max:e} to be quantized, got another in head {head}, token {token}, feature {feature}"
+    )]
+    NotQuantizable {
+        /// `k` or `v`.
+        name: &'static str,
+        /// The largest absolute value, as bits would round it.
+        max: Largest,
+        /// Its head.
+        head: usize,
+        /// Its token, counted among the new ones.
+        token: usize,
+        /// Its feature.
+        feature: usize,
+    },
+    /// A setting of a quantized cache is out of range.
+    #[error("{name} must be {rule}, got {got}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// What must hold.
+        rule: &'static str,
+        /// What came.
+        got: usize,
+    },
+    /// Scores do not fit each other or the number of tokens.
+    #[error("{name} must have shape {expected:?}, got {got:?}")]
+    Scores {
+        /// The array.
+        name: &'static str,
+        /// What it must have.
+        expected: [usize; 3],
+        /// What it has.
+        got: [usize; 3],
+    },
+    /// A score is not a number.
+    #[error("scores must not be NaN, got one for token {token}")]
+    ScoreNan {
+        /// Its token.
+        token: usize,
+    },
+    /// The system could not read or write.
+    #[error("reading and writing must succeed, got {kind:?}")]
+    Io {
+        /// What the system says.
+        kind: std::io::ErrorKind,
+    },
+    /// The file ends too early.
+    #[error("the file must go on in its section {section}, it ends there")]
+    FileTruncated {
+        /// The part of the file.
+        section: &'static str,
+    },
+    /// The file is none of ours.
+    #[error("the file must begin with {expected:?}, got {got:?}")]
+    FileMagic {
+        /// What a file begins with.
+        expected: [u8; 8],
+        /// What this one begins with.
+        got: [u8; 8],
+    },
+    /// The file is of another version, store or number type.
+    #[error("{name} of the file must be {expected}, got {got}")]
+    FileKind {
+        /// What is said in the header.
+        name: &'static str,
+        /// What can be read.
+        expected: u64,
+        /// What came.
+        got: u64,
+    },
+    /// The file was changed.
+    #[error("the checksum of section {section} must be {expected:08x}, got {got:08x}")]
+    FileChecksum {
+        /// The part of the file.
+        section: &'static str,
+        /// What the file says.
+        expected: u32,
+        /// What its bytes give.
+        got: u32,
+    },
+    /// A number in the file is impossible.
+    #[error("{name} of the file must be at least {min} and at most {max}, got {got}")]
+    FileField {
+        /// The number.
+        name: &'static str,
+        /// The least that it may be.
+        min: u64,
+        /// The most that it may be.
+        max: u64,
+        /// What came.
+        got: u64,
+    },
+    /// What the file holds would take more memory than the caller gives.
+    #[error("the cache must take at most {limit} bytes (max_bytes), the file needs {needed}")]
+    FileLimit {
+        /// What the caller gives.
+        limit: u64,
+        /// What the cache would take; `u64::MAX` if that does not fit.
+        needed: u64,
+    },
+}
+
+/// The largest absolute value that a quantized store takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Largest {
+    /// The largest finite `f32`.
+    F32,
+    /// The largest finite `f16`.
+    F16,
+}
+
+impl std::fmt::LowerExp for Largest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "3.40e38",
+            Self::F16 => "65504",
+        })
+    }
 }

@@ -2,3 +2,7 @@
 //! without a line in common with them.
 
 pub mod contiguous;
+pub mod eviction;
+pub mod quantized;
+pub mod sequences;
+pub mod window;

@@ -16,6 +16,27 @@
 //! A kernel cannot return an error. [`GpuLogits`] has a status for each row; the first kernel that finds a NaN, or what else the CPU refuses,
 //! notes it there. Later kernels leave such a row alone, and whoever reads a result gets the error that the CPU returns.
 //!
+//! # Dispatches
+//!
+//! Small kernels cost what a dispatch costs, so here is how many each method records for a whole batch. [`GpuLogits::new`] records 1 before;
+//! the 2 of a look at the rows are in the numbers. `d` is how many bytes the largest id has: 1 up to 256 tokens, 2 up to 65,536, else 3.
+//!
+//! | Method | Dispatches |
+//! |--------|------------|
+//! | [`mask`] | 1 |
+//! | [`history::count`] | 2, or 1 if there are no tokens |
+//! | [`temperature`], [`repetition_penalty`], [`presence_frequency`] | 3 |
+//! | [`log_normalization`], [`draws::log_probabilities`] | 5 |
+//! | [`top_k`] | 12 with [`Ties::Kept`](crate::top_k::Ties::Kept), `13 + 2 d` with [`Ties::Exact`](crate::top_k::Ties::Exact) |
+//! | [`top_p`] | `15 + 2 d`; 10 more if `min_tokens_to_keep` is above 1 |
+//! | [`min_p`] | 4; 9 more if `min_tokens_to_keep` is above 1 |
+//! | [`greedy`] | 3 |
+//! | [`categorical`], [`gumbel_max`], [`exponential_race`] | 4 |
+//! | [`beam::candidates`] | `21 + 2 d`, with `n_beams vocab` for the number of tokens: `d` may be 4 |
+//!
+//! A filter that keeps all (`k >= vocab`, `p = 1`, `min_p = 0`) only looks. In a [`chain`] filters and draws share a look, 2 dispatches, until a
+//! temperature changes the logits; a greedy choice has one of its own.
+//!
 //! # Example
 //!
 //! ```

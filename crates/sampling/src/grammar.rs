@@ -1,25 +1,28 @@
 //! Texts that follow a regular expression or a JSON Schema, token by token.
 
 mod automaton;
+mod ecma;
 mod error;
 mod json;
 mod json_config;
 mod json_schema;
 mod json_text;
+mod masks;
+mod pattern;
+mod search;
 mod vocabulary;
 
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
-use llm_numerics::Float;
 use regex_syntax::hir::Hir;
 
 use self::automaton::Automaton;
 pub use self::error::GrammarError;
 pub use self::json_config::{JsonConfig, Whitespace};
 pub use self::vocabulary::Vocabulary;
-use crate::{Candidates, Context, Processor, SamplingError};
+use crate::SamplingError;
 
 /// Bytes of a pattern or schema at most.
 pub const MAX_SOURCE: usize = 1 << 16;
@@ -27,6 +30,17 @@ pub const MAX_SOURCE: usize = 1 << 16;
 pub const MAX_STATES: usize = 1 << 16;
 /// Bytes of an automaton at most, at each stage of its making.
 pub const MAX_BYTES: usize = 1 << 24;
+/// Ranges of characters in the classes of a pattern at most, where `\w`, `\p{L}` and the like count as 1024.
+pub const MAX_RANGES: usize = 1 << 20;
+/// Parts of a schema's expression at most: literals, classes, repetitions and what they are put together with, where long ones count for more. A
+/// schema that is referred to counts each time, and a pattern with anchors in alternatives as it is written out, one alternative after the other.
+pub const MAX_PARTS: usize = 1 << 17;
+/// Items of `prefixItems` that may be missing at most, those of the arrays around included.
+pub const MAX_OPTIONAL: usize = 256;
+/// Bytes of tokens that are followed at most in the search for dead ends, where tokens of one byte do not settle it.
+pub const MAX_STEPS: usize = 1 << 28;
+/// Pairs of states with tokens from one to the other that are kept at most in that search.
+pub const MAX_EDGES: usize = 1 << 24;
 /// Schemas within schemas at most.
 pub const MAX_DEPTH: usize = 64;
 /// Bytes of the masks that a grammar keeps at most, if not told otherwise.
@@ -145,7 +159,7 @@ impl Grammar {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn regex(vocabulary: &Vocabulary, pattern: &str) -> Result<Self, GrammarError> {
-        Self::from_hir(vocabulary, &parse(pattern)?)
+        Self::from_hir(vocabulary, &pattern::parse(pattern)?)
     }
 
     /// The JSON texts that are valid for a schema. The rules are at [`JsonConfig`].
@@ -300,82 +314,6 @@ impl Grammar {
         }
         bytes
     }
-
-    /// Masks the tokens that are not allowed, and leaves them out.
-    ///
-    /// Logits may have more tokens than the vocabulary, as many models do; those are never allowed.
-    ///
-    /// # Errors
-    ///
-    /// [`SamplingError::NanLogits`]; [`SamplingError::Axis`] if there are fewer logits than tokens in the vocabulary.
-    pub fn mask<F: Float>(
-        &self,
-        candidates: &mut Candidates<F>,
-        state: GrammarState,
-    ) -> Result<(), SamplingError> {
-        candidates.check()?;
-        let vocab = self.inner.vocabulary.len();
-        if candidates.vocab() < vocab {
-            return Err(SamplingError::Axis {
-                array: "logits",
-                axis: "vocab of at least",
-                expected: vocab,
-                got: candidates.vocab(),
-            });
-        }
-        if let Some(words) = self.kept_mask(state) {
-            keep_only(candidates, words);
-            return Ok(());
-        }
-        let scratch = candidates.with_scratch().1;
-        let mut words = core::mem::take(&mut scratch.bits);
-        let mut memory = core::mem::take(&mut scratch.indices);
-        self.fill_mask(state, &mut words, &mut memory);
-        keep_only(candidates, &words);
-        let scratch = candidates.with_scratch().1;
-        scratch.bits = words;
-        scratch.indices = memory;
-        Ok(())
-    }
-
-    /// The mask of a state, made if there is room to keep it.
-    fn kept_mask(&self, state: GrammarState) -> Option<&[u32]> {
-        let place = self.inner.masks.get(state.0 as usize)?;
-        if let Some(words) = place.get() {
-            return Some(words);
-        }
-        let bytes = self.inner.vocabulary.len().div_ceil(32) * 4;
-        let kept = &self.inner.mask_bytes;
-        let before = kept.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.mask_bytes {
-            kept.fetch_sub(bytes, Ordering::Relaxed);
-            return None;
-        }
-        Some(place.get_or_init(|| {
-            let mut words = Vec::new();
-            self.fill_mask(state, &mut words, &mut Vec::new());
-            words.into()
-        }))
-    }
-
-    /// A bit for each token: token `i` is bit `i % 32` of word `i / 32`.
-    fn fill_mask(&self, state: GrammarState, words: &mut Vec<u32>, memory: &mut Vec<u32>) {
-        words.clear();
-        words.resize(self.inner.vocabulary.len().div_ceil(32), 0);
-        let mut set = |token: u32| words[token as usize / 32] |= 1 << (token % 32);
-        self.inner.walk(state.0, memory, |tokens| {
-            tokens.iter().copied().for_each(&mut set);
-            true
-        });
-        if self.is_complete(state) {
-            self.inner
-                .vocabulary
-                .end_ids()
-                .iter()
-                .copied()
-                .for_each(set);
-        }
-    }
 }
 
 impl Inner {
@@ -389,68 +327,6 @@ impl Inner {
         let found = |state, tokens: &[u32]| !self.is_live(state) || found(tokens);
         self.vocabulary.walk(start, memory, step, found);
     }
-}
-
-impl<F: Float> Processor<F> for Grammar {
-    /// # Errors
-    ///
-    /// [`SamplingError::GrammarToken`] if a generated token is not allowed where it stands, and those of [`mask`](Grammar::mask).
-    fn apply(
-        &self,
-        candidates: &mut Candidates<F>,
-        context: &Context<'_>,
-    ) -> Result<(), SamplingError> {
-        let state = self.after(context.generated)?;
-        self.mask(candidates, state)
-    }
-}
-
-/// Leaves out the tokens whose bit is not set.
-fn keep_only<F: Float>(candidates: &mut Candidates<F>, words: &[u32]) {
-    if candidates.is_dense() {
-        let mut words = words.iter();
-        for logits in candidates.logits_mut().chunks_mut(32) {
-            let word = words.next().copied().unwrap_or(0);
-            if word == u32::MAX {
-                continue;
-            }
-            for (bit, x) in logits.iter_mut().enumerate() {
-                if word >> bit & 1 == 0 {
-                    *x = F::neg_infinity();
-                }
-            }
-        }
-    } else {
-        for i in 0..candidates.logits().len() {
-            let token = candidates.id(i);
-            let word = words.get(token as usize / 32).copied().unwrap_or(0);
-            if word >> (token % 32) & 1 == 0 {
-                candidates.logits_mut()[i] = F::neg_infinity();
-            }
-        }
-    }
-    candidates.compact();
-}
-
-/// The expression of a pattern.
-fn parse(pattern: &str) -> Result<Hir, GrammarError> {
-    check_len(pattern)?;
-    regex_syntax::Parser::new()
-        .parse(pattern)
-        .map_err(|error| match error {
-            regex_syntax::Error::Parse(e) => GrammarError::Regex {
-                offset: e.span().start.offset,
-                message: e.kind().to_string(),
-            },
-            regex_syntax::Error::Translate(e) => GrammarError::Regex {
-                offset: e.span().start.offset,
-                message: e.kind().to_string(),
-            },
-            other => GrammarError::Regex {
-                offset: 0,
-                message: other.to_string(),
-            },
-        })
 }
 
 fn check_len(source: &str) -> Result<(), GrammarError> {

@@ -12,6 +12,8 @@ use crate::{Candidates, Context, Processor, SamplingError};
 /// x_i <- x_i - (count_i frequency + presence)   for each i in the window
 /// ```
 ///
+/// Infinite logits stay as they are, however large a penalty is: what is masked stays masked.
+///
 /// Negative penalties make tokens likelier that occurred. Unlike the repetition penalty, the result is the same after a shift of all
 /// logits. Libraries differ in the window: OpenAI and vLLM count generated tokens only ([`PenaltyWindow::Generated`]), llama.cpp the last 64
 /// tokens, the prompt included ([`PenaltyWindow::Last`]). Ids that the vocabulary does not have are passed over.
@@ -99,6 +101,9 @@ impl<F: Float> Processor<F> for PresenceFrequency {
                     token: same[0] as usize,
                 });
                 break;
+            }
+            if x.is_infinite() {
+                continue; // the penalty may be infinite too
             }
             let penalty = same.len() as f64 * self.frequency + self.presence;
             *x = limited(x.as_f64() - penalty);

@@ -85,7 +85,7 @@ impl<F: Float> Processor<F> for Typical {
                 scratch.indices.push(i as u32); // vocab is at most 2^32
             }
         }
-        let threshold = threshold(
+        let cut = cut(
             &mut scratch.indices,
             &scratch.sums,
             &scratch.values,
@@ -93,7 +93,7 @@ impl<F: Float> Processor<F> for Typical {
             self.min_tokens_to_keep,
         );
         for (x, d) in logits.iter_mut().zip(&scratch.sums) {
-            if *d > threshold {
+            if *d > cut {
                 *x = F::neg_infinity();
             }
         }
@@ -105,13 +105,7 @@ impl<F: Float> Processor<F> for Typical {
 /// The smallest of `keys` (not less than the `least`-th of them) up to which the weights sum to `target`; the largest if rounding left no such.
 ///
 /// The candidates `order` (at least one) are not sorted, but halved: the half in which the sum passes the target is halved again.
-fn threshold<F: Float>(
-    order: &mut [u32],
-    keys: &[f64],
-    weights: &[F],
-    target: f64,
-    least: usize,
-) -> f64 {
+fn cut<F: Float>(order: &mut [u32], keys: &[f64], weights: &[F], target: f64, least: usize) -> f64 {
     let by_key = |a: &u32, b: &u32| {
         let keys = keys[*a as usize].partial_cmp(&keys[*b as usize]);
         keys.unwrap_or(Ordering::Equal).then(a.cmp(b))

@@ -151,3 +151,30 @@ fn a_model_may_come_from_a_file_or_a_folder() {
         assert_eq!(object["model"], path);
     }
 }
+
+#[test]
+fn a_reply_can_be_told_its_form() {
+    assert_eq!(
+        succeed(&["chat", QUESTION, "--match", "好|不", "--quiet"])
+            .trim_end()
+            .chars()
+            .count(),
+        1
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let schema = folder.path().join("schema.json");
+    std::fs::write(
+        &schema,
+        r#"{"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["n"]}"#,
+    )
+    .unwrap();
+    let text = succeed(&[
+        "chat",
+        QUESTION,
+        "--json-schema",
+        schema.to_str().unwrap(),
+        "--quiet",
+    ]);
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(value["n"].as_u64().unwrap() < 100, "{text}");
+}

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod attention;
 mod errors;
 mod golden;
 mod properties;
+mod quantized_peers;
+mod recorded;
 mod vectors;

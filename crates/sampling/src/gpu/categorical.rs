@@ -62,7 +62,7 @@ pub(super) static CATEGORICAL: Kernel = Kernel {
 /// # Precision
 ///
 /// Weights `e^(x_i - max)` are right to `2^-28` of themselves and to `2^-44`; their sums are exact. So the token is the right one unless `u` is
-/// within `2^-27 + vocab 2^-44` of an edge between two tokens; the CPU's is unless it is within `1e-6`. Tokens more than 30 nats below the likeliest
+/// within `2^-27 + vocab 2^-44` of an edge between two tokens; the CPU's is unless it is within `1e-6`. Tokens more than 31 nats below the likeliest
 /// are never drawn.
 ///
 /// # Example

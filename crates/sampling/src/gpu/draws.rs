@@ -27,6 +27,7 @@ pub(super) static LOG_PROBABILITY: Kernel = Kernel {
         Access::Read,
         Access::Read,
         Access::Read,
+        Access::Read,
         Access::Write,
     ],
     params_size: size_of::<LogProbabilityParams>(),
@@ -103,7 +104,7 @@ impl GpuDraws {
 ///
 /// - `logits`: `[batch, vocab]`, as the draw saw them
 /// - `draws`: `[batch]`
-/// - returns: `[batch]`, in nats; NaN for rows that were refused
+/// - returns: `[batch]`, in nats; NaN for rows that were refused, of these logits or of those that the tokens were drawn from
 ///
 /// # Errors
 ///
@@ -149,6 +150,7 @@ pub fn log_probabilities(
         logits.tensor().read(),
         extent.read(),
         mass.read(),
+        logits.status().read(),
         draws.tokens().read(),
         y.write(),
     ];

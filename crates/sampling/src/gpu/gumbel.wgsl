@@ -1,4 +1,6 @@
 // gumbel.wgsl: Gumbel noise from the bits of a uniform number, in integers (a snippet, prepended to kernels; needs weight.wgsl).
+//
+// Right to 2^-27; compared in tests/it/gpu/noise.rs
 
 // The units of scores are 2^-32, and scores are shifted by so much that none is negative.
 const SCORE_SHIFT: u32 = 64u;
@@ -28,9 +30,9 @@ fn minus_ln(k: vec2<u32>) -> Scaled {
     let j = wide_sub(vec2<u32>(0u, 0x200000u), k);
     let zeros = wide_leading_zeros(j);
     let top = wide_left(j, zeros).y;
-    let divisor = 0x80000000u - wide_right(j, 23u).x; // units of 2^-30
-    let s = fraction_of(top >> 2u, divisor);          // units of 2^-(21 + zeros)
-    let short = s >> (zeros - 11u);                   // units of 2^-32
+    let divisor = 0x80000000u - wide_right(j, 23u).x;        // units of 2^-30
+    let s = fraction_of(top >> 2u, divisor);                 // units of 2^-(21 + zeros)
+    let short = wide_right(vec2<u32>(s, 0u), zeros - 11u).x; // units of 2^-32; shifts of words go up to 31 only
     let sum = s + high_product(s, atanh_rest(high_product(short, short)));
     return scaled(vec2<u32>(sum, 0u), -20 - i32(zeros));
 }

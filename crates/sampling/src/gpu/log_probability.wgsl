@@ -1,16 +1,17 @@
 // log_probability.wgsl: the log-probability of the chosen token of each row.
 //
 // Twin      src/weights.rs `log_probability`; compared in tests/it/gpu/draws.rs
-// Math      y_r = x_(r, token_r) - max_r - ln total_r; NaN where no token was chosen
+// Math      y_r = x_(r, token_r) - max_r - ln total_r; NaN where no token was chosen, and for rows that were refused
 // Shapes    logits  [n_rows, vocab] bits of f32
 //           extent  [n_rows, EXTENT_WORDS] u32
 //           mass    [n_rows, MASS_WORDS] u32
+//           status  [n_rows, STATUS_WORDS] u32
 //           tokens  [n_rows] u32
 //           y       [n_rows] bits of f32
 // Grid      linear, one invocation per row
 // Races     none: each invocation writes its own element
 // Needs     core WebGPU only
-// Precision half a unit in the last place of f32, and 2^-28
+// Precision half a unit in the last place of f32, and 2^-28 + vocab 2^-44
 
 struct LogProbabilityParams {
     n_rows: u32,
@@ -23,8 +24,9 @@ struct LogProbabilityParams {
 @group(0) @binding(1) var<storage, read> logits: array<u32>;
 @group(0) @binding(2) var<storage, read> extents: array<u32>;
 @group(0) @binding(3) var<storage, read> masses: array<u32>;
-@group(0) @binding(4) var<storage, read> tokens: array<u32>;
-@group(0) @binding(5) var<storage, read_write> y: array<u32>;
+@group(0) @binding(4) var<storage, read> status: array<u32>;
+@group(0) @binding(5) var<storage, read> tokens: array<u32>;
+@group(0) @binding(6) var<storage, read_write> y: array<u32>;
 
 override WORKGROUP_SIZE: u32 = 64u;
 
@@ -39,7 +41,7 @@ fn log_probability(
         return;
     }
     let token = tokens[row];
-    if (token >= params.vocab) {
+    if (token >= params.vocab || status[row * STATUS_WORDS] != 0u) {
         y[row] = 0x7fc00000u; // NaN
         return;
     }

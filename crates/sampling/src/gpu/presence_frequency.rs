@@ -37,6 +37,8 @@ pub(super) static PRESENCE_FREQUENCY: Kernel = Kernel {
 /// x_i <- x_i - (counts_i frequency + presence)   where counts_i > 0
 /// ```
 ///
+/// Infinite logits stay as they are.
+///
 /// # Shapes
 ///
 /// - `logits`: `[batch, vocab]`

@@ -1,7 +1,7 @@
 // presence_frequency.wgsl: what is taken off the logits of tokens that occurred.
 //
 // Twin      src/presence_frequency.rs `apply`; compared in tests/it/gpu/penalties.rs
-// Math      x_i <- x_i - (counts_i frequency + presence), where counts_i > 0
+// Math      x_i <- x_i - (counts_i frequency + presence), where counts_i > 0; infinite x_i stay
 // Shapes    counts  [n_rows, vocab] u32
 //           status  [n_rows, STATUS_WORDS] u32: rows that were refused stay as they are
 //           logits  [n_rows, vocab] bits of f32

@@ -132,7 +132,7 @@ pub(super) const BUCKET_WORDS: usize = 3;
 pub(super) enum Goal<'a> {
     /// So many elements, at least 1 and at most all, from the largest.
     Number(usize),
-    /// A share below 1 of the weights, in units of `2^-64`, rounded up; from the largest.
+    /// A share below 1 of the weights, in whole units of `2^-64` and at least one; from the largest. What is left of it is cut off.
     Largest(u64, &'a GpuTensor<u32>),
     /// More than a share of the weights, from the smallest.
     Smallest(u64, &'a GpuTensor<u32>),

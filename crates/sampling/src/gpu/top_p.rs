@@ -35,7 +35,7 @@ use crate::top_p::{SumFrom, TopP};
 /// # Precision
 ///
 /// Weights `e^(x_i - max)` are right to `2^-28` of themselves and to `2^-44`; their sums are exact, in any order. So a token is kept or dropped
-/// rightly unless its cumulative probability is within `2^-27 + vocab 2^-44` of the bound (`1.7e-8` for 150,000 tokens). The CPU keeps the
+/// rightly unless its cumulative probability is within `2^-27 + vocab 2^-44` of the bound (`1.6e-8` for 150,000 tokens, `6.7e-8` for `2^20`). The CPU keeps the
 /// same tokens unless one is within `1e-6` of it. Logits that stay are unchanged.
 ///
 /// # Example

@@ -22,7 +22,7 @@ fn power_of_half(fraction: u32) -> u32 {
     return 0x80000000u - (high_product(fraction, sum) >> 1u);
 }
 
-// e^-depth for a depth of 0 or more, in units of 2^-WEIGHT_BITS; 0 from 31 on, or so.
+// e^-depth for a depth of 0 or more, in units of 2^-WEIGHT_BITS; 0 from 31 on (they are rounded, so one unit goes up to 44 ln 2, about 30.5).
 fn weight_of_depth(depth: Real) -> vec2<u32> {
     if (real_is_zero(depth)) {
         return vec2<u32>(0u, 1u << (WEIGHT_BITS - 32u));

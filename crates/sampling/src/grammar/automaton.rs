@@ -1,5 +1,7 @@
 //! A table that says for each state and byte which state is next, and which states are the end of a whole text.
 
+use core::cell::Cell;
+
 use regex_automata::dfa::{Automaton as _, StartKind, dense};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
 use regex_automata::util::primitives::StateID;
@@ -9,12 +11,10 @@ use regex_syntax::hir::Hir;
 
 use super::error::GrammarError;
 use super::vocabulary::Vocabulary;
-use super::{MAX_BYTES, MAX_STATES};
+use super::{MAX_BYTES, MAX_EDGES, MAX_STATES, MAX_STEPS};
 
 /// From which no text of the language can be reached.
 pub(super) const DEAD: u32 = 0;
-/// Pairs of states and tokens' targets that are kept while dead ends are looked for.
-const MAX_EDGES: usize = 1 << 24;
 
 /// A deterministic automaton over bytes, whose language is whole texts. States that lead to no text are all the dead one.
 pub(super) struct Automaton {
@@ -37,7 +37,7 @@ impl Automaton {
             .configure(config)
             .build_from_hir(hir)
             .map_err(|e| match e.size_limit() {
-                Some(_) => GrammarError::TooLarge,
+                Some(_) => too_many_bytes(),
                 None => GrammarError::Unsupported(e.to_string()),
             })?;
         // A match of any length counts, not only the one that a search prefers.
@@ -51,7 +51,7 @@ impl Automaton {
             .configure(config)
             .build_from_nfa(&nfa)
             .map_err(|e| match e.is_size_limit_exceeded() {
-                true => GrammarError::TooLarge,
+                true => too_many_bytes(),
                 false => GrammarError::Unsupported(source_text(&e)),
             })?;
         Self::from_dfa(&dfa)
@@ -140,6 +140,7 @@ impl Automaton {
         let reachable = self.live_by(|_| true);
         let mut sources = vec![Vec::new(); self.len()];
         let mut n_edges = 0;
+        let n_steps = Cell::new(0);
         let (mut targets, mut memory) = (Vec::new(), Vec::new());
         let mut seen = vec![DEAD; self.len()];
         for state in 1..self.len() as u32 {
@@ -151,7 +152,11 @@ impl Automaton {
             vocabulary.walk(
                 state,
                 &mut memory,
-                |state, byte| self.next(state, byte),
+                |state, byte| {
+                    n_steps.set(n_steps.get() + 1);
+                    let next = self.next(state, byte);
+                    next.filter(|_| n_steps.get() <= MAX_STEPS)
+                },
                 |target, _| {
                     live[i] |= live[target as usize];
                     if seen[target as usize] != state {
@@ -161,12 +166,17 @@ impl Automaton {
                     !live[i]
                 },
             );
+            if n_steps.get() > MAX_STEPS {
+                let what = "bytes of tokens to follow in the search for dead ends";
+                return Err(GrammarError::too_large(what, MAX_STEPS));
+            }
             if live[i] {
                 continue;
             }
             n_edges += targets.len();
             if n_edges > MAX_EDGES {
-                return Err(GrammarError::TooLarge);
+                let what = "pairs of states with tokens from one to the other";
+                return Err(GrammarError::too_large(what, MAX_EDGES));
             }
             for &target in &targets {
                 sources[target as usize].push(state);
@@ -210,7 +220,7 @@ fn number(
     }
     states.push(state);
     if states.len() >= MAX_STATES {
-        return Err(GrammarError::TooLarge);
+        return Err(GrammarError::too_large("states", MAX_STATES));
     }
     let number = states.len() as u32;
     numbers.insert(state, number);
@@ -227,6 +237,10 @@ fn spread(live: &mut [bool], sources: &[Vec<u32>]) {
             }
         }
     }
+}
+
+fn too_many_bytes() -> GrammarError {
+    GrammarError::too_large("bytes of memory at each stage of its making", MAX_BYTES)
 }
 
 /// What lies behind an error that only says that a part could not be built.

@@ -2,7 +2,7 @@
 
 use crate::SamplingError;
 
-use super::{MAX_BYTES, MAX_DEPTH, MAX_SOURCE, MAX_STATES};
+use super::{MAX_DEPTH, MAX_SOURCE};
 
 /// What a grammar can be refused for, one variant per rule. They carry texts, which [`SamplingError`] does not; what can
 /// go wrong while a row follows a grammar is there.
@@ -31,11 +31,14 @@ pub enum GrammarError {
     /// The pattern asks for what an automaton over bytes cannot do.
     #[error("the pattern must be one for an automaton over bytes: {0}")]
     Unsupported(String),
-    /// The automaton would be too large.
-    #[error(
-        "the automaton of a grammar must have at most {MAX_STATES} states and {MAX_BYTES} bytes at each stage, got more"
-    )]
-    TooLarge,
+    /// The grammar would be too large, by one of the limits of [`grammar`](super).
+    #[error("a grammar must have at most {limit} {what}, got more")]
+    TooLarge {
+        /// What there would be too many of.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
     /// No text at all is allowed.
     #[error("a grammar must allow at least one text, got none")]
     NoText,
@@ -102,4 +105,10 @@ pub enum GrammarError {
         /// Where in the schema.
         at: String,
     },
+}
+
+impl GrammarError {
+    pub(super) const fn too_large(what: &'static str, limit: usize) -> Self {
+        Self::TooLarge { what, limit }
+    }
 }

@@ -9,14 +9,18 @@
 /// - **Objects** have the members of `properties`, in that order, those of `required` always, and no others. Where there are no `properties`, the
 ///   members are those that `additionalProperties` allows, in any order, and a name may come twice; without both keywords, any.
 /// - **Arrays**: `items`, `prefixItems`, `minItems`, `maxItems`.
-/// - **Strings**: `minLength`, `maxLength` (in code points), or `pattern`, which is searched for as JSON Schema says; classes such as `\d` are those of
-///   ASCII. Characters stand for themselves; only control characters, quotes and backslashes are escaped, as `serde_json` does.
+/// - **Strings**: `minLength`, `maxLength` (in code points), or `pattern`. A pattern is searched for anywhere in the string and has the meaning of
+///   ECMA-262 with Unicode: `\d` and `\w` are of ASCII, `\s` and `.` go by the white space and the ends of lines of ECMA-262. It may have literals,
+///   escapes, classes, `\p{..}`, groups, alternatives and repetitions, and anchors at the beginning or end of an alternative; all else (back-references,
+///   look-around, `\b`, flags, an unescaped `[`, `&&`, `--` or `~~` in a class) is an error. Characters of strings stand for themselves; only control
+///   characters, quotes and backslashes are escaped, as `serde_json` does.
 /// - **Integers**: `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`; at most 18 digits, so that they fit into 64 bits.
 /// - **Numbers**: at most 15 digits before and after the point, and an exponent of two, so that they are finite. No bounds.
 /// - `enum`, `const`, `type` (one or a list), `anyOf`, `$ref` within the schema, `true`, `false`, `{}`. `allOf` with one schema.
 ///
 /// A schema without `type` is of the types that its keywords are about; without such keywords, of any. Keywords that only describe
-/// (`title`, `default`, `format` and the like) change nothing. All others are errors, as a text that ignores them might not be valid. So are schemas
+/// (`title`, `default`, `format` and the like) change nothing. All others are errors, as a text that ignores them might not be valid;
+/// so is `$id` but at the root. So are schemas
 /// that contain themselves: their texts are no regular language.
 ///
 /// Values of which the schema says nothing have at most [`free_depth`](Self::free_depth) arrays and objects in one another.

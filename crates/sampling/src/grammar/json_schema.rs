@@ -1,13 +1,14 @@
 //! From a JSON Schema to an expression for the texts that are valid.
 
+mod arrays;
+mod objects;
+mod values;
+
 use regex_syntax::hir::Hir;
 
 use super::json::{self, Json};
-use super::json_text::{self as write, MAX_INTEGER, optional, repeat};
-use super::{GrammarError, JsonConfig, MAX_DEPTH};
-
-/// Parts of an expression at most, before it is compiled.
-const MAX_PARTS: usize = 1 << 17;
+use super::json_text::{self as write, n_parts, repeat};
+use super::{GrammarError, JsonConfig, MAX_DEPTH, MAX_PARTS};
 
 /// The expression for the texts of a schema.
 pub(super) fn compile(schema: &Json, config: &JsonConfig) -> Result<Hir, GrammarError> {
@@ -17,6 +18,7 @@ pub(super) fn compile(schema: &Json, config: &JsonConfig) -> Result<Hir, Grammar
         path: Vec::new(),
         open: Vec::new(),
         depth: 0,
+        n_optional: 0,
         n_parts: 0,
     };
     compiler.schema(schema)
@@ -94,6 +96,8 @@ struct Compiler<'a> {
     /// References that it is within.
     open: Vec<&'a str>,
     depth: usize,
+    /// Items that may be missing and that it is within.
+    n_optional: usize,
     n_parts: usize,
 }
 
@@ -143,7 +147,14 @@ impl<'a> Compiler<'a> {
     fn count(&mut self, n: usize) -> Result<(), GrammarError> {
         self.n_parts = self.n_parts.saturating_add(n);
         let fits = self.n_parts <= MAX_PARTS;
-        fits.then_some(()).ok_or(GrammarError::TooLarge)
+        fits.then_some(())
+            .ok_or_else(|| GrammarError::too_large("parts of a schema's expression", MAX_PARTS))
+    }
+
+    /// Counts the parts of an expression, before there is one more of it.
+    fn counted(&mut self, hir: Hir) -> Expression {
+        self.count(n_parts(&hir))?;
+        Ok(hir)
     }
 
     fn schema(&mut self, schema: &'a Json) -> Expression {
@@ -168,6 +179,10 @@ impl<'a> Compiler<'a> {
         let mut types = Vec::new();
         for (name, _) in members {
             match keyword(name) {
+                _ if name == "$id" && !core::ptr::eq(schema, self.root) => {
+                    return self
+                        .unsupported(name, "it would change what references are relative to");
+                }
                 None => return self.unsupported(name, "it is not known here"),
                 Some(Keyword::Whole) if name != "type" => {
                     if whole.replace(name.as_str()).is_some() {
@@ -265,6 +280,12 @@ impl<'a> Compiler<'a> {
                 reference: reference.to_owned(),
             });
         };
+        if self.leaves_the_root(reference) {
+            return self.unsupported(
+                "$ref",
+                "what it refers to is within a schema with an $id of its own",
+            );
+        }
         if reference == "#" || self.open.contains(&reference) {
             return Err(GrammarError::Recursion {
                 at: self.at(),
@@ -280,6 +301,20 @@ impl<'a> Compiler<'a> {
         result
     }
 
+    /// True if there is a schema with an identifier of its own on the way: references in it do not start at the root.
+    fn leaves_the_root(&self, reference: &str) -> bool {
+        let mut place = self.root;
+        reference.split('/').skip(1).any(|part| {
+            let name = json::unescape(part);
+            place = match place {
+                Json::Array(items) => name.parse().ok().and_then(|i: usize| items.get(i)),
+                _ => place.get(&name),
+            }
+            .unwrap_or(&Json::Null);
+            matches!(place.get("$id"), Some(Json::String(_)))
+        })
+    }
+
     fn of_type(&mut self, schema: &'a Json, about: Type) -> Expression {
         match about {
             Type::Null => Ok(write::text("null")),
@@ -293,68 +328,6 @@ impl<'a> Compiler<'a> {
             Type::Array => self.array(schema),
             Type::Object => self.object(schema),
         }
-    }
-
-    fn number(&mut self, schema: &Json) -> Expression {
-        for name in ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"] {
-            if schema.get(name).is_some() {
-                return self.unsupported(name, "bounds are for the type integer only");
-            }
-        }
-        self.count(64)?;
-        Ok(write::number())
-    }
-
-    fn integer(&mut self, schema: &Json) -> Expression {
-        let (mut min, mut max) = (-MAX_INTEGER, MAX_INTEGER);
-        for (name, is_min, exclusive) in [
-            ("minimum", true, 0),
-            ("exclusiveMinimum", true, 1),
-            ("maximum", false, 0),
-            ("exclusiveMaximum", false, 1),
-        ] {
-            let (bound, open) = match schema.get(name) {
-                None => continue,
-                Some(&Json::Float(x)) => {
-                    let inner = if is_min { x.ceil() } else { x.floor() };
-                    let open = if x == inner { exclusive } else { 0 };
-                    (inner.clamp(-1e30, 1e30) as i128, open)
-                }
-                Some(&Json::Integer(x)) => (x, exclusive),
-                Some(_) => return self.expected(name, "a number"),
-            };
-            if is_min {
-                min = min.max(bound.saturating_add(open));
-            } else {
-                max = max.min(bound.saturating_sub(open));
-            }
-        }
-        self.count(256)?;
-        Ok(write::integer(min, max))
-    }
-
-    fn string(&mut self, schema: &Json) -> Expression {
-        self.count(64)?;
-        let Some(pattern) = schema.get("pattern") else {
-            let (min, max) = self.bounds(schema, "minLength", "maxLength")?;
-            return Ok(match max {
-                Some(max) if max < min => Hir::fail(),
-                _ => write::string(min, max),
-            });
-        };
-        for name in ["minLength", "maxLength"] {
-            if schema.get(name).is_some() {
-                return self.unsupported(name, "there is a pattern, which may say it too");
-            }
-        }
-        let Json::String(pattern) = pattern else {
-            return self.expected("pattern", "a string");
-        };
-        self.count(pattern.len() * 16)?;
-        write::pattern_string(pattern).map_err(|source| GrammarError::Pattern {
-            at: format!("{}/pattern", self.at()),
-            source: Box::new(source),
-        })
     }
 
     /// A least and a largest number.
@@ -375,155 +348,9 @@ impl<'a> Compiler<'a> {
         Ok((read(min)?.unwrap_or(0), max))
     }
 
-    fn array(&mut self, schema: &'a Json) -> Expression {
-        let (min, max) = self.bounds(schema, "minItems", "maxItems")?;
-        if max.is_some_and(|max| max < min) {
-            return Ok(Hir::fail());
-        }
-        let prefix: &[Json] = match schema.get("prefixItems") {
-            None => &[],
-            Some(Json::Array(schemas)) => schemas,
-            Some(_) => return self.expected("prefixItems", "a list of schemas"),
-        };
-        let items = schema.get("items");
-        let n_prefix = prefix.len() as u32; // fewer than bytes of the source
-        let fits = |i: u32| max.is_none_or(|max| i < max);
-        // From behind: what follows the item before.
-        let mut tail = Hir::empty();
-        let mut first = None;
-        if fits(n_prefix) {
-            let comma = write::mark(",", self.config.whitespace);
-            if prefix.is_empty() {
-                let again = Hir::concat(vec![comma, self.item(items)?]);
-                let max = max.map(|max| max - 1);
-                tail = repeat(again, min.saturating_sub(1), max);
-                first = Some(Hir::concat(vec![self.item(items)?, tail]));
-                tail = Hir::empty();
-            } else {
-                let item = Hir::concat(vec![comma, self.item(items)?]);
-                let max = max.map(|max| max - n_prefix);
-                tail = repeat(item, min.saturating_sub(n_prefix), max);
-            }
-        }
-        for (i, item) in prefix.iter().enumerate().rev() {
-            let place = i as u32;
-            if !fits(place) {
-                continue;
-            }
-            let item = self.within(&["prefixItems", &i.to_string()], |c| c.schema(item))?;
-            let rest = core::mem::replace(&mut tail, Hir::empty());
-            if i == 0 {
-                first = Some(Hir::concat(vec![item, rest]));
-                break;
-            }
-            let comma = write::mark(",", self.config.whitespace);
-            tail = Hir::concat(vec![comma, item, rest]);
-            if place >= min {
-                tail = optional(tail);
-            }
-        }
-        let whitespace = self.config.whitespace;
-        Ok(write::within("[]", first, min == 0, whitespace))
-    }
-
-    /// An item after the prefix.
-    fn item(&mut self, items: Option<&'a Json>) -> Expression {
-        match items {
-            None => self.free(self.config.free_depth),
-            Some(items) => self.within(&["items"], |c| c.schema(items)),
-        }
-    }
-
-    fn object(&mut self, schema: &'a Json) -> Expression {
-        let properties: &[(String, Json)] = match schema.get("properties") {
-            None => &[],
-            Some(Json::Object(properties)) => properties,
-            Some(_) => return self.expected("properties", "an object of schemas"),
-        };
-        let required: &[Json] = match schema.get("required") {
-            None => &[],
-            Some(Json::Array(names)) => names,
-            Some(_) => return self.expected("required", "a list of names"),
-        };
-        for name in required {
-            let Json::String(name) = name else {
-                return self.expected("required", "a list of names");
-            };
-            if !properties.iter().any(|(other, _)| other == name) {
-                return self.unsupported("required", "a name is not among the properties");
-            }
-        }
-        let others = schema.get("additionalProperties");
-        if properties.is_empty() && schema.get("properties").is_none() {
-            let (first, again) = (self.other_member(others)?, self.other_member(others)?);
-            return Ok(self.map(first, again));
-        }
-        if !matches!(others, None | Some(Json::Bool(_))) {
-            return self.unsupported("additionalProperties", "there are properties");
-        }
-        let is_required = |name: &str| {
-            let is = |other: &Json| matches!(other, Json::String(other) if other == name);
-            required.iter().any(is)
-        };
-        let members: Vec<_> = properties
-            .iter()
-            .map(|(name, schema)| (name.as_str(), schema, is_required(name)))
-            .collect();
-        // The first member that comes can be any up to the first that is required.
-        let mut all = Vec::new();
-        let mut may_be_empty = true;
-        for first in 0..members.len() {
-            let mut parts = vec![self.member(members[first])?];
-            for &member in &members[first + 1..] {
-                let comma = write::mark(",", self.config.whitespace);
-                let part = Hir::concat(vec![comma, self.member(member)?]);
-                parts.push(if member.2 { part } else { optional(part) });
-            }
-            all.push(Hir::concat(parts));
-            if members[first].2 {
-                may_be_empty = false;
-                break;
-            }
-        }
-        let all = Hir::alternation(all);
-        let whitespace = self.config.whitespace;
-        Ok(write::within("{}", Some(all), may_be_empty, whitespace))
-    }
-
-    fn member(&mut self, (name, schema, _): (&'a str, &'a Json, bool)) -> Expression {
-        self.count(name.len())?;
-        let value = self.within(&["properties", name], |c| c.schema(schema))?;
-        Ok(Hir::concat(vec![
-            write::name_of(name, self.config.whitespace),
-            value,
-        ]))
-    }
-
-    /// A member of any name.
-    fn other_member(&mut self, schema: Option<&'a Json>) -> Expression {
-        self.count(64)?;
-        let value = match schema {
-            Some(schema) => self.within(&["additionalProperties"], |c| c.schema(schema))?,
-            None => self.free(self.config.free_depth)?,
-        };
-        Ok(self.any_member(value))
-    }
-
-    fn any_member(&self, value: Hir) -> Hir {
-        let colon = write::mark(":", self.config.whitespace);
-        Hir::concat(vec![write::string(0, None), colon, value])
-    }
-
-    fn map(&self, first: Hir, again: Hir) -> Hir {
-        let comma = write::mark(",", self.config.whitespace);
-        let again = repeat(Hir::concat(vec![comma, again]), 0, None);
-        let members = Hir::concat(vec![first, again]);
-        write::within("{}", Some(members), true, self.config.whitespace)
-    }
-
     /// Any value with at most so many arrays and objects in one another.
     fn free(&mut self, depth: u8) -> Expression {
-        self.count(128)?;
+        self.count(64)?;
         let mut all = vec![
             write::text("null"),
             write::text("true"),

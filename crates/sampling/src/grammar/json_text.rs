@@ -1,9 +1,9 @@
 //! How JSON values are written: expressions for strings, numbers and values.
 
-use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look, Repetition};
+use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Repetition};
 
+use super::Whitespace;
 use super::json::Json;
-use super::{GrammarError, Whitespace, parse};
 
 /// Digits of an integer, of the whole part and of the fraction of a number at most: all of them fit into 64 bits, and numbers stay finite.
 const INTEGER_DIGITS: u32 = 18;
@@ -34,6 +34,21 @@ pub(super) fn optional(sub: Hir) -> Hir {
 fn class(ranges: &[(char, char)]) -> Hir {
     let ranges = ranges.iter().map(|&(a, b)| ClassUnicodeRange::new(a, b));
     Hir::class(Class::Unicode(ClassUnicode::new(ranges)))
+}
+
+/// How many parts an expression has: literals, the ranges of classes, and what they are put together with.
+pub(super) fn n_parts(hir: &Hir) -> usize {
+    let sum = |subs: &[Hir]| subs.iter().map(n_parts).sum::<usize>();
+    let own = match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 0,
+        HirKind::Literal(literal) => literal.0.len() / 64,
+        HirKind::Class(Class::Unicode(class)) => class.ranges().len() / 8,
+        HirKind::Class(Class::Bytes(class)) => class.ranges().len() / 8,
+        HirKind::Repetition(repetition) => n_parts(&repetition.sub),
+        HirKind::Capture(capture) => n_parts(&capture.sub),
+        HirKind::Concat(subs) | HirKind::Alternation(subs) => sum(subs),
+    };
+    1 + own
 }
 
 fn digits(min: u32, max: u32) -> Hir {
@@ -87,7 +102,7 @@ pub(super) fn any_character() -> Hir {
 
 /// The characters of a class, each in its one spelling: control characters, quotes and backslashes in the shortest escape, with small hexadecimal
 /// digits; all others as they are.
-fn spelled(characters: &ClassUnicode) -> Hir {
+pub(super) fn spelled(characters: &ClassUnicode) -> Hir {
     let mut plain = ClassUnicode::new([
         ClassUnicodeRange::new(' ', '!'),
         ClassUnicodeRange::new('#', '['),
@@ -123,102 +138,12 @@ pub(super) fn string(min: u32, max: Option<u32>) -> Hir {
     quoted(repeat(any_character(), min, max))
 }
 
-fn quoted(inner: Hir) -> Hir {
+pub(super) fn quoted(inner: Hir) -> Hir {
     Hir::concat(vec![text("\""), inner, text("\"")])
 }
 
-/// A string in which a pattern matches somewhere.
-pub(super) fn pattern_string(pattern: &str) -> Result<Hir, GrammarError> {
-    let hir = parse(&ascii_classes(pattern))?;
-    Ok(quoted(search(&hir)?))
-}
-
-/// `\d`, `\w` and `\s` as JSON Schema has them: of ASCII, `\s` with the spaces of Unicode.
-fn ascii_classes(pattern: &str) -> String {
-    let (mut out, mut chars) = (String::new(), pattern.chars());
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('d') => out.push_str("[0-9]"),
-            Some('D') => out.push_str("[^0-9]"),
-            Some('w') => out.push_str("[0-9A-Za-z_]"),
-            Some('W') => out.push_str("[^0-9A-Za-z_]"),
-            Some('/') => out.push('/'), // which needs no escape here
-            Some(other) => out.extend(['\\', other]),
-            None => out.push('\\'),
-        }
-    }
-    out
-}
-
-/// Strings, without their quotes, in which an expression matches somewhere.
-fn search(hir: &Hir) -> Result<Hir, GrammarError> {
-    match hir.kind() {
-        HirKind::Alternation(subs) => {
-            let subs: Result<_, _> = subs.iter().map(search).collect();
-            return Ok(Hir::alternation(subs?));
-        }
-        HirKind::Capture(capture) => return search(&capture.sub),
-        _ => {}
-    }
-    let mut parts = match hir.kind() {
-        HirKind::Concat(subs) => subs.as_slice(),
-        _ => core::slice::from_ref(hir),
-    };
-    let any = || repeat(any_character(), 0, None);
-    let (mut before, mut after) = (any(), any());
-    while let [first, rest @ ..] = parts
-        && *first.kind() == HirKind::Look(Look::Start)
-    {
-        (before, parts) = (Hir::empty(), rest);
-    }
-    while let [rest @ .., last] = parts
-        && *last.kind() == HirKind::Look(Look::End)
-    {
-        (after, parts) = (Hir::empty(), rest);
-    }
-    let mut all = vec![before];
-    for part in parts {
-        all.push(encode(part)?);
-    }
-    all.push(after);
-    Ok(Hir::concat(all))
-}
-
-/// The same expression over characters as a string spells them.
-fn encode(hir: &Hir) -> Result<Hir, GrammarError> {
-    let all = |subs: &[Hir]| subs.iter().map(encode).collect::<Result<Vec<_>, _>>();
-    let refused = |what: &str| Err(GrammarError::Unsupported(what.to_owned()));
-    Ok(match hir.kind() {
-        HirKind::Empty => Hir::empty(),
-        HirKind::Literal(literal) => match core::str::from_utf8(&literal.0) {
-            Ok(literal) => text(inside_quotes(literal)),
-            Err(_) => return refused("a literal must be whole characters"),
-        },
-        HirKind::Class(Class::Unicode(class)) => spelled(class),
-        HirKind::Class(Class::Bytes(class)) => match class.to_unicode_class() {
-            Some(class) => spelled(&class),
-            None => return refused("a class must be one of characters"),
-        },
-        HirKind::Look(_) => {
-            return refused(
-                "an anchor must be the first or last of an alternative, and of the whole text",
-            );
-        }
-        HirKind::Repetition(repetition) => {
-            Hir::repetition(repetition.with(encode(&repetition.sub)?))
-        }
-        HirKind::Capture(capture) => encode(&capture.sub)?,
-        HirKind::Concat(subs) => Hir::concat(all(subs)?),
-        HirKind::Alternation(subs) => Hir::alternation(all(subs)?),
-    })
-}
-
 /// A string as it is written between its quotes.
-fn inside_quotes(string: &str) -> String {
+pub(super) fn inside_quotes(string: &str) -> String {
     let quoted = spell(&string);
     quoted[1..quoted.len() - 1].to_owned()
 }
@@ -303,6 +228,14 @@ pub(super) fn integer(min: i128, max: i128) -> Hir {
 /// The integers from `min` to `max`, which are not negative.
 fn natural(min: i128, max: i128) -> Hir {
     let mut all = Vec::new();
+    if min <= 1 && max == MAX_INTEGER {
+        all.extend((min == 0).then(|| text("0")));
+        all.push(Hir::concat(vec![
+            class(&[('1', '9')]),
+            digits(0, INTEGER_DIGITS - 1),
+        ]));
+        return Hir::alternation(all);
+    }
     for n_digits in 1..=INTEGER_DIGITS {
         let least = if n_digits == 1 {
             0

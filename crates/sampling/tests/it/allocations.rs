@@ -149,6 +149,23 @@ fn no_processor_allocates_after_its_first_step() {
     assert_eq!(second_step(&mut chain), 0);
 }
 
+/// Whether masks are kept or made in each step.
+#[cfg(feature = "grammar")]
+#[test]
+fn no_grammar_allocates_where_its_states_were_seen() {
+    use llm_sampling::grammar::{Grammar, MASK_BYTES, Vocabulary};
+
+    let tokens: Vec<String> = (0..4000).map(|i| format!("{i}")).collect();
+    let vocabulary = Vocabulary::new(&tokens, &[3999], &[]).unwrap();
+    for mask_bytes in [MASK_BYTES, 0] {
+        let grammar = Grammar::regex(&vocabulary, "(?:[0-9]{2,4},?)*|[0-9]{1,30}").unwrap();
+        let mut chain = Chain::new()
+            .with(grammar.with_mask_bytes(mask_bytes))
+            .with(TopK::new(50, Ties::Exact, 1).unwrap());
+        assert_eq!(second_step(&mut chain), 0, "{mask_bytes}");
+    }
+}
+
 #[test]
 fn an_allocation_is_noticed() {
     let before = ALLOCATIONS.get();

@@ -22,7 +22,7 @@ use llm_sampling::top_k::{Ties, TopK};
 use llm_sampling::watermark::{Seeding, Watermark};
 use llm_sampling::{
     Candidates, Chain, Context, Dialect, Processor, RowRandom, SamplingConfig, SamplingError,
-    sampler,
+    reference, sampler,
 };
 use ndarray::{Array1, Array2, Array3, array};
 
@@ -153,6 +153,27 @@ fn sums_that_no_logit_can_hold_are_limited() {
     let penalty = PresenceFrequency::new(1e39, 0.0, PenaltyWindow::All).unwrap();
     apply(&mut logits, &[1], &penalty);
     assert_eq!(logits[[0, 1]], f32::MIN);
+}
+
+/// What is masked stays so: infinity less infinity would be no number.
+#[test]
+fn penalties_leave_infinite_logits_alone() {
+    for (frequency, made) in [(f64::MAX, MASKED), (-f64::MAX, INF)] {
+        let penalty = PresenceFrequency::new(0.0, frequency, PenaltyWindow::Generated).unwrap();
+        let generated = [0, 0, 1, 1, 2, 2];
+        let context = Context::new(&[], &generated);
+        let mut logits = array![[MASKED, INF, 1.0, 3.0]];
+        processor::apply_inplace(&mut logits, &[context], &penalty).unwrap();
+        assert_eq!(logits, array![[MASKED, INF, made, 3.0]]);
+        let inf = f64::INFINITY;
+        let want = [-inf, inf, f64::from(made), 3.0];
+        let mut logits = array![[-inf, inf, 1.0, 3.0]];
+        processor::apply_inplace(&mut logits, &[context], &penalty).unwrap();
+        assert_eq!(logits.as_slice(), Some(&want[..]));
+        let row = [-inf, inf, 1.0, 3.0];
+        let got = reference::presence_frequency::apply(&row, &generated, 0.0, frequency);
+        assert_eq!(got, want);
+    }
 }
 
 /// The lowest number is as good as a mask: it does not make the others greedy.

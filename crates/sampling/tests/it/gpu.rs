@@ -2,11 +2,13 @@
 
 mod beam;
 mod chain;
+mod dispatches;
 mod draws;
 mod errors;
 mod log_normalization;
 mod mask;
 mod min_p;
+mod noise;
 mod penalties;
 mod rounding;
 mod shaders;

@@ -84,7 +84,13 @@ fn check<T: AsRef<[u8]>>(
             accepts(&text) && want.is_empty(),
             "{text:?}"
         );
-        check_forced(grammar, state, &text, tokens, n_more, accepts);
+        check_forced(
+            grammar,
+            state,
+            &text,
+            (tokens, n_more.min(3), false),
+            accepts,
+        );
         for &token in &want {
             let next = grammar.advance(state, token).unwrap();
             if ids.len() < prefix_len {
@@ -102,21 +108,29 @@ fn check<T: AsRef<[u8]>>(
     sequences.len()
 }
 
-/// All that can be finished begins with the bytes that are forced, and nothing that is longer than these is certain.
+/// All that can be finished begins with the bytes that are forced. Where `all_in_reach`, which is to say that the texts that can be finished in these
+/// tokens show all bytes that may be next, nothing longer is certain: two texts go on in two ways, or one ends.
 fn check_forced<T: AsRef<[u8]>>(
     grammar: &Grammar,
     state: GrammarState,
     text: &[u8],
-    tokens: &[T],
-    n_more: usize,
+    (tokens, n_more, all_in_reach): (&[T], usize, bool),
     accepts: &impl Fn(&[u8]) -> bool,
 ) {
     let forced = [text, &grammar.forced(state)].concat();
-    let sequences = enumerate(tokens, n_more.min(3), &|more: &[u8]| {
+    let sequences = enumerate(tokens, n_more, &|more: &[u8]| {
         accepts(&[text, more].concat())
     });
+    let mut next = BTreeSet::new();
     for ids in sequences {
         let whole = [text, &self::text(tokens, &ids)].concat();
         assert!(whole.starts_with(&forced), "{forced:?} {whole:?}");
+        next.insert(whole.get(forced.len()).copied());
+    }
+    if all_in_reach {
+        assert!(
+            next.len() > 1 || next.contains(&None),
+            "{forced:?} {next:?}"
+        );
     }
 }

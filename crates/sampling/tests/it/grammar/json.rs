@@ -207,7 +207,7 @@ fn all_bytes() -> Vec<Vec<u8>> {
 fn patterns_are_searched_for_in_what_the_string_says() {
     let tokens: [&[u8]; 7] = [b"\"", b"\\", b"n", b"a", b"b", b"7", "é".as_bytes()];
     type Rule = fn(&str) -> bool;
-    let cases: [(&str, Rule); 12] = [
+    let cases: [(&str, Rule); 20] = [
         (r"^a+$", |s| !s.is_empty() && s.chars().all(|c| c == 'a')),
         (r"a", |s| s.contains('a')),
         (r"^a", |s| s.starts_with('a')),
@@ -224,12 +224,68 @@ fn patterns_are_searched_for_in_what_the_string_says() {
             s.starts_with('\n') && s.chars().count() <= 2 && !s[1..].contains('\n')
         }),
         (r"", |_| true),
+        (r"^a$|^b$", |s| s == "a" || s == "b"),
+        (r"^a{2}$|^a{3}$|^7", |s| {
+            s == "aa" || s == "aaa" || s.starts_with('7')
+        }),
+        (r"^(ab$|a7)", |s| s == "ab" || s.starts_with("a7")),
+        (r"(^a|b)(b|7$)", |s| {
+            s.starts_with("ab") || s.contains("bb") || s == "a7" || s.ends_with("b7")
+        }),
+        (r"(?:^|a)b(?:7|$)", |s| {
+            s == "b" || s.starts_with("b7") || s.contains("ab7") || s.ends_with("ab")
+        }),
+        (r"((^a|^b)$)", |s| s == "a" || s == "b"),
+        (r"^(?<n>a)+?$", |s| {
+            !s.is_empty() && s.chars().all(|c| c == 'a')
+        }),
+        (r"^[a-]$", |s| s == "a"),
     ];
     for (pattern, rule) in cases {
         let schema = format!(r#"{{"type": "string", "pattern": "{pattern}"}}"#);
         check_schema(&schema, &tokens, 5, |value| {
             value.as_str().is_some_and(rule)
         });
+    }
+}
+
+/// By the tables of ECMA-262 for white space and the ends of lines.
+#[test]
+fn classes_are_those_of_ecma_262() {
+    let spaces = "\t\n\u{b}\u{c}\r \u{a0}\u{1680}\u{2000}\u{2001}\u{2002}\u{2003}\u{2004}\u{2005}\u{2006}\u{2007}\u{2008}\u{2009}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
+    let line_ends = "\n\r\u{2028}\u{2029}";
+    // Among them what Unicode has as a space, a digit or a letter, and ECMA-262 has not.
+    let others = "\0\u{8}\u{e}\u{1f}\u{85}\u{180e}\u{200b}\u{2060}a_Z09é٣語.-+[&~\u{10ffff}";
+    let all: Vec<char> = spaces.chars().chain(others.chars()).collect();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let rules: [(&str, Box<dyn Fn(char) -> bool>); 13] = [
+        (r"^\s$", Box::new(move |c| spaces.contains(c))),
+        (r"^\S$", Box::new(move |c| !spaces.contains(c))),
+        (r"^[\s]$", Box::new(move |c| spaces.contains(c))),
+        (r"^[^\s]$", Box::new(move |c| !spaces.contains(c))),
+        (r"^[\Sa]$", Box::new(move |c| !spaces.contains(c))),
+        (r"^.$", Box::new(move |c| !line_ends.contains(c))),
+        (r"^[.]$", Box::new(|c| c == '.')),
+        (r"^\d$", Box::new(|c| c.is_ascii_digit())),
+        (r"^[^\d]$", Box::new(|c| !c.is_ascii_digit())),
+        (r"^\w$", Box::new(is_word)),
+        (r"^[\W]$", Box::new(move |c| !is_word(c))),
+        (
+            r"^[+\d-]$",
+            Box::new(|c| c.is_ascii_digit() || "+-".contains(c)),
+        ),
+        (r"^[&\[~-]$", Box::new(|c| "&[~-".contains(c))),
+    ];
+    for (pattern, rule) in rules {
+        let schema = serde_json::json!({ "pattern": pattern }).to_string();
+        let grammar = grammar(&schema, &all_bytes(), &COMPACT);
+        for &c in &all {
+            let text = serde_json::to_string(&c.to_string()).unwrap();
+            let ids: Vec<u32> = text.bytes().map(u32::from).collect();
+            let state = grammar.after(&ids);
+            let accepted = state.is_ok_and(|state| grammar.is_complete(state));
+            assert_eq!(accepted, rule(c), "{pattern} {c:?}");
+        }
     }
 }
 

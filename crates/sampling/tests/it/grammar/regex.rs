@@ -4,7 +4,7 @@ use llm_sampling::grammar::{Grammar, GrammarError};
 use proptest::prelude::*;
 use regex::bytes::Regex;
 
-use super::{check, vocabulary};
+use super::{check, check_forced, text, vocabulary};
 
 fn judge(pattern: &str) -> impl Fn(&[u8]) -> bool {
     let whole = Regex::new(&format!(r"\A(?:{pattern})\z")).unwrap();
@@ -90,6 +90,39 @@ fn nothing_is_a_text_too() {
     assert_eq!(check_pattern("", &["a", "b"], 4), 1);
     assert_eq!(check_pattern("(?:)|a", &["a", "b"], 4), 2);
     assert_eq!(check_pattern("a*", &["b"], 4), 1);
+}
+
+#[test]
+fn what_is_forced_is_all_that_is_certain() {
+    let tokens = ["a", "b", "c"];
+    let mut longest = 0;
+    for pattern in [
+        "abc",
+        "abca|abcb",
+        "ab(?:c|ab?)",
+        "a{3}b*c",
+        "(?:ab)+c",
+        "aab|b",
+        "abcabc?",
+        "[ab]bc[ac]cc",
+        "a*",
+    ] {
+        let grammar = Grammar::regex(&vocabulary(&tokens), pattern).unwrap();
+        let accepts = judge(pattern);
+        let mut open = vec![Vec::new()];
+        while let Some(ids) = open.pop() {
+            let state = grammar.after(&ids).unwrap();
+            let text = text(&tokens, &ids);
+            check_forced(&grammar, state, &text, (&tokens, 7, true), &accepts);
+            longest = longest.max(grammar.forced(state).len());
+            for token in
+                (0..3).filter(|token| ids.len() < 3 && grammar.advance(state, *token).is_ok())
+            {
+                open.push([&ids[..], &[token]].concat());
+            }
+        }
+    }
+    assert_eq!(longest, 5); // of "abcabc?"
 }
 
 #[test]

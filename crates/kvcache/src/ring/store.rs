@@ -1,0 +1,210 @@
+//! Where the tokens of a ring lie, and how rows are cropped, permuted and emptied.
+
+use ndarray::{Array4, ArrayRef3, ArrayRef4, ArrayView3, Axis, s};
+use num_traits::Zero;
+
+use super::{RingCache, Row};
+use crate::KvCacheError;
+
+impl<E: Copy + Zero> RingCache<E> {
+    /// Keeps the tokens before position `seen`, as after a rejected guess.
+    ///
+    /// # Errors
+    ///
+    /// - [`KvCacheError::Row`] if there is no such row.
+    /// - [`KvCacheError::CropLen`] if the row has not seen as many tokens.
+    /// - [`KvCacheError::CropLost`] if a token of the window that the next query sees was
+    ///   overwritten: more than `slack` tokens were taken back.
+    pub fn crop(&mut self, row: usize, seen: usize) -> Result<(), KvCacheError> {
+        self.check_crop(row, seen)?;
+        let state = &mut self.rows[row];
+        state.first = state.first.min(seen);
+        state.seen = seen;
+        Ok(())
+    }
+
+    /// Replaces every sequence `i` by what sequence `rows[i]` was: the survivors of a beam search.
+    ///
+    /// # Shapes
+    ///
+    /// - `rows`: `[batch]`; a row may be named often or never
+    ///
+    /// # Errors
+    ///
+    /// [`KvCacheError::ReorderLen`], [`KvCacheError::Row`], and [`KvCacheError::Allocation`] if
+    /// there is no memory for a second cache.
+    pub fn reorder(&mut self, rows: &[usize]) -> Result<(), KvCacheError> {
+        let batch = self.batch();
+        if rows.len() != batch {
+            return Err(KvCacheError::ReorderLen {
+                batch,
+                got: rows.len(),
+            });
+        }
+        *self = self.select(rows)?;
+        Ok(())
+    }
+
+    /// A new cache whose sequence `i` is sequence `rows[i]` of this one.
+    ///
+    /// # Shapes
+    ///
+    /// - `rows`: any number of rows, each as often as wanted
+    ///
+    /// # Errors
+    ///
+    /// [`KvCacheError::Row`], and those of [`new`](Self::new).
+    pub fn select(&self, rows: &[usize]) -> Result<Self, KvCacheError> {
+        rows.iter().try_for_each(|&row| self.row(row).map(|_| ()))?;
+        let mut new = Self::new(
+            rows.len(),
+            self.n_kv_heads(),
+            self.window,
+            self.capacity() - self.window,
+            self.head_dim(),
+            self.value_dim(),
+        )?;
+        for (to, &from) in rows.iter().enumerate() {
+            let copy = |from_array: &Array4<E>, to_array: &mut Array4<E>| {
+                let source = from_array.index_axis(Axis(0), from);
+                to_array.index_axis_mut(Axis(0), to).assign(&source);
+            };
+            copy(&self.keys, &mut new.keys);
+            copy(&self.values, &mut new.values);
+            new.rows[to] = self.rows[from];
+        }
+        Ok(new)
+    }
+
+    /// Forgets all tokens of all sequences; the memory stays.
+    pub fn clear(&mut self) {
+        self.rows.fill(Row::default());
+    }
+
+    pub(super) fn row(&self, row: usize) -> Result<Row, KvCacheError> {
+        self.rows.get(row).copied().ok_or(KvCacheError::Row {
+            row,
+            batch: self.batch(),
+        })
+    }
+
+    /// Refuses what [`crop`](Self::crop) says it does.
+    pub(crate) fn check_crop(&self, row: usize, seen: usize) -> Result<(), KvCacheError> {
+        let state = self.row(row)?;
+        if seen > state.seen {
+            return Err(KvCacheError::CropLen {
+                row,
+                len: state.seen,
+                got: seen,
+            });
+        }
+        let needed = (seen + 1).saturating_sub(self.window);
+        // Where nothing is taken back, nothing new is missed either; nor where nothing is left to be seen.
+        if seen < state.seen && needed < seen && needed < state.first {
+            return Err(KvCacheError::CropLost {
+                row,
+                got: seen,
+                needed,
+                oldest: state.first,
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses what [`append`](Self::append) says it does.
+    pub(crate) fn check_append(
+        &self,
+        row: usize,
+        k: [usize; 3],
+        v: [usize; 3],
+    ) -> Result<(), KvCacheError> {
+        let state = self.row(row)?;
+        let n_kv_heads = self.n_kv_heads();
+        let [k_heads, seq, k_dim] = k;
+        if k_heads != n_kv_heads || k_dim != self.head_dim() {
+            return Err(KvCacheError::KeyShape {
+                n_kv_heads,
+                head_dim: self.head_dim(),
+                got: k,
+            });
+        }
+        if v != [n_kv_heads, seq, self.value_dim()] {
+            return Err(KvCacheError::ValueShape {
+                n_kv_heads,
+                seq,
+                value_dim: self.value_dim(),
+                got: v,
+            });
+        }
+        // One more must be countable: the position of the next token's window is computed from it.
+        if state.seen.checked_add(seq).is_none_or(|n| n == usize::MAX) {
+            return Err(KvCacheError::Seen {
+                row,
+                seen: state.seen,
+                seq,
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes tokens that were checked.
+    pub(crate) fn write(&mut self, row: usize, k: &ArrayRef3<E>, v: &ArrayRef3<E>) {
+        let capacity = self.capacity();
+        let seq = k.dim().1;
+        let state = &mut self.rows[row];
+        let end = state.seen + seq;
+        let mut start = end.saturating_sub(capacity).max(state.seen);
+        state.seen = end;
+        state.first = state.first.max(end.saturating_sub(capacity));
+        while start < end {
+            let place = start % capacity;
+            let n = (capacity - place).min(end - start);
+            let new = seq - (end - start);
+            let (to, from) = (s![row, .., place..place + n, ..], s![.., new..new + n, ..]);
+            self.keys.slice_mut(to).assign(&k.slice(from));
+            self.values.slice_mut(to).assign(&v.slice(from));
+            start += n;
+        }
+    }
+
+    /// Fills a row that holds nothing with tokens from a position on.
+    pub(crate) fn restore(&mut self, row: usize, first: usize, k: &ArrayRef3<E>, v: &ArrayRef3<E>) {
+        self.rows[row] = Row { first, seen: first };
+        self.write(row, k, v);
+    }
+
+    /// The tokens of a row, up to the end of the memory and from its start.
+    pub(super) fn parts<'a>(
+        &self,
+        array: &'a Array4<E>,
+        row: usize,
+        state: Row,
+    ) -> [ArrayView3<'a, E>; 2] {
+        let capacity = self.capacity();
+        let place = state.first % capacity;
+        let n = state.seen - state.first;
+        let older = n.min(capacity - place);
+        [
+            array.slice(s![row, .., place..place + older, ..]),
+            array.slice(s![row, .., ..n - older, ..]),
+        ]
+    }
+}
+
+/// The shapes of one row, of keys and values for all.
+pub(crate) fn shapes<E>(
+    batch: usize,
+    k: &ArrayRef4<E>,
+    v: &ArrayRef4<E>,
+) -> Result<([usize; 3], [usize; 3]), KvCacheError> {
+    let (keys, k_heads, seq, k_dim) = k.dim();
+    let (values, v_heads, v_seq, v_dim) = v.dim();
+    if keys != batch || values != batch {
+        return Err(KvCacheError::Batch {
+            expected: batch,
+            keys,
+            values,
+        });
+    }
+    Ok(([k_heads, seq, k_dim], [v_heads, v_seq, v_dim]))
+}
