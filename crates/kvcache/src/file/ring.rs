@@ -88,12 +88,13 @@ impl<E: Element> RingCache<E> {
         for _ in 0..batch {
             let first = input.size("first position", usize::MAX - 1)?;
             let most = first.saturating_add(capacity).min(usize::MAX - 1);
-            // What the next query sees must be there.
+            // What the next query sees must be there. A window is at least one token long.
             let least = if first == 0 {
                 0
             } else {
-                (first + window).saturating_sub(1)
+                first.saturating_add(window - 1)
             };
+            // Beyond what can be counted, no number is both.
             let seen = input.number("tokens seen", least as u64, most as u64)?;
             rows.push((first, seen as usize));
         }
