@@ -93,7 +93,7 @@ impl KiviConfig {
 /// let config = KiviConfig::new(2, 4, 4);
 /// let mut cache = KiviCache::new(1, 1, 4, 4, &config)?;
 /// // Channels that differ, tokens that hardly do.
-/// let k = Array3::from_shape_fn([1, 10, 4], |(_, t, d)| (100 * d) as f32 + t as f32);
+/// let k = Array3::from_shape_fn([1, 10, 4], |(_, t, d)| (50 * d * d + t) as f32);
 /// cache.append(0, &k, &k)?;
 /// assert_eq!(cache.quantized_keys(0)?, 8); // two groups
 /// assert_eq!(cache.quantized_values(0)?, 6); // all but the last four

@@ -90,11 +90,13 @@ proptest! {
                 let (got, x) = (wide(got), wide(x));
                 let most = x.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
                 let error = |y: &[f64]| -> f64 { y.iter().zip(&x).map(|(a, b)| (a - b) * (a - b)).sum() };
+                // Half the largest step; scale, quotient and product are rounded by 2^-24 of the largest number.
+                let half = 0.5 * most / 123.5 + 2e-7 * most;
                 // A product is rounded by 2^-24 of the largest number at most, and the sums that choose by some more.
                 let rounding = 1e-7 * most * (x.len() as f64).sqrt();
                 let best = error(&int8(&x)).sqrt();
                 prop_assert!(error(&got).sqrt() <= best * 1.000001 + rounding);
-                prop_assert!(got.iter().zip(&x).all(|(a, b)| (a - b).abs() <= 0.500001 * most / 123.5));
+                prop_assert!(got.iter().zip(&x).all(|(a, b)| (a - b).abs() <= half));
             }
         }
     }
