@@ -6,7 +6,10 @@ mod stores;
 
 use std::io::{self, Read, Write};
 
-use llm_kvcache::{ContiguousCache, KvCacheError};
+use llm_kvcache::paged::{FloatPages, PagedCache, PoolConfig, PrefixHash};
+use llm_kvcache::{ContiguousCache, KvCacheError, RingCache, SinkCache};
+use llm_numerics::half::{bf16, f16};
+use ndarray::{Array3, Axis, s};
 
 use stores::stores;
 
@@ -47,10 +50,61 @@ fn a_file_comes_back_whole_and_what_follows_is_left() {
             store.name
         );
         assert_eq!(left, b"more");
-        assert_eq!((store.load)(&mut Pieces::new(&store.file), MAX),
+        assert_eq!(
+            (store.load)(&mut Pieces::new(&store.file), MAX),
             Ok(store.file)
         );
     }
+}
+
+#[test]
+fn numbers_of_all_types_come_back() {
+    macro_rules! check {
+        ($type:ty, $code:literal) => {{
+            // The least and the greatest, a subnormal one, and some between.
+            let of_place = |(_, t, d): (usize, usize, usize)| match (t, d) {
+                (0, 0) => <$type>::MIN,
+                (0, 1) => <$type>::MAX,
+                (1, 0) => <$type>::MIN_POSITIVE / <$type>::from(2_u8),
+                _ => <$type>::from((7 * t + d) as u8) / <$type>::from(3_u8),
+            };
+            let x = Array3::from_shape_fn([1, 3, 2], of_place);
+            let mut contiguous = ContiguousCache::<$type>::new(1, 1, 4, 2, 2).unwrap();
+            let mut ring = RingCache::<$type>::new(1, 1, 2, 0, 2, 2).unwrap();
+            let mut sinks = SinkCache::<$type>::new(1, 1, 1, 1, 0, 2, 2).unwrap();
+            let config = PoolConfig::new(1, 2, 2, 1, 2);
+            let mut pool = PagedCache::<FloatPages<$type>>::new(&config).unwrap();
+            let id = pool.create(b"").unwrap();
+            contiguous.append(0, &x, &x).unwrap();
+            ring.append(0, &x, &x).unwrap();
+            sinks.append(0, &x, &x).unwrap();
+            pool.append(id, &[x.view()], &[x.view()]).unwrap();
+            let mut files = [const { Vec::new() }; 4];
+            contiguous.save(&mut files[0]).unwrap();
+            ring.save(&mut files[1]).unwrap();
+            sinks.save(&mut files[2]).unwrap();
+            pool.save(&mut files[3]).unwrap();
+            // The elements are named behind magic, version and store.
+            assert!(files.iter().all(|file| file[24] == $code));
+
+            let contiguous = ContiguousCache::<$type>::load(&files[0][..], MAX).unwrap();
+            assert_eq!(contiguous.keys(0).unwrap(), x);
+            assert_eq!(contiguous.values(0).unwrap(), x);
+            let ring = RingCache::<$type>::load(&files[1][..], MAX).unwrap();
+            assert_eq!(ring.ordered_keys(0).unwrap(), x.slice(s![.., 1.., ..]));
+            assert_eq!(ring.ordered_values(0).unwrap(), x.slice(s![.., 1.., ..]));
+            let sinks = SinkCache::<$type>::load(&files[2][..], MAX).unwrap();
+            assert_eq!(sinks.stored_keys(0).unwrap(), x.select(Axis(1), &[0, 2]));
+            assert_eq!(sinks.values(0).unwrap(), x.select(Axis(1), &[0, 2]));
+            let hash = PrefixHash::default();
+            let pool = PagedCache::<FloatPages<$type>>::load(&files[3][..], hash, MAX).unwrap();
+            assert_eq!(pool.gather(0, id).unwrap(), (x.clone(), x));
+        }};
+    }
+    check!(f32, 1);
+    check!(f64, 2);
+    check!(f16, 3);
+    check!(bf16, 4);
 }
 
 #[test]

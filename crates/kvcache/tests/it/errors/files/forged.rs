@@ -1,6 +1,9 @@
 //! Files whose checksums were made right again, and files that were put together from sections of others.
 
-use llm_kvcache::{ContiguousCache, KvCacheError};
+use llm_kvcache::kivi::{KiviCache, KiviConfig};
+use llm_kvcache::paged::{FloatPages, PagedCache, PoolConfig, PrefixHash};
+use llm_kvcache::{ContiguousCache, KvCacheError, RingCache};
+use llm_numerics::half::f16;
 
 use super::sections::{forge, sections};
 use super::stores::{Store, stores};
@@ -125,6 +128,7 @@ fn a_forged_size_is_refused_before_memory_is_taken() {
                         error,
                         KvCacheError::FileLimit { .. }
                             | KvCacheError::FileField { .. }
+                            | KvCacheError::FileInconsistent { .. }
                             | KvCacheError::Setting { .. }
                     ),
                     "{}, size {number}: {error}",
@@ -156,4 +160,179 @@ fn a_file_that_claims_to_be_long_is_read_in_pieces() {
     let error = ContiguousCache::<f32>::load(&mut pieces, usize::MAX).unwrap_err();
     assert_eq!(error, end);
     assert!((1000..1 << 17).contains(&pieces.most), "{}", pieces.most);
+}
+
+#[test]
+fn a_sequence_that_has_a_page_twice_is_refused() {
+    let all = stores(0.0, 0);
+    let pool = all.iter().find(|store| store.name == "pool").unwrap();
+    // The first sequence: four numbers, its salt, and then its pages.
+    let first = sections(&pool.file)[1].start + 4 * 8 + b"one".len();
+    let mut file = pool.file.clone();
+    assert_ne!(file[first..first + 8], file[first + 8..first + 16]);
+    file.copy_within(first..first + 8, first + 8);
+    let expected = KvCacheError::FileInconsistent {
+        name: "sequence",
+        rule: "one that has no page twice",
+        got: 0,
+    };
+    assert_eq!(forge(pool, &mut file, MAX), Err(expected));
+}
+
+#[test]
+fn a_position_whose_window_cannot_be_counted_is_refused() {
+    let store = &stores(0.0, 0)[2];
+    for first in [u64::MAX - 1, u64::MAX - 2] {
+        let mut file = store.file.clone();
+        let at = sections(&file)[1].start;
+        file[at..at + 8].copy_from_slice(&first.to_le_bytes());
+        file[at + 8..at + 16].copy_from_slice(&(u64::MAX - 1).to_le_bytes());
+        let expected = KvCacheError::FileInconsistent {
+            name: "first position",
+            rule: "one whose window can be counted",
+            got: first,
+        };
+        assert_eq!(forge(store, &mut file, MAX), Err(expected));
+    }
+}
+
+#[test]
+fn the_last_number_is_given_to_no_sequence() {
+    let all = stores(0.0, 0);
+    let store = all.iter().find(|store| store.name == "pool").unwrap();
+    let mut file = store.file.clone();
+    let at = 8 * (4 + 6);
+    file[at..at + 8].copy_from_slice(&(u64::MAX - 1).to_le_bytes());
+    forge(store, &mut file, MAX).unwrap();
+    let mut pool =
+        PagedCache::<FloatPages<f32>>::load(&file[..], PrefixHash::default(), MAX).unwrap();
+    let last = pool.create_with_prefix(b"one", &[1, 2, 3, 4]).unwrap();
+    assert_eq!((last.0.number(), last.1), (u64::MAX - 1, 4));
+    let page = pool.table().pages(last.0).unwrap()[0];
+    let before = (pool.table().n_sequences(), pool.table().references(page));
+    let error = KvCacheError::SequenceNumbers;
+    assert_eq!(pool.create(b"one"), Err(error));
+    assert_eq!(pool.fork(last.0), Err(error));
+    assert_eq!(pool.create_with_prefix(b"one", &[1, 2]), Err(error));
+    let after = (pool.table().n_sequences(), pool.table().references(page));
+    assert_eq!(before, after);
+}
+
+/// Tokens without features take no memory, but their places must be countable.
+#[test]
+fn heads_without_features_are_counted() {
+    let many = (1_u64 << 40).to_le_bytes();
+    let no_features = ndarray::Array3::<f32>::zeros([2, 3, 0]);
+    macro_rules! refused {
+        ($type:ty, $cache:expr, $heads:expr, $places:expr) => {{
+            let mut cache: $type = $cache;
+            cache.append(0, &no_features, &no_features).unwrap();
+            let mut file = Vec::new();
+            cache.save(&mut file).unwrap();
+            let store = Store {
+                name: stringify!($type),
+                file: Vec::new(),
+                load: |from, max| {
+                    <$type>::load(from, max)?;
+                    Ok(Vec::new())
+                },
+                exercise: |_, _| {},
+            };
+            let section = sections(&file)[1].start;
+            file[8 * 5..8 * 6].copy_from_slice(&$heads);
+            for place in $places(section) {
+                file[place..place + 8].copy_from_slice(&many);
+            }
+            let error = KvCacheError::FileLimit {
+                limit: MAX as u64,
+                needed: u64::MAX,
+            };
+            assert_eq!(forge(&store, &mut file, MAX), Err(error), "{}", store.name);
+        }};
+    }
+    refused!(
+        ContiguousCache<f32>,
+        ContiguousCache::new(1, 2, 9, 0, 0).unwrap(),
+        many,
+        |section| [8 * 6, section]
+    );
+    refused!(
+        RingCache<f32>,
+        RingCache::new(1, 2, 3, 0, 0, 0).unwrap(),
+        many,
+        |section| [8 * 6, section + 8]
+    );
+    refused!(
+        KiviCache,
+        KiviCache::new(1, 2, 0, 0, &KiviConfig::new(2, 4, 4)).unwrap(),
+        u64::from(u32::MAX).to_le_bytes(),
+        |section| [section]
+    );
+}
+
+#[test]
+fn tokens_of_prefixes_are_counted_before_they_are_read() {
+    // Pages without heads take no memory, so that only the tokens can be too many.
+    let mut pool = PagedCache::<FloatPages<f32>>::new(&PoolConfig::new(1, 4, 2, 0, 3)).unwrap();
+    let id = pool.create(b"").unwrap();
+    pool.extend(&[(id, 4)]).unwrap();
+    pool.publish(id, &[1, 2, 3, 4]).unwrap();
+    pool.free(id).unwrap();
+    let mut file = Vec::new();
+    pool.save(&mut file).unwrap();
+    let at = 8 * (4 + 2);
+    file[at..at + 8].copy_from_slice(&(1_u64 << 24).to_le_bytes());
+    let pages = Store {
+        name: "pages without heads",
+        file: Vec::new(),
+        load: |from, max| {
+            PagedCache::<FloatPages<f32>>::load(from, PrefixHash::default(), max)?;
+            Ok(Vec::new())
+        },
+        exercise: |_, _| {},
+    };
+    let error = KvCacheError::FileLimit {
+        limit: MAX as u64,
+        needed: u64::MAX,
+    };
+    assert_eq!(forge(&pages, &mut file, MAX), Err(error));
+}
+
+#[test]
+fn numbers_that_nothing_is_quantized_to_are_refused() {
+    let all = stores(0.0, 0);
+    let check = |name: &str, bad: &[u8], from_end: usize| {
+        let store = all.iter().find(|store| store.name == name).unwrap();
+        let mut file = store.file.clone();
+        // The last section: a page, or the tokens of a row.
+        let end = sections(&file).last().unwrap().end - from_end;
+        file[end..end + bad.len()].copy_from_slice(bad);
+        let got = forge(store, &mut file, MAX);
+        assert!(
+            matches!(got, Err(KvCacheError::FileInconsistent { .. })),
+            "{name}, {bad:?}: {got:?}"
+        );
+    };
+    // Pages of int8 end with the codes and the four scales of their values, 2 heads of 2 tokens of 3 features.
+    for bad in [f32::NAN, f32::INFINITY, -1.0, f32::MAX] {
+        check("pool of int8", &bad.to_le_bytes(), 4);
+    }
+    check("pool of int8", &[0x80], 17);
+    // And before them the keys.
+    check("pool of int8", &[0x80], 28 + 17);
+    check("pool of int8", &(-1.0_f32).to_le_bytes(), 28 + 4);
+    // Pages of int4 end with a step and a least value, and so did their keys before 8 bytes of codes.
+    for bad in [f16::NAN, f16::INFINITY, f16::from_f32(-1.0)] {
+        check("pool of int4", &bad.to_le_bytes(), 4);
+        check("pool of int4", &bad.to_le_bytes(), 24 + 4);
+        // KIVI ends with the waiting keys: three tokens of 2 heads of 3 features, and before them groups.
+        check("kivi", &bad.to_le_bytes(), 4 * 18 + 4);
+    }
+    for bad in [f16::NAN, f16::NEG_INFINITY] {
+        check("pool of int4", &bad.to_le_bytes(), 2);
+        check("kivi", &bad.to_le_bytes(), 4 * 18 + 2);
+    }
+    for bad in [f32::NAN, f32::INFINITY, 65505.0, -65505.0] {
+        check("kivi", &bad.to_le_bytes(), 4);
+    }
 }

@@ -5,7 +5,6 @@ use std::ops::Range;
 use crc32fast::Hasher;
 use llm_kvcache::KvCacheError;
 
-use super::MAX;
 use super::stores::Store;
 
 /// Goes through the bytes of a file; the checksums are those four bytes that are the sum of all before them, but for other
