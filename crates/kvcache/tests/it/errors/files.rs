@@ -205,7 +205,7 @@ impl Read for Full {
 #[test]
 fn what_the_system_says_is_passed_on() {
     let mut cache = ContiguousCache::<f32>::new(1, 1, 4, 2, 2).unwrap();
-    let x = ndarray::Array3::zeros([1, 2, 2]);
+    let x = Array3::zeros([1, 2, 2]);
     cache.append(0, &x, &x).unwrap();
     let error = KvCacheError::Io {
         kind: io::ErrorKind::StorageFull,
