@@ -232,6 +232,12 @@ impl<P: Pages> World<P> {
                     }
                 }
             }
+            Operation::Write { at, ids } => {
+                let Some(id) = self.pick(*at) else {
+                    return Ok(());
+                };
+                self.write(id, ids)?;
+            }
             Operation::Fork { at } => {
                 let Some(id) = self.pick(*at) else {
                     return Ok(());
@@ -308,13 +314,10 @@ impl<P: Pages> World<P> {
                     |ids: &[SequenceId]| -> Vec<u64> { ids.iter().map(|id| id.number()).collect() };
                 let done = self.cache.reorder(&at, &from).is_ok();
                 self.is_refused = !done;
-                prop_assert_eq!(done, self.model.reorder(&numbers(&at), &numbers(&from)));
-                if done {
-                    let before = self.salts.clone();
-                    for (id, source) in at.iter().zip(&from) {
-                        self.salts.insert(id.number(), before[&source.number()]);
-                    }
-                }
+                let salt = |id: &SequenceId| self.salts.get(&id.number());
+                let same_salts = at.iter().zip(&from).all(|(a, b)| salt(a) == salt(b));
+                let expected = same_salts && self.model.reorder(&numbers(&at), &numbers(&from));
+                prop_assert_eq!(done, expected);
             }
             Operation::Publish { at } => {
                 let Some(id) = self.pick(*at) else {
@@ -347,10 +350,18 @@ impl<P: Pages> World<P> {
                 }
             }
             Operation::SaveAndLoad => {
+                let found = |cache: &PagedCache<P>| -> Vec<usize> {
+                    (self.published.iter())
+                        .map(|(salt, ids)| cache.table().cached_tokens(&[*salt], ids))
+                        .collect()
+                };
+                let before = found(&self.cache);
                 let mut file = Vec::new();
                 self.cache.save(&mut file).unwrap();
                 let hash = PrefixHash::with_key([7, self.model.lists.len() as u64]);
-                self.cache = PagedCache::load(&file[..], hash, 1 << 20).unwrap();
+                let again = PagedCache::load(&file[..], hash, 1 << 20).unwrap();
+                prop_assert_eq!(found(&again), before);
+                self.cache = again;
                 for (&number, &id) in &self.handles {
                     prop_assert_eq!(self.cache.find(number), Some(id));
                 }
@@ -363,6 +374,47 @@ impl<P: Pages> World<P> {
                 self.is_refused = self.cache.resize(*n_pages).is_err();
                 prop_assert_eq!(!self.is_refused, expected);
             }
+        }
+        Ok(())
+    }
+
+    /// Writes other tokens over the last ones of a sequence, layer by layer, if it has their pages for itself.
+    fn write(&mut self, id: SequenceId, ids: &[u32]) -> Result<(), TestCaseError> {
+        let list = self
+            .model
+            .lists
+            .get(&id.number())
+            .cloned()
+            .unwrap_or_default();
+        let start = list.len().saturating_sub(ids.len());
+        let ids = &ids[..list.len() - start];
+        self.model.crop(id.number(), start);
+        let tokens = self.tokens(id, ids);
+        let contents: Vec<_> = tokens.iter().map(|token| token.0).collect();
+        let table = self.cache.table();
+        let mut expected = Ok(());
+        match table.pages(id) {
+            Err(error) => expected = Err(error),
+            Ok(pages) if !ids.is_empty() => {
+                let page_size = self.config.page_size;
+                let shared = (pages[start / page_size..].iter())
+                    .find(|&&page| table.references(page) > 1 || table.is_published(page));
+                if let Some(&page) = shared {
+                    let id = id.number();
+                    expected = Err(KvCacheError::SharedPage { id, page });
+                }
+            }
+            Ok(_) => {}
+        }
+        for layer in 0..self.config.n_layers {
+            let [k, v] = [true, false].map(|is_key| array(&self.config, layer, &contents, is_key));
+            let outcome = self.cache.write(layer, id, start, k.view(), v.view());
+            prop_assert_eq!(outcome, expected);
+        }
+        let is_written = expected.is_ok() && self.config.n_layers > 0;
+        self.is_refused = !is_written;
+        if let Some(list_now) = self.model.lists.get_mut(&id.number()) {
+            list_now.extend(if is_written { &tokens } else { &list[start..] });
         }
         Ok(())
     }
