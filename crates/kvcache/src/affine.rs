@@ -10,11 +10,15 @@ use crate::error::Largest;
 ///
 /// The least value is rounded down and the step up, so that every number of the group is within half a
 /// step of what its code gives.
+/// So what a code gives may be above all numbers of the group, by a little.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Group {
     pub(crate) scale: f16,
     pub(crate) min: f16,
 }
+
+/// The largest absolute value that has a group: the largest `f16`.
+pub(crate) const MOST: f32 = 65504.0;
 
 impl Group {
     /// For numbers of at most 65504 in absolute value. Without any: zeros.
@@ -43,6 +47,25 @@ impl Group {
         }
         let code = (x - self.min.to_f32()) / scale;
         round_small(code).clamp(0.0, levels(bits)) as u8
+    }
+
+    /// Refuses what no numbers give: the largest code must come back as a number, and the step not go down.
+    pub(crate) fn check(self) -> Result<(), KvCacheError> {
+        let refused = |rule, got: f16| KvCacheError::FileInconsistent {
+            name: "group of numbers",
+            rule,
+            got: got.to_bits().into(),
+        };
+        if !self.min.is_finite() {
+            return Err(refused("with a finite least value", self.min));
+        }
+        if !(self.scale.is_finite() && self.scale >= f16::ZERO) {
+            return Err(refused(
+                "with a finite step that is not negative",
+                self.scale,
+            ));
+        }
+        Ok(())
     }
 
     pub(crate) fn value(self, code: u8) -> f32 {
@@ -124,8 +147,8 @@ pub(crate) fn check(
     max: Largest,
 ) -> Result<(), KvCacheError> {
     let limit = match max {
-        Largest::F32 => f32::MAX,
-        Largest::F16 => f16::MAX.to_f32(),
+        Largest::F32 => 3.4e38,
+        Largest::F16 => MOST,
     };
     let refused = x.indexed_iter().find(|(_, x)| !(x.abs() <= limit));
     match refused {

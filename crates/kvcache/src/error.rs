@@ -140,6 +140,19 @@ pub enum KvCacheError {
         /// Its number.
         id: u64,
     },
+    /// All numbers of sequences have been given.
+    #[error("a pool must have at most 2^64 - 1 sequences in its life, they were all given")]
+    SequenceNumbers,
+    /// A sequence cannot become one of another salt: it would publish its tokens under that one.
+    #[error(
+        "sequence {id} must have the salt of sequence {from} to become what that is, got another"
+    )]
+    Salts {
+        /// The sequence that would change.
+        id: u64,
+        /// What it was to become.
+        from: u64,
+    },
     /// A batch names a sequence twice.
     #[error("sequence {id} must be named once, got it twice")]
     Repeated {
@@ -181,6 +194,28 @@ pub enum KvCacheError {
         available: usize,
         /// Pages of the pool.
         n_pages: usize,
+    },
+    /// A pool that shrinks gives up its last pages, and they must be free.
+    #[error("the {needed} last pages of {n_pages} must be free to be given up, {free} of them are")]
+    PagesHeld {
+        /// Pages to give up.
+        needed: usize,
+        /// Those of them that are free.
+        free: usize,
+        /// Pages of the pool.
+        n_pages: usize,
+    },
+    /// Tokens that a sequence does not hold cannot be read.
+    #[error("tokens to read of row {row} must be within its {len}, got {start} to {end}")]
+    ReadRange {
+        /// The sequence.
+        row: usize,
+        /// Tokens that it holds.
+        len: usize,
+        /// The first to read.
+        start: usize,
+        /// One behind the last.
+        end: usize,
     },
     /// Tokens that the sequence does not hold cannot be written.
     #[error("tokens to write in sequence {id} must be within its {len}, got {start} to {end}")]
@@ -330,6 +365,16 @@ pub enum KvCacheError {
         /// What came.
         got: u64,
     },
+    /// A number that no cache writes in this place.
+    #[error("{name} of the file must be {rule}, got {got}")]
+    FileInconsistent {
+        /// What is wrong.
+        name: &'static str,
+        /// What must hold.
+        rule: &'static str,
+        /// The number; a floating-point one as its bits.
+        got: u64,
+    },
     /// What the file holds would take more memory than the caller gives.
     #[error("the cache must take at most {limit} bytes (max_bytes), the file needs {needed}")]
     FileLimit {
@@ -344,7 +389,7 @@ pub enum KvCacheError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Largest {
-    /// The largest finite `f32`.
+    /// 3.4e38, a little below the largest finite `f32`: so a scale times a code is finite.
     F32,
     /// The largest finite `f16`.
     F16,

@@ -6,13 +6,19 @@
 //! ```
 //!
 //! Numbers are u64, lowest byte first. A checksum is the CRC-32 of all bytes of the file before
-//! it, so that sections cannot change places. It finds accidents, not forgeries: who may write the
-//! file may write anything that a cache can hold. What no cache can be is refused whatever the checksum says.
+//! it, but for other checksums: so sections cannot change places, nor follow the header of another file. (A sum that
+//! went over checksums too would be the same after each of them, whatever was before.) It finds accidents, not
+//! forgeries: who may write the file may write anything that a cache can hold. What no cache can be is refused
+//! whatever the checksum says.
 //!
-//! Loading takes `max_bytes`, and a file that asks for more is refused before anything is
-//! allocated. Data is read in pieces, so that a file that claims to be long costs no more memory
+//! Loading takes `max_bytes`, and a file that asks for more is refused: what the header says, before anything is
+//! allocated; what is only said further on (the rows of KIVI, salts, lists of pages, tokens of prefixes), before memory is
+//! taken for that. Data is read in pieces, so that a file that claims to be long costs no more memory
 //! than it has bytes; the store is made when all of them are right. So while a file is
 //! loaded, its tokens are in memory twice.
+//!
+//! Numbers are read and written one by one, some of them 4 or 8 bytes long: give a file in a
+//! [`BufReader`](std::io::BufReader) or a [`BufWriter`](std::io::BufWriter).
 
 mod contiguous;
 mod kivi;
@@ -41,7 +47,7 @@ enum Kind {
     Kivi = 5,
 }
 
-/// What is written, and the checksum so far.
+/// What is written, and the sum of it without the checksums.
 struct Output<W> {
     to: W,
     sum: Hasher,
@@ -73,9 +79,10 @@ impl<W: Write> Output<W> {
             .try_for_each(|&size| self.numbers(&[size as u64]))
     }
 
+    /// Writes the checksum, which is no part of the sum.
     fn end_section(&mut self) -> Result<(), KvCacheError> {
         let sum = self.sum.clone().finalize();
-        self.bytes(&sum.to_le_bytes())
+        self.to.write_all(&sum.to_le_bytes()).map_err(io)
     }
 
     fn finish(mut self) -> Result<(), KvCacheError> {
@@ -83,7 +90,7 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// What is read, and the checksum so far.
+/// What is read, and the sum of it without the checksums.
 struct Input<R> {
     from: R,
     sum: Hasher,
@@ -123,15 +130,20 @@ impl<R: Read> Input<R> {
     }
 
     fn exact(&mut self, bytes: &mut [u8]) -> Result<(), KvCacheError> {
+        self.fill(bytes)?;
+        self.sum.update(bytes);
+        Ok(())
+    }
+
+    /// Reads bytes that are no part of the sum.
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), KvCacheError> {
         let section = self.section;
         self.from
             .read_exact(bytes)
             .map_err(|error| match error.kind() {
                 ErrorKind::UnexpectedEof => KvCacheError::FileTruncated { section },
                 kind => KvCacheError::Io { kind },
-            })?;
-        self.sum.update(bytes);
-        Ok(())
+            })
     }
 
     fn any_number(&mut self) -> Result<u64, KvCacheError> {
@@ -178,7 +190,7 @@ impl<R: Read> Input<R> {
     fn end_section(&mut self, next: &'static str) -> Result<(), KvCacheError> {
         let got = self.sum.clone().finalize();
         let mut bytes = [0; 4];
-        self.exact(&mut bytes)?;
+        self.fill(&mut bytes)?;
         let expected = u32::from_le_bytes(bytes);
         if got != expected {
             return Err(KvCacheError::FileChecksum {
@@ -197,16 +209,16 @@ fn io(error: std::io::Error) -> KvCacheError {
 }
 
 /// A product of sizes, or the error that the file wants too much.
+///
+/// Zeros count as one in the check, as they do where arrays are made: none of the products on the way may overflow either.
 fn product(factors: &[usize], max_bytes: usize) -> Result<usize, KvCacheError> {
-    let product = if factors.contains(&0) {
-        Some(0)
-    } else {
-        factors.iter().try_fold(1_usize, |n, &x| n.checked_mul(x))
-    };
-    product.ok_or(KvCacheError::FileLimit {
-        limit: max_bytes as u64,
-        needed: u64::MAX,
-    })
+    (factors.iter())
+        .try_fold(1_usize, |n, &x| n.checked_mul(x.max(1)))
+        .map(|_| factors.iter().product())
+        .ok_or(KvCacheError::FileLimit {
+            limit: max_bytes as u64,
+            needed: u64::MAX,
+        })
 }
 
 /// Refuses a sum of bytes that is above the limit.

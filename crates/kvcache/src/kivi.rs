@@ -70,8 +70,11 @@ impl KiviConfig {
 /// then all of these are quantized. Values are quantized one token at a time, when `residual` newer
 /// ones have come.
 ///
-/// Nothing is ever quantized twice. [`crop`](Self::crop) into a group makes the tokens that remain of it
-/// wait again, with the numbers that they had become.
+/// As long as tokens only come, nothing is quantized twice. [`crop`](Self::crop) into a group of keys makes the tokens
+/// that remain of it wait again, with the numbers that they had become (at most 65504), and they are quantized again,
+/// with other tokens and another step, when their group is full: the errors add. Values are not quantized again. A
+/// `residual` longer than the longest guess keeps values that may be taken back as they are; keys are quantized
+/// `residual` at a time, so that a guess may still reach back into a group.
 ///
 /// # Shapes
 ///
@@ -80,8 +83,8 @@ impl KiviConfig {
 ///
 /// # Precision
 ///
-/// Waiting tokens have the bits that went in. Others are off by at most half the step of their group,
-/// and the rounding of `f32`. Numbers above 65504 in absolute value and NaN are refused.
+/// Waiting tokens have the bits that went in, but for keys that a crop into a group made wait again. Others are off by
+/// at most half the step of their group (and of each group that they were in before), and the rounding of `f32`. Numbers above 65504 in absolute value and NaN are refused.
 ///
 /// # Example
 ///
@@ -166,7 +169,7 @@ impl KiviCache {
     /// # Errors
     ///
     /// [`KvCacheError::Row`], [`KvCacheError::KeyShape`], [`KvCacheError::ValueShape`],
-    /// [`KvCacheError::NotQuantizable`], and [`KvCacheError::Allocation`].
+    /// [`KvCacheError::NotQuantizable`], [`KvCacheError::Seen`], [`KvCacheError::Size`] and [`KvCacheError::Allocation`].
     pub fn append(
         &mut self,
         row: usize,
@@ -344,12 +347,24 @@ impl KiviCache {
         })
     }
 
-    /// Refuses tokens that could not be counted.
+    /// Refuses tokens that could not be counted, or not their heads and features: places are computed from them,
+    /// even where there is nothing to store.
     fn check_count(&self, row: usize, seq: usize) -> Result<(), KvCacheError> {
         let seen = self.row(row)?.len;
-        seen.checked_add(seq)
+        let len = (seen.checked_add(seq)).ok_or(KvCacheError::Seen { row, seen, seq })?;
+        let Shape {
+            n_kv_heads,
+            head_dim,
+            value_dim,
+        } = self.shape;
+        let axes = [1, n_kv_heads, len, head_dim.max(value_dim)];
+        (axes.iter())
+            .try_fold(size_of::<f32>(), |n, &axis| n.checked_mul(axis.max(1)))
             .map(|_| ())
-            .ok_or(KvCacheError::Seen { row, seen, seq })
+            .ok_or(KvCacheError::Size {
+                axes,
+                element_bytes: size_of::<f32>(),
+            })
     }
 
     fn check(&self, k: [usize; 3], v: [usize; 3]) -> Result<(), KvCacheError> {

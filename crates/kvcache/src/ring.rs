@@ -13,9 +13,14 @@ pub(crate) use store::shapes;
 /// see `window` keys, their own included (sliding-window attention).
 ///
 /// Token `t` of a sequence lies at place `t % (window + slack)`, so an old token is overwritten
-/// by a new one and nothing moves. `slack` is how many tokens can be taken back
-/// ([`crop`](Self::crop)), and how many of a chunk may come at once without losing keys that
+/// by a new one and nothing moves. `slack + 1` tokens can be taken back
+/// ([`crop`](Self::crop)), and a chunk of `slack + 1` may come at once without losing keys that
 /// its first query needs: `slack >= seq - 1`.
+///
+/// With slack, a row holds up to `window + slack` tokens, and [`key_parts`](Self::key_parts),
+/// [`ordered_keys`](Self::ordered_keys) and those of the values return all of them: more than a query may see. So
+/// attention needs a mask by position then, which lets a query at position `p` see the keys from `p + 1 - window` to `p`;
+/// the key at index `i` has position `first_position(row) + i`.
 ///
 /// # Shapes
 ///

@@ -21,6 +21,10 @@ use crate::ring::{RingCache, shapes};
 ///   [`keys_with_moved_sinks`](Self::keys_with_moved_sinks): only distances count, so it is enough to turn the sinks
 ///   by the number of tokens that were forgotten. The query keeps its position in the sequence.
 ///
+/// With slack, a row holds up to `window + slack` tokens behind its sinks, and all functions return all of them: more
+/// than a query may see. So attention needs a mask by position then: a query at position `p` of the sequence sees the
+/// sinks and the keys from `p + 1 - window` to `p`, and [`positions`](Self::positions) says which those are.
+///
 /// # Invariants
 ///
 /// - A row holds tokens `0 .. min(n_sinks, seen)` and those of its ring.

@@ -175,6 +175,6 @@ fn a_reply_can_be_told_its_form() {
         schema.to_str().unwrap(),
         "--quiet",
     ]);
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let value: Value = serde_json::from_str(&text).unwrap();
     assert!(value["n"].as_u64().unwrap() < 100, "{text}");
 }

@@ -15,8 +15,8 @@ impl<F: Copy + Zero> ContiguousCache<F> {
     /// ```
     ///
     /// All rows have the capacity that the longest needs. Because the capacity doubles at
-    /// least, all copies of `n` appended tokens together are fewer than `2 n`; a cache that
-    /// only added a block each time would copy a number that grows with `n^2`.
+    /// least, all copies of `n` tokens appended to one row together are fewer than `2 n` (other rows of a batch are copied
+    /// along when one grows); a cache that only added a block each time would copy a number that grows with `n^2`.
     ///
     /// # Errors
     ///

@@ -51,7 +51,8 @@ impl SnapKvConfig {
 ///
 /// - [`KvCacheError::Setting`] if `kernel` is even, or `observation` is above `budget`.
 /// - [`KvCacheError::Scores`] if the weights are not of `observation` queries, or of fewer keys than those.
-/// - [`KvCacheError::ScoreNan`] if a weight is NaN.
+/// - [`KvCacheError::ScoreNan`] if a weight that counts is NaN: not those of the observed tokens' own keys, which get no
+///   votes, and none if all tokens fit the budget.
 ///
 /// # Example
 ///

@@ -46,7 +46,8 @@ impl<E: Element> ContiguousCache<E> {
     ///
     /// - [`KvCacheError::FileLimit`] if the cache would take more than `max_bytes`.
     /// - [`KvCacheError::FileMagic`], [`KvCacheError::FileKind`], [`KvCacheError::FileTruncated`],
-    ///   [`KvCacheError::FileChecksum`], [`KvCacheError::FileField`] for another file, or a damaged one.
+    ///   [`KvCacheError::FileChecksum`], [`KvCacheError::FileField`], [`KvCacheError::FileInconsistent`] for another
+    ///   file, or a damaged one.
     /// - [`KvCacheError::Io`], [`KvCacheError::Allocation`].
     pub fn load(from: impl Read, max_bytes: usize) -> Result<Self, KvCacheError> {
         Self::read(&mut Input::new(from, Kind::Contiguous, E::CODE)?, max_bytes)

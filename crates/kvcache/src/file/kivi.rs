@@ -6,7 +6,7 @@ use half::f16;
 
 use super::{Input, Kind, Output, limit, product};
 use crate::KvCacheError;
-use crate::affine::Group;
+use crate::affine::{Group, MOST};
 use crate::kivi::{KiviCache, KiviConfig, Row};
 
 impl KiviCache {
@@ -84,15 +84,15 @@ impl KiviCache {
             let quantized_keys = input.size("quantized keys", len)?;
             let quantized_values = input.size("quantized values", len)?;
             if !quantized_keys.is_multiple_of(group) {
-                let whole = (quantized_keys / group * group) as u64;
-                return Err(KvCacheError::FileField {
+                return Err(KvCacheError::FileInconsistent {
                     name: "quantized keys",
-                    min: whole,
-                    max: whole,
+                    rule: "a multiple of group",
                     got: quantized_keys as u64,
                 });
             }
             input.end_section("tokens")?;
+            // As when tokens are appended: all of them must be countable, with features or without.
+            product(&[len, n_kv_heads, head_dim.max(value_dim), 4], max_bytes)?;
             let channels = product(&[quantized_keys / group, strides.channels], max_bytes)?;
             let heads = product(&[quantized_values, n_kv_heads], max_bytes)?;
             let key_codes = product(&[channels, strides.channel], max_bytes)?;
@@ -112,7 +112,7 @@ impl KiviCache {
             ];
             limit(&parts, max_bytes)?;
             taken = parts.iter().sum();
-            rows.push(Row {
+            let row = Row {
                 len,
                 quantized_keys,
                 quantized_values,
@@ -122,10 +122,27 @@ impl KiviCache {
                 value_groups: groups(&input.bytes(4 * value_groups)?),
                 waiting_keys: floats(&input.bytes(4 * waiting_keys)?),
                 waiting_values: floats(&input.bytes(4 * waiting_values)?),
-            });
+            };
             input.end_section("lengths")?;
+            check(&row)?;
+            rows.push(row);
         }
         Ok(empty.with_rows(rows))
+    }
+}
+
+/// Refuses numbers that no appending leaves behind.
+fn check(row: &Row) -> Result<(), KvCacheError> {
+    let mut groups = row.key_groups.iter().chain(&row.value_groups);
+    groups.try_for_each(|group| group.check())?;
+    let mut waiting = row.waiting_keys.iter().chain(&row.waiting_values);
+    match waiting.find(|x| !(x.abs() <= MOST)) {
+        None => Ok(()),
+        Some(x) => Err(KvCacheError::FileInconsistent {
+            name: "waiting number",
+            rule: "at most 65504 in absolute value",
+            got: x.to_bits().into(),
+        }),
     }
 }
 

@@ -79,7 +79,7 @@ impl<P: PageData> PagedCache<P> {
     /// # Errors
     ///
     /// As [`ContiguousCache::load`](crate::ContiguousCache::load): what would count a page twice, name one that is not
-    /// there, or have an end without a start is a [`KvCacheError::FileField`].
+    /// there, or have an end without a start is a [`KvCacheError::FileField`] or a [`KvCacheError::FileInconsistent`].
     pub fn load(from: impl Read, hash: PrefixHash, max_bytes: usize) -> Result<Self, KvCacheError> {
         let mut input = Input::new(from, Kind::Pool, P::KIND)?;
         let mut sizes = [0; 6];
@@ -103,6 +103,7 @@ impl<P: PageData> PagedCache<P> {
             head_dim,
             value_dim,
         ] = sizes;
+        // The last number is given to none, so that there is always a next one.
         let next_id = input.any_number()?;
         let n_sequences = input.size("number of sequences", isize::MAX as usize)?;
         let n_entries = input.size("number of cached pages", n_pages)?;
@@ -132,25 +133,25 @@ impl<P: PageData> PagedCache<P> {
                 .sequences
                 .last()
                 .map_or(0, |last: &SavedSequence| last.id + 1);
-            let id = input.number("number of a sequence", least, next_id.saturating_sub(1))?;
-            if next_id == 0 {
-                return Err(KvCacheError::FileField {
+            let id = input.any_number()?;
+            if !(least..next_id).contains(&id) {
+                return Err(KvCacheError::FileInconsistent {
                     name: "number of a sequence",
-                    min: 1,
-                    max: 0,
+                    rule: "above the one before it and below the next one to give",
                     got: id,
                 });
             }
             let len = input.size("length", n_pages.saturating_mul(page_size))?;
             let intact = input.any_number()?.min(usize::MAX as u64) as usize;
             let salt = salt(&mut input, &mut left)?;
+            let held = len.div_ceil(page_size);
+            left = left
+                .checked_sub(held.saturating_mul(size_of::<u32>()))
+                .ok_or(too_much)?;
             let mut pages = Vec::new();
-            for _ in 0..len.div_ceil(page_size) {
+            for _ in 0..held {
                 pages.push(page(&mut input, n_pages)?);
             }
-            left = left
-                .checked_sub(pages.len() * size_of::<u32>())
-                .ok_or(too_much)?;
             saved.sequences.push(SavedSequence {
                 id,
                 len,
@@ -169,8 +170,9 @@ impl<P: PageData> PagedCache<P> {
                 None => salt(&mut input, &mut left)?,
                 Some(_) => Vec::new(),
             };
-            let bytes = input.bytes(page_size.saturating_mul(size_of::<u32>()))?;
-            left = left.checked_sub(bytes.len()).ok_or(too_much)?;
+            let n_bytes = page_size.saturating_mul(size_of::<u32>());
+            left = left.checked_sub(n_bytes).ok_or(too_much)?;
+            let bytes = input.bytes(n_bytes)?;
             let token = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             let tokens = bytes.chunks_exact(4).map(token).collect();
             saved.entries.push(SavedEntry {
@@ -201,12 +203,13 @@ impl<P: PageData> PagedCache<P> {
 /// The number of a page.
 fn page<R: Read>(input: &mut Input<R>, n_pages: usize) -> Result<u32, KvCacheError> {
     let name = "number of a page";
-    let last = n_pages.checked_sub(1).ok_or(KvCacheError::FileField {
-        name,
-        min: 1,
-        max: 0,
-        got: 0,
-    })?;
+    let last = n_pages
+        .checked_sub(1)
+        .ok_or(KvCacheError::FileInconsistent {
+            name,
+            rule: "below the number of pages, of which there are none",
+            got: 0,
+        })?;
     Ok(input.size(name, last)? as u32)
 }
 

@@ -88,12 +88,16 @@ impl<E: Element> RingCache<E> {
         for _ in 0..batch {
             let first = input.size("first position", usize::MAX - 1)?;
             let most = first.saturating_add(capacity).min(usize::MAX - 1);
-            // What the next query sees must be there.
-            let least = if first == 0 {
-                0
-            } else {
-                first.saturating_add(window) - 1
+            // What the next query sees must be there. A window is at least one token long.
+            let least = match first {
+                0 => Some(0),
+                _ => first.checked_add(window - 1).filter(|&n| n <= most),
             };
+            let least = least.ok_or(KvCacheError::FileInconsistent {
+                name: "first position",
+                rule: "one whose window can be counted",
+                got: first as u64,
+            })?;
             let seen = input.number("tokens seen", least as u64, most as u64)?;
             rows.push((first, seen as usize));
         }

@@ -44,7 +44,7 @@ impl KiviCache {
     /// # Errors
     ///
     /// - [`KvCacheError::Row`] if there is no such row.
-    /// - [`KvCacheError::CropLen`] if the tokens end behind the sequence.
+    /// - [`KvCacheError::ReadRange`] if the tokens end behind the sequence, or before they start.
     /// - [`KvCacheError::KeyShape`], [`KvCacheError::ValueShape`] for the buffers.
     pub fn read(
         &self,
@@ -54,11 +54,12 @@ impl KiviCache {
         mut v: ArrayViewMut3<'_, f32>,
     ) -> Result<(), KvCacheError> {
         let state = self.row(row)?;
-        if tokens.end > state.len {
-            return Err(KvCacheError::CropLen {
+        if tokens.start > tokens.end || tokens.end > state.len {
+            return Err(KvCacheError::ReadRange {
                 row,
                 len: state.len,
-                got: tokens.end,
+                start: tokens.start,
+                end: tokens.end,
             });
         }
         self.check(k.dim().into(), v.dim().into())?;

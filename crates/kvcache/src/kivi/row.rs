@@ -4,7 +4,7 @@ use ndarray::ArrayView3;
 
 use super::{KiviConfig, Shape};
 use crate::KvCacheError;
-use crate::affine::{Group, pack, unpack};
+use crate::affine::{Group, MOST, pack, unpack};
 
 /// Codes and waiting tokens of one sequence.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -175,7 +175,9 @@ impl Row {
             let kept = groups * config.group;
             let mut waiting = crate::memory::reserve((len - kept) * strides.channels)?;
             for token in kept..len {
-                waiting.extend((0..strides.channels).map(|c| self.key(token, c, strides, config)));
+                // A step that was rounded up may end behind the largest number that can be quantized.
+                let key = |c| self.key(token, c, strides, config).clamp(-MOST, MOST);
+                waiting.extend((0..strides.channels).map(key));
             }
             self.key_codes
                 .truncate(groups * strides.channels * strides.channel);

@@ -100,8 +100,9 @@ pub(crate) mod sealed {
         /// Adds a page to bytes.
         fn save_page(&self, page: usize, bytes: &mut Vec<u8>);
 
-        /// Reads a page from as many bytes as [`page_bytes`](Self::page_bytes).
-        fn load_page(&mut self, page: usize, bytes: &[u8]);
+        /// Reads a page from as many bytes as [`page_bytes`](Self::page_bytes), and refuses what writing
+        /// never makes.
+        fn load_page(&mut self, page: usize, bytes: &[u8]) -> Result<(), KvCacheError>;
 
         /// Bytes of all arrays.
         fn bytes(&self) -> usize;

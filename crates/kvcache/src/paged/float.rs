@@ -115,12 +115,13 @@ impl<E: Element> Store for FloatPages<E> {
         }
     }
 
-    fn load_page(&mut self, page: usize, bytes: &[u8]) {
+    fn load_page(&mut self, page: usize, bytes: &[u8]) -> Result<(), KvCacheError> {
         let mut numbers = bytes.chunks_exact(size_of::<E>()).map(E::read_from);
         for array in [&mut self.k, &mut self.v] {
             let mut page = array.slice_mut(s![page, .., .., ..]);
             page.iter_mut().zip(&mut numbers).for_each(|(x, y)| *x = y);
         }
+        Ok(())
     }
 
     fn bytes(&self) -> usize {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use half::f16;
-use ndarray::{Array3, Array4, ArrayView3, ArrayViewMut3, Axis, s};
+use ndarray::{Array4, ArrayView3, ArrayViewMut3, Axis, s};
 
 use super::KeysValues;
 use super::data::PageShape;
@@ -58,7 +58,8 @@ impl Int4Pages {
     ///
     /// # Errors
     ///
-    /// [`KvCacheError::Setting`] if there is no such page, or `n` is above `page_size`.
+    /// [`KvCacheError::Setting`] if there is no such page, or `n` is above `page_size`; [`KvCacheError::Size`] and
+    /// [`KvCacheError::Allocation`] for the arrays.
     pub fn read_page(&self, page: usize, n: usize) -> Result<KeysValues<f32>, KvCacheError> {
         for (name, rule, got, end) in [
             ("page", "below n_pages", page, self.shape.n_pages),
@@ -69,8 +70,9 @@ impl Int4Pages {
             }
         }
         let heads = self.shape.n_kv_heads;
-        let mut k = Array3::zeros((heads, n, self.shape.head_dim));
-        let mut v = Array3::zeros((heads, n, self.shape.value_dim));
+        let array = |features| Ok(zeros([1, heads, n, features])?.remove_axis(Axis(0)));
+        let mut k = array(self.shape.head_dim)?;
+        let mut v = array(self.shape.value_dim)?;
         self.read(page, 0..n, k.view_mut(), v.view_mut());
         Ok((k, v))
     }
@@ -155,6 +157,15 @@ impl Quantized {
         rest
     }
 
+    /// Refuses groups of a page that no numbers give.
+    fn check_page(&self, page: usize) -> Result<(), KvCacheError> {
+        let groups = self.groups.index_axis(Axis(0), page);
+        (groups.rows().into_iter()).try_for_each(|group| {
+            let (scale, min) = (group[0], group[1]);
+            Group { scale, min }.check()
+        })
+    }
+
     fn bytes(&self) -> usize {
         self.codes.len() + self.groups.len() * size_of::<f16>()
     }
@@ -235,9 +246,11 @@ impl Store for Int4Pages {
         self.v.save(page, bytes);
     }
 
-    fn load_page(&mut self, page: usize, bytes: &[u8]) {
+    fn load_page(&mut self, page: usize, bytes: &[u8]) -> Result<(), KvCacheError> {
         let rest = self.k.load(page, bytes);
         self.v.load(page, rest);
+        self.k.check_page(page)?;
+        self.v.check_page(page)
     }
 
     fn bytes(&self) -> usize {

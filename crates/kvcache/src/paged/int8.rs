@@ -22,7 +22,7 @@ use crate::memory::zeros;
 /// ```
 ///
 /// All nine scales keep every number within half a step; which one hits the numbers best is a matter of luck that is
-/// worth trying: the error is some 8 % smaller than with 127 alone.
+/// worth trying: on Gaussian data the error is smaller than with 127 alone, by some 8 % at 32 features, 6 % at 64 and 4 % at 128.
 ///
 /// # Shapes
 ///
@@ -32,7 +32,9 @@ use crate::memory::zeros;
 /// # Precision
 ///
 /// A number is off by at most half its scale. Attention gives the bits that it gives for the
-/// numbers `scale * code` in `f32`. Infinite numbers and NaN are refused.
+/// numbers `scale * code` in `f32`. If the largest absolute value is below `1.5e-36`, its scale is subnormal or
+/// zero, and numbers are off by up to `9e-44` more. Numbers above `3.4e38` in absolute value and NaN are refused, so
+/// that what comes back is finite.
 #[derive(Clone, Debug)]
 pub struct Int8Pages {
     k: Quantized,
@@ -152,6 +154,26 @@ impl Quantized {
         rest
     }
 
+    /// Refuses codes and scales of a page that writing never makes.
+    fn check_page(&self, page: usize) -> Result<(), KvCacheError> {
+        let refused = |name, rule, got| Err(KvCacheError::FileInconsistent { name, rule, got });
+        if self
+            .codes
+            .index_axis(Axis(0), page)
+            .iter()
+            .any(|&code| code == i8::MIN)
+        {
+            return refused("code of a page", "at least -127", 128);
+        }
+        for scale in self.scales.index_axis(Axis(0), page) {
+            if !(*scale >= 0.0 && (127.0 * scale).is_finite()) {
+                let rule = "not negative, and finite with a code of 127";
+                return refused("scale of a page", rule, scale.to_bits().into());
+            }
+        }
+        Ok(())
+    }
+
     fn bytes(&self) -> usize {
         self.codes.len() + self.scales.len() * size_of::<f32>()
     }
@@ -263,9 +285,11 @@ impl Store for Int8Pages {
         self.v.save(page, bytes);
     }
 
-    fn load_page(&mut self, page: usize, bytes: &[u8]) {
+    fn load_page(&mut self, page: usize, bytes: &[u8]) -> Result<(), KvCacheError> {
         let rest = self.k.load(page, bytes);
         self.v.load(page, rest);
+        self.k.check_page(page)?;
+        self.v.check_page(page)
     }
 
     fn bytes(&self) -> usize {

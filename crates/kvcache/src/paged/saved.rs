@@ -89,12 +89,7 @@ impl PageTable {
 
     /// Fills an empty table.
     fn restore(&mut self, saved: SavedTable) -> Result<(), KvCacheError> {
-        let refused = |name, got: u64| KvCacheError::FileField {
-            name,
-            min: 1,
-            max: 0,
-            got,
-        };
+        let refused = |name, rule, got: u64| KvCacheError::FileInconsistent { name, rule, got };
         for SavedSequence {
             id,
             len,
@@ -105,7 +100,7 @@ impl PageTable {
         {
             let distinct: BTreeSet<u32> = pages.iter().copied().collect();
             if distinct.len() != pages.len() {
-                return Err(refused("page that a sequence has twice", id));
+                return Err(refused("sequence", "one that has no page twice", id));
             }
             for &page in &pages {
                 self.pages[page as usize].references += 1;
@@ -137,7 +132,11 @@ impl PageTable {
             let chain = hash.page(before, &tokens);
             let is_new = self.prefixes.find(chain, &parent, &tokens).is_none();
             if self.pages[page as usize].entry.is_some() || !is_new {
-                return Err(refused("page that is cached twice", page.into()));
+                return Err(refused(
+                    "cached page",
+                    "there once, with tokens that no other has",
+                    page.into(),
+                ));
             }
             let entry = self.prefixes.insert(chain, parent, &tokens, page);
             self.pages[page as usize].entry = Some(entry);
@@ -148,7 +147,11 @@ impl PageTable {
         let mut seen = BTreeSet::new();
         for page in saved.idle {
             if !waits(self, page) || !seen.insert(page) {
-                return Err(refused("page without a sequence", page.into()));
+                return Err(refused(
+                    "page without a sequence",
+                    "cached, there once, and held by none",
+                    page.into(),
+                ));
             }
             self.prefixes.rest(page);
         }
@@ -156,7 +159,8 @@ impl PageTable {
             (0..self.n_pages() as u32).find(|page| waits(self, *page) && !seen.contains(page));
         if let Some(page) = missing {
             return Err(refused(
-                "page that is not among those without a sequence",
+                "cached page",
+                "held by a sequence, or among those without one",
                 page.into(),
             ));
         }
@@ -178,7 +182,7 @@ impl<P: PageData> PagedCache<P> {
         self.table.restore(saved)?;
         for (layer, pages) in self.layers.iter_mut().zip(data.chunks(live.len().max(1))) {
             for (&page, bytes) in live.iter().zip(pages) {
-                layer.load_page(page as usize, bytes);
+                layer.load_page(page as usize, bytes)?;
             }
         }
         Ok(())

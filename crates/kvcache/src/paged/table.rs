@@ -13,7 +13,7 @@ use super::prefix::{PrefixHash, PrefixIndex};
 use crate::KvCacheError;
 use crate::memory::reserve;
 
-/// A sequence of a pool. No other ever gets the same.
+/// A sequence of a pool. No other of the same pool ever gets the same; those of different pools are equal often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(pub(crate) u64);
 
@@ -148,14 +148,17 @@ impl PageTable {
     ///
     /// # Errors
     ///
-    /// None today; [`KvCacheError::Allocation`] is kept for tables that must ask.
+    /// [`KvCacheError::SequenceNumbers`] after `2^64 - 1` sequences.
     pub fn create(&mut self, salt: &[u8]) -> Result<SequenceId, KvCacheError> {
-        Ok(self.insert(Sequence {
+        let id = self.new_id()?;
+        let sequence = Sequence {
             pages: Vec::new(),
             len: 0,
             salt: Arc::from(salt),
             intact: usize::MAX,
-        }))
+        };
+        self.insert(id, sequence);
+        Ok(id)
     }
 
     /// Makes each sequence longer by a number of tokens, or none of them.
@@ -238,11 +241,14 @@ impl PageTable {
     ///
     /// # Errors
     ///
-    /// [`KvCacheError::Sequence`], and [`KvCacheError::Allocation`] for the list of pages.
+    /// [`KvCacheError::Sequence`], [`KvCacheError::SequenceNumbers`], and [`KvCacheError::Allocation`] for the
+    /// list of pages.
     pub fn fork(&mut self, id: SequenceId) -> Result<SequenceId, KvCacheError> {
         let copy = self.copy_of(id)?;
+        let new = self.new_id()?;
         self.hold(&copy.pages);
-        Ok(self.insert(copy))
+        self.insert(new, copy);
+        Ok(new)
     }
 
     /// Keeps the first `len` tokens of a sequence, as after a rejected guess.
@@ -285,12 +291,14 @@ impl PageTable {
 
     /// Replaces sequence `ids[i]` by what sequence `sources[i]` was: the survivors of a beam search.
     ///
-    /// No key is copied, and no page is needed.
+    /// No key is copied, and no page is needed. A sequence keeps its salt, so that what it says later is published
+    /// for those who may find it; so it can only become one of the same salt.
     ///
     /// # Errors
     ///
     /// - [`KvCacheError::ReorderLen`] if there is not one source for each.
     /// - [`KvCacheError::Sequence`], [`KvCacheError::Repeated`] if one of `ids` is named twice.
+    /// - [`KvCacheError::Salts`] if a sequence and its source have different salts.
     /// - [`KvCacheError::Allocation`] for the lists of pages.
     pub fn reorder(
         &mut self,
@@ -308,6 +316,14 @@ impl PageTable {
             self.sequence(id)?;
             if !named.insert(id) {
                 return Err(KvCacheError::Repeated { id: id.0 });
+            }
+        }
+        for (&id, &source) in ids.iter().zip(sources) {
+            if self.sequence(id)?.salt != self.sequence(source)?.salt {
+                return Err(KvCacheError::Salts {
+                    id: id.0,
+                    from: source.0,
+                });
             }
         }
         let new = sources.iter().map(|&id| self.copy_of(id));
@@ -389,11 +405,18 @@ impl PageTable {
         })
     }
 
-    fn insert(&mut self, sequence: Sequence) -> SequenceId {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.sequences.insert(id, sequence);
-        SequenceId(id)
+    /// The number of the next sequence, as long as there is one.
+    fn new_id(&self) -> Result<SequenceId, KvCacheError> {
+        match self.next_id {
+            u64::MAX => Err(KvCacheError::SequenceNumbers),
+            id => Ok(SequenceId(id)),
+        }
+    }
+
+    /// Adds a sequence under its [`new_id`](Self::new_id).
+    fn insert(&mut self, id: SequenceId, sequence: Sequence) {
+        self.next_id = id.0 + 1;
+        self.sequences.insert(id.0, sequence);
     }
 
     fn sequence(&self, id: SequenceId) -> Result<&Sequence, KvCacheError> {

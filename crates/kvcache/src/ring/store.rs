@@ -14,7 +14,7 @@ impl<E: Copy + Zero> RingCache<E> {
     /// - [`KvCacheError::Row`] if there is no such row.
     /// - [`KvCacheError::CropLen`] if the row has not seen as many tokens.
     /// - [`KvCacheError::CropLost`] if a token of the window that the next query sees was
-    ///   overwritten: more than `slack` tokens were taken back.
+    ///   overwritten: more than `slack + 1` tokens were taken back.
     pub fn crop(&mut self, row: usize, seen: usize) -> Result<(), KvCacheError> {
         self.check_crop(row, seen)?;
         let state = &mut self.rows[row];

@@ -104,6 +104,46 @@ fn a_ring_is_a_window_in_order_and_in_two_parts() {
     assert!(worst(&got, &want) < 1e-6);
 }
 
+#[test]
+fn a_ring_with_slack_needs_the_mask_of_its_window() {
+    let [_, k, v] = data();
+    let (window, slack) = (9, 4);
+    let chunk = slack + 1;
+    let q = random(4, [HEADS, chunk, DIM]);
+    let mut ring = RingCache::new(1, KV_HEADS, window, slack, DIM, DIM).unwrap();
+    for t in 0..SEQ - chunk {
+        let token = s![.., t..t + 1, ..];
+        ring.append(0, &k.slice(token), &v.slice(token)).unwrap();
+    }
+    // As many tokens at once as the slack allows.
+    let new = s![.., SEQ - chunk.., ..];
+    ring.append(0, &k.slice(new), &v.slice(new)).unwrap();
+    let (keys, values) = (
+        ring.ordered_keys(0).unwrap(),
+        ring.ordered_values(0).unwrap(),
+    );
+    assert_eq!(keys.dim().1, window + slack);
+
+    let windowed = AttentionConfig::new(Mask::Window {
+        left: Some(window - 1),
+        right: Some(0),
+        alignment: CausalAlignment::BottomRight,
+    });
+    let causal = last();
+    let over = |q: &Array3<f32>, k: &Array3<f32>, v: &Array3<f32>, config| {
+        let [q, k, v] = [q, k, v].map(|x| batch(x.view()));
+        flash::forward(&q, &k, &v, config).unwrap()
+    };
+    let newest = q.slice(s![.., chunk - 1.., ..]).to_owned();
+    for q in [q, newest] {
+        // The contiguous sequence, with the window as a mask.
+        let want = over(&q, &k, &v, &windowed);
+        assert!(worst(&over(&q, &keys, &values, &windowed), &want) < 1e-6);
+        // Causal attention would see more than the window.
+        assert!(worst(&over(&q, &keys, &values, &causal), &want) > 1e-3);
+    }
+}
+
 /// A rotation of pairs of features by the position, one frequency for each pair.
 fn rotate(mut x: ndarray::ArrayViewMut3<'_, f32>, position: impl Fn(usize) -> f64) {
     let turned = Array3::from_shape_fn(x.dim(), |(h, t, d)| {

@@ -15,7 +15,7 @@ impl PageTable {
     ///
     /// # Errors
     ///
-    /// [`KvCacheError::Allocation`] for the list of pages.
+    /// [`KvCacheError::SequenceNumbers`] after `2^64 - 1` sequences.
     ///
     /// # Example
     ///
@@ -40,16 +40,18 @@ impl PageTable {
         salt: &[u8],
         tokens: &[u32],
     ) -> Result<(SequenceId, usize), KvCacheError> {
+        let id = self.new_id()?;
         let salt: Arc<[u8]> = Arc::from(salt);
         let pages: Vec<u32> = self.hits(&salt, tokens).collect();
         self.hold(&pages);
         let len = pages.len() * self.page_size;
-        let id = self.insert(Sequence {
+        let sequence = Sequence {
             pages,
             len,
             salt,
             intact: usize::MAX,
-        });
+        };
+        self.insert(id, sequence);
         Ok((id, len))
     }
 

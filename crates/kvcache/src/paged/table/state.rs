@@ -174,18 +174,18 @@ impl PageTable {
     /// # Errors
     ///
     /// - [`KvCacheError::Size`] as in [`new`](Self::new).
-    /// - [`KvCacheError::PoolExhausted`] if one of the pages to give up is not free.
+    /// - [`KvCacheError::PagesHeld`] if one of the pages to give up is not free.
     /// - [`KvCacheError::Allocation`] if the allocator refuses.
     pub fn resize(&mut self, n_pages: usize) -> Result<(), KvCacheError> {
         check_counts(n_pages, self.page_size)?;
         let old = self.n_pages();
-        let kept: usize = (self.free.iter())
+        let free: usize = (self.free.iter())
             .filter(|&&page| page as usize >= n_pages)
             .count();
-        if n_pages < old && kept < old - n_pages {
-            return Err(KvCacheError::PoolExhausted {
+        if n_pages < old && free < old - n_pages {
+            return Err(KvCacheError::PagesHeld {
                 needed: old - n_pages,
-                available: kept,
+                free,
                 n_pages: old,
             });
         }

@@ -111,15 +111,54 @@ fn rows_shapes_and_lengths_that_are_not_there_are_refused() {
     refused(batch, |cache| {
         cache.append_all(&Array4::zeros([3, 1, 1, 2]), &Array4::zeros([2, 1, 1, 2]))
     });
-    let end = KvCacheError::CropLen {
+    let range = |start, end| KvCacheError::ReadRange {
         row: 0,
         len: 10,
-        got: 12,
+        start,
+        end,
     };
     let mut buffer = Array3::zeros([1, 3, 2]);
     let mut other = buffer.clone();
     let got = cache().read(0, 9..12, buffer.view_mut(), other.view_mut());
-    assert_eq!(got, Err(end));
+    assert_eq!(got, Err(range(9, 12)));
+    #[allow(clippy::reversed_empty_ranges, reason = "what is refused")]
+    let got = cache().read(0, 9..6, buffer.view_mut(), other.view_mut());
+    assert_eq!(got, Err(range(9, 6)));
     let got = cache().read(0, 8..10, buffer.view_mut(), other.view_mut());
     assert!(matches!(got, Err(KvCacheError::KeyShape { .. })));
+}
+
+#[test]
+fn heads_of_tokens_without_features_are_counted() {
+    let mut cache = KiviCache::new(1, 1 << 32, 0, 0, &KiviConfig::new(2, 4, 4)).unwrap();
+    let seq = 1 << 30; // 2^62 heads of tokens, each of 4 bytes if it had a feature
+    let x = Array3::zeros([1 << 32, seq, 0]);
+    let error = KvCacheError::Size {
+        axes: [1, 1 << 32, seq, 0],
+        element_bytes: 4,
+    };
+    assert_eq!(cache.append(0, &x, &x), Err(error));
+    assert_eq!(cache.len(0), Ok(0));
+}
+
+#[test]
+fn what_waits_after_a_crop_can_be_quantized_and_saved() {
+    // The step of -65504 to 65504 in two bits is rounded up to 43680, so that the last code says 65536.
+    let mut cache = KiviCache::new(1, 1, 1, 1, &KiviConfig::new(2, 4, 0)).unwrap();
+    let k = Array3::from_shape_vec([1, 4, 1], vec![-65504.0, 65504.0, 0.0, 1.0]).unwrap();
+    let v = Array3::zeros([1, 4, 1]);
+    cache.append(0, &k, &v).unwrap();
+    assert_eq!(cache.gather(0).unwrap().0[[0, 1, 0]], 65536.0);
+    cache.crop(0, 2).unwrap();
+    let mut file = Vec::new();
+    cache.save(&mut file).unwrap();
+    let mut again = KiviCache::load(&file[..], 1 << 16).unwrap();
+    for cache in [&mut cache, &mut again] {
+        assert_eq!(
+            cache.gather(0).unwrap().0,
+            ndarray::array![[[-65504.0], [65504.0]]]
+        );
+        cache.append(0, &k, &v).unwrap();
+        assert!(cache.gather(0).unwrap().0.iter().all(|x| x.is_finite()));
+    }
 }

@@ -122,6 +122,24 @@ fn a_batch_names_each_sequence_once() {
 }
 
 #[test]
+fn a_sequence_does_not_become_one_of_another_salt() {
+    let (mut cache, a, _) = cache();
+    let other = cache.create(b"other").unwrap();
+    for (id, from) in [(a, other), (other, a)] {
+        let error = KvCacheError::Salts {
+            id: id.number(),
+            from: from.number(),
+        };
+        assert_eq!(cache.reorder(&[id], &[from]), Err(error));
+    }
+    assert_eq!(cache.table().salt(a), Ok(&b""[..]));
+    assert_eq!(cache.table().salt(other), Ok(&b"other"[..]));
+    assert_eq!(cache.table().len(a), Ok(3));
+    let fork = cache.fork(a).unwrap();
+    assert_eq!(cache.reorder(&[a, fork], &[fork, fork]), Ok(()));
+}
+
+#[test]
 fn layers_and_shapes_that_do_not_fit_are_refused() {
     let (x, y) = (
         Array3::<f32>::zeros([1, 1, 2]),
@@ -252,9 +270,9 @@ fn more_tokens_than_there_are_cannot_be_kept() {
 
 #[test]
 fn a_pool_does_not_give_up_pages_that_are_held() {
-    let error = KvCacheError::PoolExhausted {
+    let error = KvCacheError::PagesHeld {
         needed: 2,
-        available: 1,
+        free: 1,
         n_pages: 4,
     };
     refused(error, |cache, _, _| cache.resize(2));
@@ -287,9 +305,27 @@ fn numbers_without_a_code_are_refused() {
         cache.extend(&[(id, 1)]).unwrap();
         assert_eq!(cache.write(1, id, 0, good.view(), x.view()), Err(error));
     }
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+    for bad in [
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::MAX,
+        -3.401e38,
+    ] {
         run::<Int8Pages>(bad, Largest::F32);
         run::<Int4Pages>(bad, Largest::F16);
     }
     run::<Int4Pages>(70000.0, Largest::F16);
+    // The largest that is not refused comes back finite.
+    let mut cache = PagedCache::<Int8Pages>::new(&PoolConfig::new(1, 1, 1, 1, 2)).unwrap();
+    let id = cache.create(b"").unwrap();
+    for most in [3.4e38_f32, -3.4e38] {
+        let x = ndarray::array![[[most, 1.0]]];
+        cache.append(id, &[x.view()], &[x.view()]).unwrap();
+        let (k, v) = cache.gather(0, id).unwrap();
+        for got in [k[[0, 0, 0]], v[[0, 0, 0]]] {
+            assert!((got / most - 1.0).abs() < 1e-6, "{got:e}");
+        }
+        cache.crop(id, 0).unwrap();
+    }
 }

@@ -34,6 +34,9 @@ fn heavy_hitters_by_hand() {
     assert_eq!(heavy_hitters(&scores, 1, 1).unwrap(), [0, 3]);
     assert_eq!(heavy_hitters(&scores, 2, 1).unwrap(), [0, 2, 3]);
     assert_eq!(heavy_hitters(&scores, 0, 9).unwrap(), [0, 1, 2, 3]);
+    // Zeros of both signs are equal.
+    assert_eq!(heavy_hitters(&[0.0, -0.0], 1, 0).unwrap(), [1]);
+    assert_eq!(heavy_hitters(&[-0.0, 0.0], 1, 0).unwrap(), [1]);
 }
 
 /// Two queries over eight keys, the last two of them their own. Votes of the six older ones:

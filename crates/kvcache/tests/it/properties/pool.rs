@@ -3,6 +3,7 @@
 
 mod contents;
 mod operation;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -232,6 +233,12 @@ impl<P: Pages> World<P> {
                     }
                 }
             }
+            Operation::Write { at, ids } => {
+                let Some(id) = self.pick(*at) else {
+                    return Ok(());
+                };
+                self.write(id, ids)?;
+            }
             Operation::Fork { at } => {
                 let Some(id) = self.pick(*at) else {
                     return Ok(());
@@ -308,13 +315,10 @@ impl<P: Pages> World<P> {
                     |ids: &[SequenceId]| -> Vec<u64> { ids.iter().map(|id| id.number()).collect() };
                 let done = self.cache.reorder(&at, &from).is_ok();
                 self.is_refused = !done;
-                prop_assert_eq!(done, self.model.reorder(&numbers(&at), &numbers(&from)));
-                if done {
-                    let before = self.salts.clone();
-                    for (id, source) in at.iter().zip(&from) {
-                        self.salts.insert(id.number(), before[&source.number()]);
-                    }
-                }
+                let salt = |id: &SequenceId| self.salts.get(&id.number());
+                let same_salts = at.iter().zip(&from).all(|(a, b)| salt(a) == salt(b));
+                let expected = same_salts && self.model.reorder(&numbers(&at), &numbers(&from));
+                prop_assert_eq!(done, expected);
             }
             Operation::Publish { at } => {
                 let Some(id) = self.pick(*at) else {
@@ -347,10 +351,18 @@ impl<P: Pages> World<P> {
                 }
             }
             Operation::SaveAndLoad => {
+                let found = |cache: &PagedCache<P>| -> Vec<usize> {
+                    (self.published.iter())
+                        .map(|(salt, ids)| cache.table().cached_tokens(&[*salt], ids))
+                        .collect()
+                };
+                let before = found(&self.cache);
                 let mut file = Vec::new();
                 self.cache.save(&mut file).unwrap();
                 let hash = PrefixHash::with_key([7, self.model.lists.len() as u64]);
-                self.cache = PagedCache::load(&file[..], hash, 1 << 20).unwrap();
+                let again = PagedCache::load(&file[..], hash, 1 << 20).unwrap();
+                prop_assert_eq!(found(&again), before);
+                self.cache = again;
                 for (&number, &id) in &self.handles {
                     prop_assert_eq!(self.cache.find(number), Some(id));
                 }

@@ -25,6 +25,10 @@ pub(super) enum Operation {
         at: Vec<Index>,
         n: usize,
     },
+    Write {
+        at: Index,
+        ids: Vec<u32>,
+    },
     Fork {
         at: Index,
     },
@@ -71,6 +75,7 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
         6 => (at(), ids()).prop_map(|(at, ids)| Operation::Append { at, ids }),
         3 => (indices(), ids()).prop_map(|(at, ids)| Operation::AppendBatch { at, ids }),
         2 => (indices(), 0..4_usize).prop_map(|(at, n)| Operation::Extend { at, n }),
+        3 => (at(), ids()).prop_map(|(at, ids)| Operation::Write { at, ids }),
         3 => at().prop_map(|at| Operation::Fork { at }),
         3 => (at(), 0..6_usize).prop_map(|(at, back)| Operation::Crop { at, back }),
         2 => at().prop_map(|at| Operation::Free { at }),
