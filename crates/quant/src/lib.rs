@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+
+pub mod double;
+pub mod dynamic_map;
+pub mod eight_bit;
+mod error;
+pub mod four_bit;
+pub mod fp4;
+pub mod nf4;
+pub mod normal;
+pub mod reference;
+
+pub use error::QuantError;
+pub use four_bit::{FourBit, FourBitCode, FourBitConfig};
+pub use ndarray; // the version that our signatures speak
