@@ -87,6 +87,22 @@ pub enum QuantError {
         /// Bits of a code.
         total_bits: u32,
     },
+    /// Weights of a product are not a matrix.
+    #[error("weights of a product must have shape [d_out, d_in], got {shape:?}")]
+    WeightRank {
+        /// Shape of the weights.
+        shape: Vec<usize>,
+    },
+    /// The axes that a product sums over have different lengths.
+    #[error(
+        "the columns of an array of {x:?} must be the axis of weights of {weights:?} that is summed over"
+    )]
+    InnerAxis {
+        /// Shape of the array that is not packed.
+        x: [usize; 2],
+        /// Shape of the weights.
+        weights: [usize; 2],
+    },
     /// An output does not have the shape of the result.
     #[error("the output must have shape {expected:?}, got {got:?}")]
     OutShape {

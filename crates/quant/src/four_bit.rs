@@ -1,7 +1,7 @@
 //! Four bits an element, one scale a block.
 
 pub(crate) mod blocks;
-mod dequantize;
+pub(crate) mod dequantize;
 mod quantize;
 
 use std::sync::LazyLock;

@@ -6,6 +6,7 @@ pub mod eight_bit;
 mod error;
 pub mod four_bit;
 pub mod fp4;
+pub mod matmul;
 pub mod nf4;
 pub mod normal;
 pub mod reference;

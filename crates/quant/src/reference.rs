@@ -6,4 +6,5 @@
 
 pub mod blocks;
 pub mod double;
+pub mod matmul;
 pub mod normal;

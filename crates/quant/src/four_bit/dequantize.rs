@@ -94,7 +94,7 @@ fn fill<S: Storage>(weights: &FourBit, out: &mut [S]) {
         let mut start = task * TASK;
         for out in out.chunks_mut(weights.block()) {
             let numbers = &mut numbers[..out.len()];
-            decode_run(weights, start, numbers);
+            simd::vectorize(|| decode_run(weights, start, numbers));
             for (out, &x) in out.iter_mut().zip(&*numbers) {
                 *out = S::from_f32(x);
             }
@@ -103,12 +103,13 @@ fn fill<S: Storage>(weights: &FourBit, out: &mut [S]) {
     });
 }
 
-/// The elements from number `start` on, in row-major order, across as many blocks as `out` takes.
+/// The elements from number `start` on, in row-major order, across as many blocks as `out` takes. Call it inside
+/// [`simd::vectorize`].
 ///
 /// # Panics
 ///
 /// If `out` goes beyond the last element.
-#[inline]
+#[inline(always)]
 pub(crate) fn decode_run(weights: &FourBit, start: usize, out: &mut [f32]) {
     let (block, table) = (weights.block(), weights.code().table());
     let (mut at, mut rest) = (start, out);
@@ -127,7 +128,7 @@ pub(crate) fn decode_run(weights: &FourBit, start: usize, out: &mut [f32]) {
 }
 
 /// Elements of one block.
-#[inline]
+#[inline(always)]
 fn decode_block(packed: &[u8], start: usize, table: &Table, scale: f32, out: &mut [f32]) {
     let mut out = out;
     let mut start = start;
@@ -139,17 +140,15 @@ fn decode_block(packed: &[u8], start: usize, table: &Table, scale: f32, out: &mu
     }
     let n_bytes = out.len() / 2;
     let bytes = &packed[start / 2..][..out.len().div_ceil(2)];
-    simd::vectorize(|| {
-        let (pairs, last) = out.as_chunks_mut::<2>();
-        for (pair, &byte) in pairs.iter_mut().zip(bytes) {
-            *pair = table.pairs[usize::from(byte)];
-        }
-        for pair in pairs {
-            pair[0] *= scale;
-            pair[1] *= scale;
-        }
-        if let ([last], Some(&byte)) = (last, bytes.get(n_bytes)) {
-            *last = table.values[usize::from(byte >> 4)] * scale;
-        }
-    });
+    let (pairs, last) = out.as_chunks_mut::<2>();
+    for (pair, &byte) in pairs.iter_mut().zip(bytes) {
+        *pair = table.pairs[usize::from(byte)];
+    }
+    for pair in pairs {
+        pair[0] *= scale;
+        pair[1] *= scale;
+    }
+    if let ([last], Some(&byte)) = (last, bytes.get(n_bytes)) {
+        *last = table.values[usize::from(byte >> 4)] * scale;
+    }
 }

@@ -2,7 +2,7 @@
 
 use llm_quant::eight_bit::{self, EightBit, EightBitConfig, EightBitSearch};
 use llm_quant::four_bit::{self, BLOCKS, FourBit, FourBitCode, FourBitConfig, Scales};
-use llm_quant::{QuantError, double, dynamic_map, nf4, normal};
+use llm_quant::{QuantError, double, dynamic_map, matmul, nf4, normal};
 use ndarray::{Array1, Array2, Array3, array};
 
 const NF4: FourBitConfig = FourBitConfig::new(FourBitCode::Nf4, 64);
@@ -205,4 +205,43 @@ fn outputs_must_have_the_shape_of_the_weights() {
     let (expected, got) = (vec![2, 3], vec![1, 2, 3]);
     let found = four_bit::dequantize_into(&weights, &mut out);
     assert_eq!(found, Err(QuantError::OutShape { expected, got }));
+}
+
+#[test]
+fn weights_of_a_product_must_be_a_matrix() {
+    for shape in [vec![6], vec![1, 2, 3], vec![]] {
+        let x = Array2::<f32>::zeros([2, 3]);
+        let weights = four_bit::quantize(&ndarray::ArrayD::<f32>::zeros(&shape[..]), &NF4).unwrap();
+        let error = QuantError::WeightRank { shape };
+        assert_eq!(matmul::forward(&x, &weights), Err(error.clone()));
+        assert_eq!(matmul::backward(&x, &weights), Err(error));
+    }
+}
+
+#[test]
+fn the_axes_of_a_product_must_agree() {
+    let weights = four_bit::quantize(&Array2::<f32>::zeros([4, 3]), &NF4).unwrap();
+    let (forward, backward) = ([2, 4], [2, 3]);
+    let error = |x| QuantError::InnerAxis { x, weights: [4, 3] };
+    let found = matmul::forward(&Array2::zeros(forward), &weights);
+    assert_eq!(found, Err(error(forward)));
+    let found = matmul::backward(&Array2::zeros(backward), &weights);
+    assert_eq!(found, Err(error(backward)));
+}
+
+#[test]
+fn a_product_that_does_not_fit_is_refused() {
+    let weights = four_bit::quantize(&Array2::<f32>::zeros([1 << 20, 0]), &NF4).unwrap();
+    for (rows, error) in [
+        (
+            1 << 45,
+            QuantError::Size {
+                shape: vec![1 << 45, 1 << 20],
+            },
+        ),
+        (1 << 38, QuantError::TooLarge { elements: 1 << 58 }),
+    ] {
+        let x = Array2::<f32>::zeros([rows, 0]);
+        assert_eq!(matmul::forward(&x, &weights), Err(error));
+    }
 }

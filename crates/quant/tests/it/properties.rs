@@ -2,4 +2,5 @@
 
 mod eight_bit;
 mod four_bit;
+mod matmul;
 mod strategies;
