@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod calculator;
 pub mod double;
 pub mod dynamic_map;
 pub mod eight_bit;
@@ -10,6 +11,7 @@ pub mod matmul;
 pub mod nf4;
 pub mod normal;
 pub mod reference;
+pub mod report;
 
 pub use error::QuantError;
 pub use four_bit::{FourBit, FourBitCode, FourBitConfig};

@@ -1,8 +1,9 @@
 //! One test for each variant of the error type; each compares the variant with its numbers.
 
+use llm_quant::calculator::{self, ScaleStorage};
 use llm_quant::eight_bit::{self, EightBit, EightBitConfig, EightBitSearch};
 use llm_quant::four_bit::{self, BLOCKS, FourBit, FourBitCode, FourBitConfig, Scales};
-use llm_quant::{QuantError, double, dynamic_map, matmul, nf4, normal};
+use llm_quant::{QuantError, double, dynamic_map, matmul, nf4, normal, report};
 use ndarray::{Array1, Array2, Array3, array};
 
 const NF4: FourBitConfig = FourBitConfig::new(FourBitCode::Nf4, 64);
@@ -26,6 +27,11 @@ fn a_block_that_is_not_offered_is_named() {
             EightBit::from_parts(got, &[0], vec![], vec![]),
             Err(block(got))
         );
+        assert_eq!(calculator::bits_saved(got), Err(block(got)));
+        let bits = calculator::bits_per_weight(4, got, ScaleStorage::Plain);
+        assert_eq!(bits, Err(block(got)));
+        let bytes = calculator::four_bit_bytes(4, got, ScaleStorage::Nested);
+        assert_eq!(bytes, Err(block(got)));
     }
 }
 
@@ -203,6 +209,15 @@ fn outputs_must_have_the_shape_of_the_weights() {
     let weights = four_bit::quantize(&Array2::<f32>::zeros([2, 3]), &NF4).unwrap();
     let mut out = Array3::<f32>::zeros([1, 2, 3]);
     let (expected, got) = (vec![2, 3], vec![1, 2, 3]);
+    let found = report::compare(&Array2::zeros([2, 3]), &Array2::zeros([3, 2]));
+    let other = (vec![2, 3], vec![3, 2]);
+    assert_eq!(
+        found,
+        Err(QuantError::OutShape {
+            expected: other.0,
+            got: other.1
+        })
+    );
     let found = four_bit::dequantize_into(&weights, &mut out);
     assert_eq!(found, Err(QuantError::OutShape { expected, got }));
 }

@@ -2,7 +2,7 @@
 
 use llm_quant::eight_bit::EightBitSearch;
 use llm_quant::four_bit::{self, FourBitCode, FourBitConfig, NonFinite};
-use llm_quant::{double, fp4, nf4, normal};
+use llm_quant::{calculator, double, fp4, nf4, normal, report};
 use ndarray::{Array1, array};
 
 #[test]
@@ -107,6 +107,34 @@ fn a_poisoned_block_comes_back_as_nan_and_the_others_as_they_are() {
     };
     assert!(back[32..64].iter().all(|x| x.is_nan()));
     assert!(back[..32].iter().chain(&back[64..]).all(|&x| x == 0.5));
+}
+
+#[test]
+fn double_quantization_saves_what_the_paper_says() {
+    // arXiv:2305.14314v1 §3: 32/64 = 0.5 bits become 8/64 + 32/(64 * 256) = 0.127, so 0.373 are saved: 3 GB of 65e9 weights.
+    let saved = calculator::bits_saved(64).unwrap();
+    assert_eq!(saved, 0.5 - (0.125 + 1.0 / 512.0));
+    let gigabytes = 65e9 * saved / 8.0 / 1e9;
+    assert!((gigabytes - 3.03).abs() < 0.005, "{gigabytes}");
+}
+
+#[test]
+fn errors_are_reported() {
+    // 1, 4, 0 off by 0, -2, 1/2: squares sum to 4.25; 17 / 4.25 is a factor of 4.
+    let exact = array![[1.0_f32, 4.0, 0.0]];
+    let found = report::compare(&exact, &array![[1.0, 2.0, 0.5]]).unwrap();
+    assert_eq!(
+        (found.n, found.max, found.mean_square),
+        (3, 2.0, 4.25 / 3.0)
+    );
+    assert!((found.signal_to_noise - 10.0 * 4_f64.log10()).abs() < 1e-12);
+    let found = report::compare(&exact, &exact).unwrap();
+    assert_eq!(
+        (found.max, found.mean_square, found.signal_to_noise),
+        (0.0, 0.0, f64::INFINITY)
+    );
+    let found = report::compare(&exact, &array![[f32::NAN, 2.0, 0.5]]).unwrap();
+    assert!(found.max.is_nan() && found.mean_square.is_nan() && found.signal_to_noise.is_nan());
 }
 
 /// Probability and quantile.

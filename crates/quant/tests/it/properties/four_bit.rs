@@ -2,6 +2,7 @@
 
 use llm_numerics::Storage;
 use llm_numerics::half::{bf16, f16};
+use llm_quant::calculator::{self, ScaleStorage};
 use llm_quant::eight_bit::EightBitSearch;
 use llm_quant::four_bit::{self, FourBit, FourBitCode, FourBitConfig, Scales};
 use llm_quant::{double, dynamic_map, fp4, nf4, normal, reference};
@@ -167,4 +168,19 @@ fn codes_are_what_their_definitions_say() {
     let mut positive = fp4::code()[..8].to_vec();
     positive.sort_by(f32::total_cmp);
     assert_eq!(positive, by_size);
+}
+
+proptest! {
+    #[test]
+    fn bytes_are_those_of_the_calculator(len in 0..6000_usize, config in config()) {
+        let weights = four_bit::quantize(&Array1::<f32>::zeros(len), &config).unwrap();
+        let bytes = |scales| calculator::four_bit_bytes(len as u64, config.block, scales).unwrap();
+        prop_assert_eq!(weights.bytes() as u64, bytes(ScaleStorage::Plain));
+        let nested = double::compress(weights, EightBitSearch::Nearest).unwrap();
+        prop_assert_eq!(nested.bytes() as u64, bytes(ScaleStorage::Nested));
+        // An offset, half a byte, and a scale each for a block and a nested block that are not full.
+        let bits = calculator::bits_per_weight(4, config.block, ScaleStorage::Nested).unwrap();
+        let excess = nested.bytes() as f64 - bits * len as f64 / 8.0;
+        prop_assert!((0.0..=4.0 + 0.5 + 1.1 + 4.1).contains(&excess), "{}", excess);
+    }
 }
