@@ -11,6 +11,8 @@
 //! **One block each**, in the order in which a token meets them: `chat_format`, `posenc`, `attention`, `kvcache`,
 //! `ffn`, `sampling`.
 //!
+//! **Smaller weights**: `quant`.
+//!
 //! **To learn**: `training`.
 //!
 //! **Whole models**: `decoder`, `tiny_model`.
@@ -44,6 +46,11 @@ pub use llm_posenc as posenc;
 #[cfg(feature = "sampling")]
 #[doc(inline)]
 pub use llm_sampling as sampling;
+
+// Smaller weights.
+#[cfg(feature = "quant")]
+#[doc(inline)]
+pub use llm_quant as quant;
 
 // To learn.
 #[cfg(feature = "training")]

@@ -1,0 +1,114 @@
+//! Everything that this crate refuses.
+
+/// Everything that this crate can refuse, one variant per rule that a caller can break.
+///
+/// A message says what must hold and what came, with the numbers.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantError {
+    /// The block size is none of those offered.
+    #[error("block must be one of {offered:?} (elements), got {got}")]
+    Block {
+        /// The sizes that are offered.
+        offered: &'static [usize],
+        /// What came.
+        got: usize,
+    },
+    /// A weight is NaN or infinite.
+    #[error("elements must be finite, got {value} at {index} (row-major)")]
+    NonFinite {
+        /// Place of the first such element in row-major order.
+        index: usize,
+        /// What stands there.
+        value: f32,
+    },
+    /// The packed bytes are not two elements a byte of the shape.
+    #[error("packed must have length {expected} (two elements of {shape:?} a byte), got {got}")]
+    PackedLen {
+        /// Shape of the weights.
+        shape: Vec<usize>,
+        /// Bytes that the shape needs.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// There is not one code for each element.
+    #[error("codes must have length {expected} (one for each element of {shape:?}), got {got}")]
+    CodesLen {
+        /// Shape of the numbers.
+        shape: Vec<usize>,
+        /// Codes that the shape needs.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// There is not one scale for each block.
+    #[error(
+        "scales must have length {expected} (one for each block of {block} elements), got {got}"
+    )]
+    ScalesLen {
+        /// Elements of a block.
+        block: usize,
+        /// Blocks that the elements fill.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// A product of sizes does not fit.
+    #[error("the product of {shape:?} must be at most {}", isize::MAX)]
+    Size {
+        /// The sizes.
+        shape: Vec<usize>,
+    },
+    /// The memory could not be had.
+    #[error("{elements} elements must fit into memory, the allocator refused them")]
+    TooLarge {
+        /// What was asked for.
+        elements: usize,
+    },
+    /// A probability is not strictly between its bounds.
+    #[error("the probability must be above {low} and below 1, got {got}")]
+    Probability {
+        /// The lower bound.
+        low: f64,
+        /// What came.
+        got: f64,
+    },
+    /// There is no dynamic map of such bits.
+    #[error(
+        "a dynamic map must have 2 to 8 bits and from 1 exponent bit to one less than those bits (exactly so many if \
+         unsigned), got {total_bits} bits, {max_exponent_bits} exponent bits, signed: {signed}"
+    )]
+    MapBits {
+        /// Whether the map has negative values.
+        signed: bool,
+        /// Bits of the exponent at most.
+        max_exponent_bits: u32,
+        /// Bits of a code.
+        total_bits: u32,
+    },
+    /// Weights of a product are not a matrix.
+    #[error("weights of a product must have shape [d_out, d_in], got {shape:?}")]
+    WeightRank {
+        /// Shape of the weights.
+        shape: Vec<usize>,
+    },
+    /// The axes that a product sums over have different lengths.
+    #[error(
+        "the columns of an array of {x:?} must be the axis of weights of {weights:?} that is summed over"
+    )]
+    InnerAxis {
+        /// Shape of the array that is not packed.
+        x: [usize; 2],
+        /// Shape of the weights.
+        weights: [usize; 2],
+    },
+    /// An output does not have the shape of the result.
+    #[error("the output must have shape {expected:?}, got {got:?}")]
+    OutShape {
+        /// Shape of the result.
+        expected: Vec<usize>,
+        /// What came.
+        got: Vec<usize>,
+    },
+}

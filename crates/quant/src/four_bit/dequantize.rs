@@ -1,0 +1,154 @@
+//! From codes to numbers.
+
+use llm_numerics::{Storage, simd, threads};
+use ndarray::{ArrayD, ArrayRef, Dimension};
+
+use super::blocks::TASK;
+use super::{FourBit, Table};
+use crate::QuantError;
+
+/// The numbers that packed weights stand for.
+///
+/// ```text
+/// x_i = value(code_i) · scale_b,  b the block of i
+/// ```
+///
+/// # Shapes
+///
+/// - returns: the shape of the weights
+///
+/// # Errors
+///
+/// [`QuantError::TooLarge`] if there is no memory.
+///
+/// # Precision
+///
+/// One product in `f32`, rounded to `S`: the bits of bitsandbytes on the CPU.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::four_bit::{self, FourBitCode, FourBitConfig};
+/// use ndarray::array;
+///
+/// let x = array![0.5_f32, -0.25, 0.0];
+/// let weights = four_bit::quantize(&x, &FourBitConfig::new(FourBitCode::Fp4, 32))?;
+/// assert_eq!(four_bit::dequantize::<f32>(&weights)?, x.into_dyn()); // FP4 has 1, -1/2 and 0
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
+///
+/// # References
+///
+/// bitsandbytes 0.50.2, `dequantize_4bit`.
+pub fn dequantize<S: Storage>(weights: &FourBit) -> Result<ArrayD<S>, QuantError> {
+    let len = weights.len();
+    let mut out = Vec::new();
+    out.try_reserve_exact(len)
+        .map_err(|_| QuantError::TooLarge { elements: len })?;
+    out.resize(len, S::from_f32(0.0));
+    fill(weights, &mut out);
+    ArrayD::from_shape_vec(weights.shape(), out).map_err(|_| QuantError::Size {
+        shape: weights.shape().to_vec(),
+    })
+}
+
+/// [`dequantize`] into an array of any strides.
+///
+/// # Shapes
+///
+/// - `out`: the shape of the weights
+///
+/// # Errors
+///
+/// - [`QuantError::OutShape`] if `out` has another shape.
+/// - [`QuantError::TooLarge`] if `out` is not in row-major order and there is no memory for a copy.
+///
+/// # Precision
+///
+/// As [`dequantize`].
+pub fn dequantize_into<S: Storage, D: Dimension>(
+    weights: &FourBit,
+    out: &mut ArrayRef<S, D>,
+) -> Result<(), QuantError> {
+    if out.shape() != weights.shape() {
+        return Err(QuantError::OutShape {
+            expected: weights.shape().to_vec(),
+            got: out.shape().to_vec(),
+        });
+    }
+    if let Some(out) = out.as_slice_mut() {
+        fill(weights, out);
+        return Ok(());
+    }
+    let numbers = dequantize::<S>(weights)?;
+    for (out, &x) in out.iter_mut().zip(&numbers) {
+        *out = x;
+    }
+    Ok(())
+}
+
+fn fill<S: Storage>(weights: &FourBit, out: &mut [S]) {
+    let tasks: Vec<_> = out.chunks_mut(TASK).enumerate().collect();
+    threads::for_each(tasks, |(task, out)| {
+        let mut numbers = [0.0; 4096];
+        let mut start = task * TASK;
+        for out in out.chunks_mut(weights.block()) {
+            let numbers = &mut numbers[..out.len()];
+            simd::vectorize(|| decode_run(weights, start, numbers));
+            for (out, &x) in out.iter_mut().zip(&*numbers) {
+                *out = S::from_f32(x);
+            }
+            start += out.len();
+        }
+    });
+}
+
+/// The elements from number `start` on, in row-major order, across as many blocks as `out` takes. Call it inside
+/// [`simd::vectorize`].
+///
+/// # Panics
+///
+/// If `out` goes beyond the last element.
+#[inline(always)]
+pub(crate) fn decode_run(weights: &FourBit, start: usize, out: &mut [f32]) {
+    let (block, table) = (weights.block(), weights.code().table());
+    let (mut at, mut rest) = (start, out);
+    while !rest.is_empty() {
+        let n = rest.len().min(block - at % block);
+        let (now, later) = rest.split_at_mut(n);
+        decode_block(
+            weights.packed(),
+            at,
+            table,
+            weights.scales().at(at / block),
+            now,
+        );
+        (at, rest) = (at + n, later);
+    }
+}
+
+/// Elements of one block.
+#[inline(always)]
+fn decode_block(packed: &[u8], start: usize, table: &Table, scale: f32, out: &mut [f32]) {
+    let mut out = out;
+    let mut start = start;
+    if start % 2 == 1
+        && let [first, rest @ ..] = out
+    {
+        *first = table.values[usize::from(packed[start / 2] & 15)] * scale;
+        (out, start) = (rest, start + 1);
+    }
+    let n_bytes = out.len() / 2;
+    let bytes = &packed[start / 2..][..out.len().div_ceil(2)];
+    let (pairs, last) = out.as_chunks_mut::<2>();
+    for (pair, &byte) in pairs.iter_mut().zip(bytes) {
+        *pair = table.pairs[usize::from(byte)];
+    }
+    for pair in pairs {
+        pair[0] *= scale;
+        pair[1] *= scale;
+    }
+    if let ([last], Some(&byte)) = (last, bytes.get(n_bytes)) {
+        *last = table.values[usize::from(byte >> 4)] * scale;
+    }
+}

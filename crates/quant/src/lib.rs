@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+
+pub mod calculator;
+pub mod double;
+pub mod dynamic_map;
+pub mod eight_bit;
+mod error;
+pub mod four_bit;
+pub mod fp4;
+pub mod matmul;
+pub mod nf4;
+pub mod normal;
+pub mod reference;
+pub mod report;
+
+pub use error::QuantError;
+pub use four_bit::{FourBit, FourBitCode, FourBitConfig};
+pub use ndarray; // the version that our signatures speak

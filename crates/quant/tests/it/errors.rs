@@ -1,0 +1,262 @@
+//! One test for each variant of the error type; each compares the variant with its numbers.
+
+use llm_quant::calculator::{self, ScaleStorage};
+use llm_quant::eight_bit::{self, EightBit, EightBitConfig, EightBitSearch};
+use llm_quant::four_bit::{self, BLOCKS, FourBit, FourBitCode, FourBitConfig, Scales};
+use llm_quant::{QuantError, double, dynamic_map, matmul, nf4, normal, report};
+use ndarray::{Array1, Array2, Array3, array};
+
+const NF4: FourBitConfig = FourBitConfig::new(FourBitCode::Nf4, 64);
+
+#[test]
+fn a_block_that_is_not_offered_is_named() {
+    let block = |got| QuantError::Block {
+        offered: &BLOCKS,
+        got,
+    };
+    let x = Array1::<f32>::zeros(4);
+    for got in [0, 1, 16, 48, 8192, usize::MAX] {
+        let config = FourBitConfig::new(FourBitCode::Nf4, got);
+        assert_eq!(four_bit::quantize(&x, &config), Err(block(got)));
+        let config = EightBitConfig::new(EightBitSearch::Nearest, got);
+        assert_eq!(eight_bit::quantize(&x, &config), Err(block(got)));
+        let scales = Scales::Plain(vec![]);
+        let parts = FourBit::from_parts(FourBitCode::Nf4, got, &[0], vec![], scales);
+        assert_eq!(parts, Err(block(got)));
+        assert_eq!(
+            EightBit::from_parts(got, &[0], vec![], vec![]),
+            Err(block(got))
+        );
+        assert_eq!(calculator::bits_saved(got), Err(block(got)));
+        let bits = calculator::bits_per_weight(4, got, ScaleStorage::Plain);
+        assert_eq!(bits, Err(block(got)));
+        let bytes = calculator::four_bit_bytes(4, got, ScaleStorage::Nested);
+        assert_eq!(bytes, Err(block(got)));
+    }
+}
+
+#[test]
+fn the_first_number_that_is_not_finite_is_named_whatever_the_threads() {
+    let mut x = Array2::<f32>::zeros([400, 500]);
+    x[[399, 499]] = f32::NAN;
+    x[[300, 3]] = f32::NEG_INFINITY;
+    x[[300, 4]] = f32::INFINITY;
+    let error = QuantError::NonFinite {
+        index: 150_003,
+        value: f32::NEG_INFINITY,
+    };
+    assert_eq!(four_bit::quantize(&x, &NF4), Err(error.clone()));
+    let config = EightBitConfig::new(EightBitSearch::Nearest, 64);
+    assert_eq!(eight_bit::quantize(&x, &config), Err(error));
+    // In the order of the indices, not of the memory.
+    let found = four_bit::quantize(&x.t(), &NF4);
+    let index = 3 * 400 + 300;
+    let value = f32::NEG_INFINITY;
+    assert_eq!(found, Err(QuantError::NonFinite { index, value }));
+}
+
+#[test]
+fn nan_is_refused_too() {
+    let found = four_bit::quantize(&array![0.0, f32::NAN], &NF4);
+    assert!(matches!(found, Err(QuantError::NonFinite { index: 1, value }) if value.is_nan()));
+}
+
+#[test]
+fn scales_whose_mean_is_not_finite_are_refused() {
+    let found = double::quantize(&[f32::MAX, f32::MAX], EightBitSearch::Nearest);
+    let (index, value) = (0, f32::NEG_INFINITY); // MAX - inf
+    assert_eq!(found, Err(QuantError::NonFinite { index, value }));
+}
+
+#[test]
+fn packed_bytes_must_fill_the_shape() {
+    for (shape, n_bytes, expected) in [
+        (vec![3, 5], 7, 8),
+        (vec![3, 5], 9, 8),
+        (vec![0, 5], 1, 0),
+        (vec![], 0, 1),
+    ] {
+        let scales = Scales::Plain(vec![1.0]);
+        let found = FourBit::from_parts(FourBitCode::Fp4, 64, &shape, vec![0; n_bytes], scales);
+        let got = n_bytes;
+        assert_eq!(
+            found,
+            Err(QuantError::PackedLen {
+                shape,
+                expected,
+                got
+            })
+        );
+    }
+}
+
+#[test]
+fn there_must_be_a_scale_for_each_block() {
+    for (n_scales, n_elements) in [(0, 1), (1, 65), (3, 128)] {
+        let error = Err(QuantError::ScalesLen {
+            block: 64,
+            expected: usize::div_ceil(n_elements, 64),
+            got: n_scales,
+        });
+        let packed = vec![0; n_elements.div_ceil(2)];
+        let scales = Scales::Plain(vec![1.0; n_scales]);
+        let four = FourBit::from_parts(FourBitCode::Nf4, 64, &[n_elements], packed, scales);
+        assert_eq!(four, error.clone().map(|()| unreachable!()));
+        let codes = vec![0; n_elements];
+        let eight = EightBit::from_parts(64, &[n_elements], codes, vec![1.0; n_scales]);
+        assert_eq!(eight, error.map(|()| unreachable!()));
+    }
+    let found = double::NestedScales::from_parts(vec![0; 257], vec![1.0], 0.0);
+    let (block, expected, got) = (256, 2, 1);
+    assert_eq!(
+        found,
+        Err(QuantError::ScalesLen {
+            block,
+            expected,
+            got
+        })
+    );
+}
+
+#[test]
+fn there_must_be_a_code_for_each_element() {
+    let found = EightBit::from_parts(64, &[2, 3], vec![0; 5], vec![1.0]);
+    let (shape, expected, got) = (vec![2, 3], 6, 5);
+    assert_eq!(
+        found,
+        Err(QuantError::CodesLen {
+            shape,
+            expected,
+            got
+        })
+    );
+}
+
+#[test]
+fn shapes_whose_product_does_not_fit_are_refused() {
+    for shape in [
+        vec![usize::MAX, 2],
+        vec![1 << 40, 1 << 40],
+        vec![usize::MAX],
+        vec![0, usize::MAX, usize::MAX],
+    ] {
+        let scales = Scales::Plain(vec![]);
+        let found = FourBit::from_parts(FourBitCode::Nf4, 64, &shape, vec![], scales);
+        assert_eq!(
+            found,
+            Err(QuantError::Size {
+                shape: shape.clone()
+            })
+        );
+        let found = EightBit::from_parts(64, &shape, vec![], vec![]);
+        assert_eq!(found, Err(QuantError::Size { shape }));
+    }
+}
+
+#[test]
+fn an_array_that_repeats_one_element_too_often_is_refused() {
+    let one = Array1::<f32>::ones(1);
+    let elements = 1 << 60;
+    let x = one.broadcast(elements).unwrap();
+    let error = QuantError::TooLarge { elements };
+    assert_eq!(four_bit::quantize(&x, &NF4), Err(error.clone()));
+    let config = EightBitConfig::new(EightBitSearch::Nearest, 64);
+    assert_eq!(eight_bit::quantize(&x, &config), Err(error));
+}
+
+#[test]
+fn probabilities_must_lie_between_their_bounds() {
+    for got in [0.0, 1.0, -0.5, 2.0, f64::INFINITY] {
+        let low = 0.0;
+        assert_eq!(
+            normal::quantile(got),
+            Err(QuantError::Probability { low, got })
+        );
+    }
+    for got in [0.0, 0.5, 0.500_001, 1.0, 1.0 - 1e-12] {
+        let low = 0.500_01;
+        assert_eq!(
+            nf4::code_from_offset(got),
+            Err(QuantError::Probability { low, got })
+        );
+    }
+    assert!(normal::quantile(f64::NAN).is_err() && nf4::code_from_offset(f64::NAN).is_err());
+}
+
+#[test]
+fn maps_of_other_bits_are_refused() {
+    for (signed, max_exponent_bits, total_bits) in [
+        (true, 0, 8),
+        (true, 8, 8),
+        (true, 1, 1),
+        (true, 7, 9),
+        (false, 6, 8),
+        (true, u32::MAX, u32::MAX),
+    ] {
+        assert_eq!(
+            dynamic_map::code(signed, max_exponent_bits, total_bits),
+            Err(QuantError::MapBits {
+                signed,
+                max_exponent_bits,
+                total_bits
+            })
+        );
+    }
+}
+
+#[test]
+fn outputs_must_have_the_shape_of_the_weights() {
+    let weights = four_bit::quantize(&Array2::<f32>::zeros([2, 3]), &NF4).unwrap();
+    let mut out = Array3::<f32>::zeros([1, 2, 3]);
+    let (expected, got) = (vec![2, 3], vec![1, 2, 3]);
+    let found = report::compare(&Array2::zeros([2, 3]), &Array2::zeros([3, 2]));
+    let other = (vec![2, 3], vec![3, 2]);
+    assert_eq!(
+        found,
+        Err(QuantError::OutShape {
+            expected: other.0,
+            got: other.1
+        })
+    );
+    let found = four_bit::dequantize_into(&weights, &mut out);
+    assert_eq!(found, Err(QuantError::OutShape { expected, got }));
+}
+
+#[test]
+fn weights_of_a_product_must_be_a_matrix() {
+    for shape in [vec![6], vec![1, 2, 3], vec![]] {
+        let x = Array2::<f32>::zeros([2, 3]);
+        let weights = four_bit::quantize(&ndarray::ArrayD::<f32>::zeros(&shape[..]), &NF4).unwrap();
+        let error = QuantError::WeightRank { shape };
+        assert_eq!(matmul::forward(&x, &weights), Err(error.clone()));
+        assert_eq!(matmul::backward(&x, &weights), Err(error));
+    }
+}
+
+#[test]
+fn the_axes_of_a_product_must_agree() {
+    let weights = four_bit::quantize(&Array2::<f32>::zeros([4, 3]), &NF4).unwrap();
+    let (forward, backward) = ([2, 4], [2, 3]);
+    let error = |x| QuantError::InnerAxis { x, weights: [4, 3] };
+    let found = matmul::forward(&Array2::zeros(forward), &weights);
+    assert_eq!(found, Err(error(forward)));
+    let found = matmul::backward(&Array2::zeros(backward), &weights);
+    assert_eq!(found, Err(error(backward)));
+}
+
+#[test]
+fn a_product_that_does_not_fit_is_refused() {
+    let weights = four_bit::quantize(&Array2::<f32>::zeros([1 << 20, 0]), &NF4).unwrap();
+    for (rows, error) in [
+        (
+            1 << 45,
+            QuantError::Size {
+                shape: vec![1 << 45, 1 << 20],
+            },
+        ),
+        (1 << 38, QuantError::TooLarge { elements: 1 << 58 }),
+    ] {
+        let x = Array2::<f32>::zeros([rows, 0]);
+        assert_eq!(matmul::forward(&x, &weights), Err(error));
+    }
+}

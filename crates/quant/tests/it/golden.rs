@@ -1,0 +1,171 @@
+//! Known answers, from independent implementations or from arithmetic shown in a comment; never from our own output.
+
+use llm_quant::eight_bit::EightBitSearch;
+use llm_quant::four_bit::{self, FourBitCode, FourBitConfig, NonFinite};
+use llm_quant::{calculator, double, fp4, nf4, normal, report};
+use ndarray::{Array1, array};
+
+#[test]
+fn nf4_has_the_bits_of_bitsandbytes() {
+    // bitsandbytes 0.50.2: get_4bit_type("nf4").numpy().view(np.uint32)
+    let bits = [
+        0xbf80_0000,
+        0xbf32_39b1,
+        0xbf06_6b30,
+        0xbeca_32a0,
+        0xbe91_a24d,
+        0xbe3d_353f,
+        0xbdba_7871,
+        0x0000_0000,
+        0x3da2_faff,
+        0x3e24_cae3,
+        0x3e7c_04dd,
+        0x3ead_033a,
+        0x3ee1_a4b8,
+        0x3f10_07ab,
+        0x3f39_13b3,
+        0x3f80_0000_u32,
+    ];
+    assert_eq!(nf4::code().map(f32::to_bits), bits);
+}
+
+#[test]
+fn fp4_has_the_bits_of_bitsandbytes() {
+    // bitsandbytes 0.50.2: get_4bit_type("fp4").numpy().view(np.uint32); the sign of the zero at 8 is that of its dequantize_4bit.
+    let positive = [
+        0x0000_0000,
+        0x3baa_aaab,
+        0x3f2a_aaab,
+        0x3f80_0000,
+        0x3eaa_aaab,
+        0x3f00_0000,
+        0x3e2a_aaab,
+        0x3e80_0000_u32,
+    ];
+    for (code, value) in fp4::code().map(f32::to_bits).into_iter().enumerate() {
+        assert_eq!(value, positive[code & 7] | (code as u32 & 8) << 28);
+    }
+}
+
+#[test]
+fn quantiles_are_those_of_scipy() {
+    // scipy 1.17.1: norm.ppf, in float64.
+    for (p, want) in QUANTILES {
+        let got = normal::quantile(p).unwrap();
+        assert!(
+            (got - want).abs() <= 1e-14 * want.abs(),
+            "{p}: {got} {want}"
+        );
+    }
+}
+
+#[test]
+fn halfway_goes_to_the_lower_value() {
+    // FP4 has 1/2 and 1/3 beside each other; bitsandbytes' bound between them is 0.4166666865348816. The element 1 makes the scale 1.
+    let middle = 0.416_666_7_f32;
+    let x = array![1.0, middle, -middle, middle.next_up()];
+    let config = FourBitConfig::new(FourBitCode::Fp4, 64);
+    let weights = four_bit::quantize(&x, &config).unwrap();
+    // 0011 = 1, 0100 = 1/3, 1101 = -1/2, 0101 = 1/2
+    assert_eq!(weights.packed(), [0x34, 0xd5]);
+}
+
+#[test]
+fn zeros_above_and_below_have_codes_of_their_own_in_fp4() {
+    // 0.0625 / 12 / 2 = 0.0026 is the end of both zeros. bitsandbytes 0.50.2, CPU: quantize_4bit gives 0x38, 0x00.
+    let x = array![1.0_f32, 0.002, -0.002, 0.0];
+    let config = FourBitConfig::new(FourBitCode::Fp4, 64);
+    let weights = four_bit::quantize(&x, &config).unwrap();
+    assert_eq!(weights.packed(), [0x38, 0x00]);
+    let back = four_bit::dequantize::<f32>(&weights).unwrap();
+    assert!(back[1] == 0.0 && back[1].is_sign_negative());
+}
+
+#[test]
+fn an_offset_is_added_up_as_torch_does() {
+    // torch 2.15.0, AVX2, one thread; x = (torch.arange(n) * 2654435761 % 4294967296).float() / 2**32
+    for (n, bits) in OFFSETS {
+        let x: Vec<f32> = (0..n)
+            .map(|i| (i * 2_654_435_761_u64 % (1 << 32)) as f32 / 4_294_967_296.0)
+            .collect();
+        let nested = double::quantize(&x, EightBitSearch::Nearest).unwrap();
+        assert_eq!(nested.offset().to_bits(), bits, "{n}");
+    }
+}
+
+#[test]
+fn a_poisoned_block_comes_back_as_nan_and_the_others_as_they_are() {
+    let mut x = Array1::from_elem(96, 0.5_f32);
+    x[40] = f32::INFINITY;
+    let config = FourBitConfig::new(FourBitCode::Nf4, 32).with_non_finite(NonFinite::PoisonBlock);
+    let back: Vec<f32> = {
+        let weights = four_bit::quantize(&x, &config).unwrap();
+        four_bit::dequantize(&weights)
+            .unwrap()
+            .into_iter()
+            .collect()
+    };
+    assert!(back[32..64].iter().all(|x| x.is_nan()));
+    assert!(back[..32].iter().chain(&back[64..]).all(|&x| x == 0.5));
+}
+
+#[test]
+fn double_quantization_saves_what_the_paper_says() {
+    // arXiv:2305.14314v1 §3: 32/64 = 0.5 bits become 8/64 + 32/(64 * 256) = 0.127, so 0.373 are saved: 3 GB of 65e9 weights.
+    let saved = calculator::bits_saved(64).unwrap();
+    assert_eq!(saved, 0.5 - (0.125 + 1.0 / 512.0));
+    let gigabytes = 65e9 * saved / 8.0 / 1e9;
+    assert!((gigabytes - 3.03).abs() < 0.005, "{gigabytes}");
+}
+
+#[test]
+fn errors_are_reported() {
+    // 1, 4, 0 off by 0, -2, 1/2: squares sum to 4.25; 17 / 4.25 is a factor of 4.
+    let exact = array![[1.0_f32, 4.0, 0.0]];
+    let found = report::compare(&exact, &array![[1.0, 2.0, 0.5]]).unwrap();
+    assert_eq!(
+        (found.n, found.max, found.mean_square),
+        (3, 2.0, 4.25 / 3.0)
+    );
+    assert!((found.signal_to_noise - 10.0 * 4_f64.log10()).abs() < 1e-12);
+    let found = report::compare(&exact, &exact).unwrap();
+    assert_eq!(
+        (found.max, found.mean_square, found.signal_to_noise),
+        (0.0, 0.0, f64::INFINITY)
+    );
+    let found = report::compare(&exact, &array![[f32::NAN, 2.0, 0.5]]).unwrap();
+    assert!(found.max.is_nan() && found.mean_square.is_nan() && found.signal_to_noise.is_nan());
+}
+
+/// Probability and quantile.
+const QUANTILES: [(f64, f64); 16] = [
+    (1e-300, -37.0470962993612),
+    (1e-20, -9.262340089798409),
+    (1e-12, -7.034483825301131),
+    (1e-05, -4.264890793922825),
+    (0.01, -2.3263478740408408),
+    (0.0323, -1.848016195278258),
+    (0.0749, -1.4402382675279635),
+    (0.0751, -1.4388253927525403),
+    (0.2, -0.8416212335729142),
+    (0.4, -0.2533471031357997),
+    (0.6, 0.2533471031357997),
+    (0.9, 1.2815515655446004),
+    (0.92501, 1.4396021182393162),
+    (0.9677083, 1.8481309597573734),
+    (0.999, 3.090232306167813),
+    (0.999999, 4.753424308817087),
+];
+
+/// Number of scales and bits of their mean.
+const OFFSETS: [(u64, u32); 9] = [
+    (1, 0x00000000),
+    (7, 0x3ed9df23),
+    (8, 0x3ed38455),
+    (33, 0x3efd3cca),
+    (300, 0x3effb33d),
+    (1000, 0x3efffce7),
+    (5000, 0x3efff96f),
+    (20000, 0x3efff989),
+    (32000, 0x3efffeb5),
+];

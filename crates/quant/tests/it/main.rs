@@ -1,0 +1,8 @@
+//! The tests of `llm-quant` as one program; a file per kind of claim.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod errors;
+mod golden;
+mod properties;
+mod vectors;

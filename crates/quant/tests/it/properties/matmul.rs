@@ -1,0 +1,135 @@
+//! Products with packed weights.
+
+use llm_quant::double;
+use llm_quant::eight_bit::EightBitSearch;
+use llm_quant::four_bit::{self, FourBit, FourBitConfig};
+use llm_quant::{matmul, reference};
+use ndarray::{Array2, s};
+use proptest::prelude::*;
+
+use super::strategies::config;
+
+/// Numbers from -1 to 1 that look random.
+fn noise(shape: [usize; 2], seed: u64) -> Array2<f32> {
+    Array2::from_shape_fn(shape, |(i, j)| {
+        let mixed = (seed ^ (i * 4099 + j) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 40) as f32 / 8_388_608.0 - 1.0
+    })
+}
+
+fn packed(shape: [usize; 2], seed: u64, config: &FourBitConfig, is_nested: bool) -> FourBit {
+    let plain = four_bit::quantize(&noise(shape, seed), config).unwrap();
+    if is_nested {
+        double::compress(plain, EightBitSearch::Nearest).unwrap()
+    } else {
+        plain
+    }
+}
+
+/// A sum of `terms` products of numbers up to 1 (scales reach 1.01): in `f32` each of the roundings is off by half a unit in
+/// the last place of a partial sum, which is at most `terms`.
+fn bound(terms: usize) -> f64 {
+    let terms = terms as f64 + 1.0;
+    1.02 * terms * terms * f64::from(f32::EPSILON) / 2.0
+}
+
+fn wide(x: &Array2<f32>) -> Vec<f64> {
+    x.iter().map(|&x| x.into()).collect()
+}
+
+fn check(
+    seq: usize,
+    d_out: usize,
+    d_in: usize,
+    seed: u64,
+    weights: &FourBit,
+) -> Result<(), TestCaseError> {
+    let w: Vec<f64> = four_bit::dequantize::<f32>(weights)
+        .unwrap()
+        .iter()
+        .map(|&w| w.into())
+        .collect();
+    let x = noise([seq, d_in], seed ^ 1);
+    let y = matmul::forward(&x, weights).unwrap();
+    prop_assert_eq!(y.dim(), (seq, d_out));
+    if d_in > 0 {
+        for (got, want) in y
+            .iter()
+            .zip(reference::matmul::forward(&wide(&x), &w, d_in, d_out))
+        {
+            prop_assert!(
+                (f64::from(*got) - want).abs() <= bound(d_in),
+                "{got} {want}"
+            );
+        }
+    }
+    let dout = noise([seq, d_out], seed ^ 2);
+    let dx = matmul::backward(&dout, weights).unwrap();
+    prop_assert_eq!(dx.dim(), (seq, d_in));
+    if d_out > 0 {
+        for (got, want) in dx
+            .iter()
+            .zip(reference::matmul::backward(&wide(&dout), &w, d_in, d_out))
+        {
+            prop_assert!(
+                (f64::from(*got) - want).abs() <= bound(d_out),
+                "{got} {want}"
+            );
+        }
+    }
+    // <y, dout> = <x, dx>: the backward is the transpose.
+    let inner = |a: &Array2<f32>, b: &Array2<f32>| -> f64 {
+        a.iter()
+            .zip(b)
+            .map(|(&a, &b)| f64::from(a) * f64::from(b))
+            .sum()
+    };
+    let difference = (inner(&y, &dout) - inner(&x, &dx)).abs();
+    let allowed = (seq * d_out) as f64 * bound(d_in) + (seq * d_in) as f64 * bound(d_out);
+    prop_assert!(difference <= allowed);
+    Ok(())
+}
+
+proptest! {
+    /// Odd rows, so that blocks and bytes run over their ends; few rows of x and many; zero-length axes.
+    #[test]
+    fn products_are_those_of_the_reference(
+        config in config(), seq in 0..9_usize, d_out in 0..40_usize, d_in in 0..90_usize, seed in any::<u64>(), is_nested in any::<bool>(),
+    ) {
+        let weights = packed([d_out, d_in], seed, &config, is_nested);
+        check(seq, d_out, d_in, seed, &weights)?;
+    }
+
+    #[test]
+    fn strides_do_not_matter(config in config(), seq in 1..9_usize, d_out in 1..20_usize, d_in in 1..70_usize, seed in any::<u64>()) {
+        let weights = packed([d_out, d_in], seed, &config, false);
+        let x = noise([2 * d_in, 3 * seq], seed);
+        let x = x.slice(s![..;-2, ..;3]).reversed_axes();
+        let copied = x.as_standard_layout().into_owned();
+        prop_assert_eq!(matmul::forward(&x, &weights).unwrap(), matmul::forward(&copied, &weights).unwrap());
+        let dout = noise([2 * d_out, 3 * seq], seed);
+        let dout = dout.slice(s![..;-2, ..;3]).reversed_axes();
+        let copied = dout.as_standard_layout().into_owned();
+        // The order of a matrix product may depend on strides, so up to rounding.
+        let (strided, dense) = (matmul::backward(&dout, &weights).unwrap(), matmul::backward(&copied, &weights).unwrap());
+        for (a, b) in strided.iter().zip(&dense) {
+            prop_assert!(f64::from(a - b).abs() <= 2.0 * bound(d_out));
+        }
+    }
+}
+
+/// Several tasks and several tiles in each direction.
+#[test]
+fn large_products_are_those_of_the_reference() {
+    let config = FourBitConfig::new(four_bit::FourBitCode::Nf4, 64);
+    for (seq, d_out, d_in) in [
+        (1, 700, 1501),
+        (33, 301, 1203),
+        (6, 3, 20_001),
+        (6, 20_001, 3),
+        (2, 20_001, 5),
+    ] {
+        let weights = packed([d_out, d_in], 5, &config, true);
+        check(seq, d_out, d_in, 5, &weights).unwrap();
+    }
+}
