@@ -258,7 +258,8 @@ fn classes_are_those_of_ecma_262() {
     let others = "\0\u{8}\u{e}\u{1f}\u{85}\u{180e}\u{200b}\u{2060}a_Z09é٣語.-+[&~\u{10ffff}";
     let all: Vec<char> = spaces.chars().chain(others.chars()).collect();
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let rules: [(&str, Box<dyn Fn(char) -> bool>); 13] = [
+    type Rule = Box<dyn Fn(char) -> bool>;
+    let rules: [(&str, Rule); 13] = [
         (r"^\s$", Box::new(move |c| spaces.contains(c))),
         (r"^\S$", Box::new(move |c| !spaces.contains(c))),
         (r"^[\s]$", Box::new(move |c| spaces.contains(c))),
