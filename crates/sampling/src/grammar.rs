@@ -58,7 +58,7 @@ pub const MASK_BYTES: usize = 1 << 26;
 /// that [`advance`](Self::advance) takes and returns. Tokens need not respect any boundary: one may span several parts of the grammar, or hold
 /// a part of a character.
 ///
-/// As a [`Processor`] it masks what is not allowed after the generated tokens of the context (the prompt does not count), whatever row they are
+/// As a [`Processor`](crate::Processor) it masks what is not allowed after the generated tokens of the context (the prompt does not count), whatever row they are
 /// in: rows may be reordered, as beams are. What follows an end token is padding and not looked at. If all allowed tokens were masked before,
 /// or if a text is complete, cannot go on and there are no end tokens, the row is masked wholly: a draw refuses it by its number, and a search
 /// ends the beam.
