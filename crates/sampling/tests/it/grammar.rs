@@ -3,6 +3,7 @@
 mod decoding;
 mod errors;
 mod json;
+mod limits;
 mod regex;
 mod states;
 
