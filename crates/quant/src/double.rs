@@ -4,6 +4,7 @@ use llm_numerics::simd;
 
 use crate::QuantError;
 use crate::eight_bit::{EightBit, EightBitConfig, EightBitSearch, quantize_slice};
+use crate::four_bit::blocks::zeros;
 use crate::four_bit::{FourBit, Scales};
 
 /// Scales that share a scale of their own. bitsandbytes knows no other number.
@@ -124,7 +125,7 @@ pub fn quantize_with_offset(
     offset: f32,
     search: EightBitSearch,
 ) -> Result<NestedScales, QuantError> {
-    let mut moved = crate::four_bit::blocks::zeros::<f32>(scales.len())?;
+    let mut moved = zeros::<f32>(scales.len())?;
     for (moved, scale) in moved.iter_mut().zip(scales) {
         *moved = scale - offset;
     }
@@ -143,7 +144,7 @@ pub fn quantize_with_offset(
 ///
 /// A product and a sum in `f32`.
 pub fn dequantize(nested: &NestedScales) -> Result<Vec<f32>, QuantError> {
-    let mut scales = crate::four_bit::blocks::zeros::<f32>(nested.len())?;
+    let mut scales = zeros::<f32>(nested.len())?;
     for (i, scale) in scales.iter_mut().enumerate() {
         *scale = nested.at(i);
     }

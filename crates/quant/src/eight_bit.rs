@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
-use llm_numerics::{Storage, memory, threads};
+use llm_numerics::{Storage, threads};
 use ndarray::{ArrayD, ArrayRef, Dimension};
 
-use crate::four_bit::blocks::{TASK, first_error, row_major, scale, zeros};
+use crate::four_bit::blocks::{TASK, filled, first_error, row_major, scale, zeros};
 use crate::four_bit::{NonFinite, check_block, elements};
 use crate::{QuantError, dynamic_map};
 
@@ -204,11 +204,7 @@ pub fn quantize<S: Storage, D: Dimension>(
 ///
 /// bitsandbytes 0.50.2, `dequantize_blockwise`.
 pub fn dequantize<S: Storage>(quantized: &EightBit) -> Result<ArrayD<S>, QuantError> {
-    let len = quantized.codes.len();
-    if !memory::has_room::<S>(len) {
-        return Err(QuantError::TooLarge { elements: len });
-    }
-    let mut out = vec![S::from_f32(0.0); len];
+    let mut out = filled(S::from_f32(0.0), quantized.codes.len())?;
     let blocks: Vec<_> = out
         .chunks_mut(TASK)
         .zip(quantized.codes.chunks(TASK))

@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayRef2, ArrayView2, ArrayViewMut2, Axis};
 
 use crate::QuantError;
 use crate::four_bit::FourBit;
-use crate::four_bit::blocks::zeros;
+use crate::four_bit::blocks::{row_major, zeros};
 use crate::four_bit::dequantize::decode_run;
 
 /// Rows of `x` from which on a tile of weights is unpacked for all of them: below it each row of weights is used as it is unpacked.
@@ -31,7 +31,7 @@ const TASK: usize = 1 << 18;
 ///
 /// - [`QuantError::WeightRank`] if the weights are not a matrix.
 /// - [`QuantError::InnerAxis`] if `d_in` of `x` and of the weights differ.
-/// - [`QuantError::Size`] or [`QuantError::TooLarge`] if the result does not fit.
+/// - [`QuantError::Size`] or [`QuantError::TooLarge`] if the result, or a copy of an `x` that is not in row-major order, does not fit.
 ///
 /// # Precision
 ///
@@ -59,11 +59,12 @@ const TASK: usize = 1 << 18;
 pub fn forward(x: &ArrayRef2<f32>, weights: &FourBit) -> Result<Array2<f32>, QuantError> {
     let [d_out, d_in] = axes(x, weights, 1)?;
     let seq = x.nrows();
-    let mut out = matrix(seq, d_out)?;
-    if out.is_empty() || d_in == 0 {
-        return Ok(out);
+    if seq == 0 || d_out == 0 || d_in == 0 {
+        return matrix(seq, d_out);
     }
-    let x = x.as_standard_layout();
+    let x = row_major(x)?;
+    let x = view(seq, d_in, &x)?;
+    let mut out = matrix(seq, d_out)?;
     let rows = rows_of_a_task(seq, d_out, d_in);
     let tasks: Vec<_> = out
         .axis_chunks_iter_mut(Axis(1), rows)
@@ -71,9 +72,9 @@ pub fn forward(x: &ArrayRef2<f32>, weights: &FourBit) -> Result<Array2<f32>, Qua
         .collect();
     let results = threads::map(tasks, |(task, mut out)| {
         if seq < MANY {
-            few(&x.view(), weights, task * rows, &mut out)
+            few(&x, weights, task * rows, &mut out)
         } else {
-            many(&x.view(), weights, task * rows, &mut out)
+            many(&x, weights, task * rows, &mut out)
         }
     });
     results.into_iter().collect::<Result<(), _>>()?;

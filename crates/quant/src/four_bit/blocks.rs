@@ -66,13 +66,18 @@ pub(crate) fn scale(
     Ok(if is_full { largest } else { divisor })
 }
 
-/// A list of zeros, or an error where there is no memory for it.
-pub(crate) fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, QuantError> {
+/// A list of one number over and over, or an error where there is no memory for it.
+pub(crate) fn filled<T: Clone>(value: T, len: usize) -> Result<Vec<T>, QuantError> {
     let mut list = Vec::new();
     list.try_reserve_exact(len)
         .map_err(|_| QuantError::TooLarge { elements: len })?;
-    list.resize(len, T::default());
+    list.resize(len, value);
     Ok(list)
+}
+
+/// A list of zeros, or an error where there is no memory for it.
+pub(crate) fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, QuantError> {
+    filled(T::default(), len)
 }
 
 /// Of errors with places the one with the first place; of all that is known, so that threads do not matter.

@@ -3,7 +3,7 @@
 use llm_numerics::{Storage, simd, threads};
 use ndarray::{ArrayD, ArrayRef, Dimension};
 
-use super::blocks::TASK;
+use super::blocks::{TASK, filled};
 use super::{FourBit, Table};
 use crate::QuantError;
 
@@ -41,11 +41,7 @@ use crate::QuantError;
 ///
 /// bitsandbytes 0.50.2, `dequantize_4bit`.
 pub fn dequantize<S: Storage>(weights: &FourBit) -> Result<ArrayD<S>, QuantError> {
-    let len = weights.len();
-    let mut out = Vec::new();
-    out.try_reserve_exact(len)
-        .map_err(|_| QuantError::TooLarge { elements: len })?;
-    out.resize(len, S::from_f32(0.0));
+    let mut out = filled(S::from_f32(0.0), weights.len())?;
     fill(weights, &mut out);
     ArrayD::from_shape_vec(weights.shape(), out).map_err(|_| QuantError::Size {
         shape: weights.shape().to_vec(),

@@ -260,3 +260,12 @@ fn a_product_that_does_not_fit_is_refused() {
         assert_eq!(matmul::forward(&x, &weights), Err(error));
     }
 }
+
+#[test]
+fn a_product_of_rows_that_are_repeated_without_end_is_refused() {
+    let weights = four_bit::quantize(&Array2::<f32>::ones([1, 1 << 10]), &NF4).unwrap();
+    let row = Array1::<f32>::ones(1 << 10);
+    let x = row.broadcast([1 << 40, 1 << 10]).unwrap();
+    let error = QuantError::TooLarge { elements: 1 << 50 };
+    assert_eq!(matmul::forward(&x, &weights), Err(error));
+}
