@@ -9,7 +9,7 @@ mod saved;
 mod sequences;
 mod table;
 
-pub use data::{PageData, PageShape};
+pub use data::{PageData, PageShape, Pages};
 pub use float::FloatPages;
 pub use int4::Int4Pages;
 pub use int8::Int8Pages;

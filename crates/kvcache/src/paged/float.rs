@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use ndarray::{Array4, ArrayRef4, ArrayView3, ArrayViewMut3, s};
+use ndarray::{Array4, ArrayRef4, ArrayView3, ArrayViewMut3, Axis, s};
 
-use super::data::PageShape;
-use super::data::sealed::Store;
+use super::data::Pages;
+use super::data::sealed::PageArray;
 use crate::KvCacheError;
 use crate::element::Element;
 use crate::memory::zeros;
@@ -16,12 +16,7 @@ use crate::memory::zeros;
 ///
 /// - keys: `[n_pages, kv_heads, page_size, head_dim]`, row-major
 /// - values: `[n_pages, kv_heads, page_size, value_dim]`, row-major
-#[derive(Clone, Debug)]
-pub struct FloatPages<E> {
-    k: Array4<E>,
-    v: Array4<E>,
-    shape: PageShape,
-}
+pub type FloatPages<E> = Pages<Array4<E>>;
 
 impl<E> FloatPages<E> {
     /// The keys of all pages.
@@ -37,95 +32,62 @@ impl<E> FloatPages<E> {
     }
 }
 
-impl<E: Element> Store for FloatPages<E> {
+impl<E: Element> PageArray for Array4<E> {
     type Input = E;
 
     const KIND: u64 = E::CODE;
 
-    fn new(shape: PageShape) -> Result<Self, KvCacheError> {
-        Ok(Self {
-            k: zeros(shape.keys())?,
-            v: zeros(shape.values())?,
-            shape,
-        })
+    fn new(shape: [usize; 4]) -> Result<Self, KvCacheError> {
+        zeros(shape)
     }
 
-    fn shape(&self) -> PageShape {
-        self.shape
-    }
-
-    fn check(_: ArrayView3<'_, E>, _: ArrayView3<'_, E>) -> Result<(), KvCacheError> {
+    fn check(_: &'static str, _: ArrayView3<'_, E>) -> Result<(), KvCacheError> {
         Ok(())
     }
 
-    fn write(&mut self, page: usize, place: usize, k: ArrayView3<'_, E>, v: ArrayView3<'_, E>) {
-        let places = s![page, .., place..place + k.dim().1, ..];
-        self.k.slice_mut(places).assign(&k);
-        self.v.slice_mut(places).assign(&v);
+    fn write(&mut self, page: usize, place: usize, x: ArrayView3<'_, E>) {
+        self.slice_mut(s![page, .., place..place + x.dim().1, ..])
+            .assign(&x);
     }
 
     fn clear(&mut self, page: usize, places: Range<usize>) {
-        let places = s![page, .., places, ..];
-        self.k.slice_mut(places).fill(E::zero());
-        self.v.slice_mut(places).fill(E::zero());
+        self.slice_mut(s![page, .., places, ..]).fill(E::zero());
     }
 
     fn copy(&mut self, from: (usize, usize), to: (usize, usize)) {
-        copy_token(&mut self.k, from, to);
-        copy_token(&mut self.v, from, to);
+        copy_token(self, from, to);
     }
 
-    fn read(
-        &self,
-        page: usize,
-        places: Range<usize>,
-        mut k: ArrayViewMut3<'_, E>,
-        mut v: ArrayViewMut3<'_, E>,
-    ) {
-        let places = s![page, .., places, ..];
-        k.assign(&self.k.slice(places));
-        v.assign(&self.v.slice(places));
+    fn read(&self, page: usize, places: Range<usize>, mut x: ArrayViewMut3<'_, E>) {
+        x.assign(&self.slice(s![page, .., places, ..]));
     }
 
-    fn resized(&self, n_pages: usize) -> Result<Self, KvCacheError> {
-        let mut new = Self::new(PageShape {
-            n_pages,
-            ..self.shape
-        })?;
-        let kept = s![..n_pages.min(self.shape.n_pages), .., .., ..];
-        new.k.slice_mut(kept).assign(&self.k.slice(kept));
-        new.v.slice_mut(kept).assign(&self.v.slice(kept));
-        Ok(new)
+    fn take(&mut self, old: &Self, n_pages: usize) {
+        let pages = s![..n_pages, .., .., ..];
+        self.slice_mut(pages).assign(&old.slice(pages));
     }
 
-    fn page_bytes(shape: PageShape) -> Option<usize> {
-        let features = shape.head_dim.checked_add(shape.value_dim)?;
-        shape
-            .n_kv_heads
-            .checked_mul(shape.page_size)?
-            .checked_mul(features)?
-            .checked_mul(size_of::<E>())
+    fn token_bytes(features: usize) -> Option<usize> {
+        features.checked_mul(size_of::<E>())
     }
 
-    fn save_page(&self, page: usize, bytes: &mut Vec<u8>) {
-        for array in [&self.k, &self.v] {
-            for &x in array.slice(s![page, .., .., ..]) {
-                x.write_to(bytes);
-            }
+    fn save(&self, page: usize, bytes: &mut Vec<u8>) {
+        for &x in self.index_axis(Axis(0), page) {
+            x.write_to(bytes);
         }
     }
 
-    fn load_page(&mut self, page: usize, bytes: &[u8]) -> Result<(), KvCacheError> {
-        let mut numbers = bytes.chunks_exact(size_of::<E>()).map(E::read_from);
-        for array in [&mut self.k, &mut self.v] {
-            let mut page = array.slice_mut(s![page, .., .., ..]);
-            page.iter_mut().zip(&mut numbers).for_each(|(x, y)| *x = y);
+    fn load<'a>(&mut self, page: usize, bytes: &'a [u8]) -> Result<&'a [u8], KvCacheError> {
+        let mut page = self.index_axis_mut(Axis(0), page);
+        let (numbers, rest) = bytes.split_at((size_of::<E>() * page.len()).min(bytes.len()));
+        for (x, bytes) in page.iter_mut().zip(numbers.chunks_exact(size_of::<E>())) {
+            *x = E::read_from(bytes);
         }
-        Ok(())
+        Ok(rest)
     }
 
     fn bytes(&self) -> usize {
-        (self.k.len() + self.v.len()) * size_of::<E>()
+        self.len() * size_of::<E>()
     }
 }
 

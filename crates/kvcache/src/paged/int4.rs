@@ -6,8 +6,8 @@ use half::f16;
 use ndarray::{Array4, ArrayView3, ArrayViewMut3, Axis, s};
 
 use super::KeysValues;
-use super::data::PageShape;
-use super::data::sealed::Store;
+use super::data::Pages;
+use super::data::sealed::{PageArray, Store as _};
 use super::float::copy_token;
 use crate::KvCacheError;
 use crate::affine::{Group, check, pack, unpack};
@@ -34,15 +34,11 @@ use crate::memory::zeros;
 ///
 /// A number is off by at most half its step, and the rounding of `f32`. Numbers above 65504 in
 /// absolute value and NaN are refused.
-#[derive(Clone, Debug)]
-pub struct Int4Pages {
-    k: Quantized,
-    v: Quantized,
-    shape: PageShape,
-}
+pub type Int4Pages = Pages<Int4Array>;
 
+/// Keys or values of the pages.
 #[derive(Clone, Debug)]
-struct Quantized {
+pub struct Int4Array {
     codes: Array4<u8>,   // [n_pages, kv_heads, page_size, ceil(features / 2)]
     groups: Array4<f16>, // [n_pages, kv_heads, page_size, 2]: scale, least value
 }
@@ -78,12 +74,20 @@ impl Int4Pages {
     }
 }
 
-impl Quantized {
+impl PageArray for Int4Array {
+    type Input = f32;
+
+    const KIND: u64 = 17;
+
     fn new([n_pages, n_kv_heads, page_size, features]: [usize; 4]) -> Result<Self, KvCacheError> {
         Ok(Self {
             codes: zeros([n_pages, n_kv_heads, page_size, features.div_ceil(2)])?,
             groups: zeros([n_pages, n_kv_heads, page_size, 2])?,
         })
+    }
+
+    fn check(name: &'static str, x: ArrayView3<'_, f32>) -> Result<(), KvCacheError> {
+        check(name, x, Largest::F16)
     }
 
     fn write(&mut self, page: usize, place: usize, x: ArrayView3<'_, f32>) {
@@ -128,13 +132,16 @@ impl Quantized {
         }
     }
 
-    fn take(&mut self, old: &Self) {
-        let n = self.codes.dim().0.min(old.codes.dim().0);
+    fn take(&mut self, old: &Self, n: usize) {
         let pages = s![..n, .., .., ..];
         self.codes.slice_mut(pages).assign(&old.codes.slice(pages));
         self.groups
             .slice_mut(pages)
             .assign(&old.groups.slice(pages));
+    }
+
+    fn token_bytes(features: usize) -> Option<usize> {
+        features.div_ceil(2).checked_add(2 * size_of::<f16>())
     }
 
     fn save(&self, page: usize, bytes: &mut Vec<u8>) {
@@ -144,8 +151,7 @@ impl Quantized {
         }
     }
 
-    /// Returns the bytes that are left.
-    fn load<'a>(&mut self, page: usize, bytes: &'a [u8]) -> &'a [u8] {
+    fn load<'a>(&mut self, page: usize, bytes: &'a [u8]) -> Result<&'a [u8], KvCacheError> {
         let mut codes = self.codes.index_axis_mut(Axis(0), page);
         let (of_codes, rest) = bytes.split_at(codes.len().min(bytes.len()));
         codes.iter_mut().zip(of_codes).for_each(|(x, y)| *x = *y);
@@ -154,16 +160,8 @@ impl Quantized {
         for (x, bytes) in groups.iter_mut().zip(of_groups.chunks_exact(2)) {
             *x = f16::from_le_bytes([bytes[0], bytes[1]]);
         }
-        rest
-    }
-
-    /// Refuses groups of a page that no numbers give.
-    fn check_page(&self, page: usize) -> Result<(), KvCacheError> {
-        let groups = self.groups.index_axis(Axis(0), page);
-        (groups.rows().into_iter()).try_for_each(|group| {
-            let (scale, min) = (group[0], group[1]);
-            Group { scale, min }.check()
-        })
+        self.check_page(page)?;
+        Ok(rest)
     }
 
     fn bytes(&self) -> usize {
@@ -171,89 +169,13 @@ impl Quantized {
     }
 }
 
-impl Store for Int4Pages {
-    type Input = f32;
-
-    const KIND: u64 = 17;
-
-    fn new(shape: PageShape) -> Result<Self, KvCacheError> {
-        Ok(Self {
-            k: Quantized::new(shape.keys())?,
-            v: Quantized::new(shape.values())?,
-            shape,
+impl Int4Array {
+    /// Refuses groups of a page that no numbers give.
+    fn check_page(&self, page: usize) -> Result<(), KvCacheError> {
+        let groups = self.groups.index_axis(Axis(0), page);
+        (groups.rows().into_iter()).try_for_each(|group| {
+            let (scale, min) = (group[0], group[1]);
+            Group { scale, min }.check()
         })
-    }
-
-    fn shape(&self) -> PageShape {
-        self.shape
-    }
-
-    fn check(k: ArrayView3<'_, f32>, v: ArrayView3<'_, f32>) -> Result<(), KvCacheError> {
-        check("k", k, Largest::F16)?;
-        check("v", v, Largest::F16)
-    }
-
-    fn write(&mut self, page: usize, place: usize, k: ArrayView3<'_, f32>, v: ArrayView3<'_, f32>) {
-        self.k.write(page, place, k);
-        self.v.write(page, place, v);
-    }
-
-    fn clear(&mut self, page: usize, places: Range<usize>) {
-        self.k.clear(page, places.clone());
-        self.v.clear(page, places);
-    }
-
-    fn copy(&mut self, from: (usize, usize), to: (usize, usize)) {
-        self.k.copy(from, to);
-        self.v.copy(from, to);
-    }
-
-    fn read(
-        &self,
-        page: usize,
-        places: Range<usize>,
-        k: ArrayViewMut3<'_, f32>,
-        v: ArrayViewMut3<'_, f32>,
-    ) {
-        self.k.read(page, places.clone(), k);
-        self.v.read(page, places, v);
-    }
-
-    fn resized(&self, n_pages: usize) -> Result<Self, KvCacheError> {
-        let mut new = Self::new(PageShape {
-            n_pages,
-            ..self.shape
-        })?;
-        new.k.take(&self.k);
-        new.v.take(&self.v);
-        Ok(new)
-    }
-
-    fn page_bytes(shape: PageShape) -> Option<usize> {
-        let codes = shape
-            .head_dim
-            .div_ceil(2)
-            .checked_add(shape.value_dim.div_ceil(2))?;
-        let of_token = codes.checked_add(8)?;
-        shape
-            .n_kv_heads
-            .checked_mul(shape.page_size)?
-            .checked_mul(of_token)
-    }
-
-    fn save_page(&self, page: usize, bytes: &mut Vec<u8>) {
-        self.k.save(page, bytes);
-        self.v.save(page, bytes);
-    }
-
-    fn load_page(&mut self, page: usize, bytes: &[u8]) -> Result<(), KvCacheError> {
-        let rest = self.k.load(page, bytes);
-        self.v.load(page, rest);
-        self.k.check_page(page)?;
-        self.v.check_page(page)
-    }
-
-    fn bytes(&self) -> usize {
-        self.k.bytes() + self.v.bytes()
     }
 }

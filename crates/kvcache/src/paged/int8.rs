@@ -6,8 +6,8 @@ use ndarray::{
     Array3, Array4, ArrayRef3, ArrayRef4, ArrayView1, ArrayView3, ArrayViewMut3, Axis, s,
 };
 
-use super::data::PageShape;
-use super::data::sealed::Store;
+use super::data::Pages;
+use super::data::sealed::PageArray;
 use super::float::copy_token;
 use crate::KvCacheError;
 use crate::affine::{check, round_small};
@@ -35,15 +35,11 @@ use crate::memory::zeros;
 /// numbers `scale * code` in `f32`. If the largest absolute value is below `1.5e-36`, its scale is subnormal or
 /// zero, and numbers are off by up to `9e-44` more. Numbers above `3.4e38` in absolute value and NaN are refused, so
 /// that what comes back is finite.
-#[derive(Clone, Debug)]
-pub struct Int8Pages {
-    k: Quantized,
-    v: Quantized,
-    shape: PageShape,
-}
+pub type Int8Pages = Pages<Int8Array>;
 
+/// Keys or values of the pages.
 #[derive(Clone, Debug)]
-struct Quantized {
+pub struct Int8Array {
     codes: Array4<i8>,   // [n_pages, kv_heads, page_size, features]
     scales: Array3<f32>, // [n_pages, kv_heads, page_size]
 }
@@ -74,13 +70,21 @@ impl Int8Pages {
     }
 }
 
-impl Quantized {
+impl PageArray for Int8Array {
+    type Input = f32;
+
+    const KIND: u64 = 16;
+
     fn new(shape: [usize; 4]) -> Result<Self, KvCacheError> {
         let [n_pages, n_kv_heads, page_size, _] = shape;
         Ok(Self {
             codes: zeros(shape)?,
             scales: zeros([1, n_pages, n_kv_heads, page_size])?.remove_axis(Axis(0)),
         })
+    }
+
+    fn check(name: &'static str, x: ArrayView3<'_, f32>) -> Result<(), KvCacheError> {
+        check(name, x, Largest::F32)
     }
 
     fn write(&mut self, page: usize, place: usize, x: ArrayView3<'_, f32>) {
@@ -122,13 +126,16 @@ impl Quantized {
         }
     }
 
-    fn take(&mut self, old: &Self) {
-        let n = self.codes.dim().0.min(old.codes.dim().0);
+    fn take(&mut self, old: &Self, n: usize) {
         let (codes, scales) = (s![..n, .., .., ..], s![..n, .., ..]);
         self.codes.slice_mut(codes).assign(&old.codes.slice(codes));
         self.scales
             .slice_mut(scales)
             .assign(&old.scales.slice(scales));
+    }
+
+    fn token_bytes(features: usize) -> Option<usize> {
+        features.checked_add(size_of::<f32>())
     }
 
     fn save(&self, page: usize, bytes: &mut Vec<u8>) {
@@ -139,8 +146,7 @@ impl Quantized {
         }
     }
 
-    /// Returns the bytes that are left.
-    fn load<'a>(&mut self, page: usize, bytes: &'a [u8]) -> &'a [u8] {
+    fn load<'a>(&mut self, page: usize, bytes: &'a [u8]) -> Result<&'a [u8], KvCacheError> {
         let mut codes = self.codes.index_axis_mut(Axis(0), page);
         let (of_codes, rest) = bytes.split_at(codes.len().min(bytes.len()));
         for (code, &byte) in codes.iter_mut().zip(of_codes) {
@@ -151,9 +157,16 @@ impl Quantized {
         for (scale, bytes) in scales.iter_mut().zip(of_scales.chunks_exact(4)) {
             *scale = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
-        rest
+        self.check_page(page)?;
+        Ok(rest)
     }
 
+    fn bytes(&self) -> usize {
+        self.codes.len() + self.scales.len() * size_of::<f32>()
+    }
+}
+
+impl Int8Array {
     /// Refuses codes and scales of a page that writing never makes.
     fn check_page(&self, page: usize) -> Result<(), KvCacheError> {
         let refused = |name, rule, got| Err(KvCacheError::FileInconsistent { name, rule, got });
@@ -172,10 +185,6 @@ impl Quantized {
             }
         }
         Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        self.codes.len() + self.scales.len() * size_of::<f32>()
     }
 }
 
@@ -209,90 +218,4 @@ fn best_scale(x: ArrayView1<'_, f32>) -> f32 {
 fn nearest(x: f32, scale: f32) -> f32 {
     let ratio = if scale > 0.0 { x / scale } else { 0.0 };
     round_small(ratio).clamp(-127.0, 127.0)
-}
-
-impl Store for Int8Pages {
-    type Input = f32;
-
-    const KIND: u64 = 16;
-
-    fn new(shape: PageShape) -> Result<Self, KvCacheError> {
-        Ok(Self {
-            k: Quantized::new(shape.keys())?,
-            v: Quantized::new(shape.values())?,
-            shape,
-        })
-    }
-
-    fn shape(&self) -> PageShape {
-        self.shape
-    }
-
-    fn check(k: ArrayView3<'_, f32>, v: ArrayView3<'_, f32>) -> Result<(), KvCacheError> {
-        check("k", k, Largest::F32)?;
-        check("v", v, Largest::F32)
-    }
-
-    fn write(&mut self, page: usize, place: usize, k: ArrayView3<'_, f32>, v: ArrayView3<'_, f32>) {
-        self.k.write(page, place, k);
-        self.v.write(page, place, v);
-    }
-
-    fn clear(&mut self, page: usize, places: Range<usize>) {
-        self.k.clear(page, places.clone());
-        self.v.clear(page, places);
-    }
-
-    fn copy(&mut self, from: (usize, usize), to: (usize, usize)) {
-        self.k.copy(from, to);
-        self.v.copy(from, to);
-    }
-
-    fn read(
-        &self,
-        page: usize,
-        places: Range<usize>,
-        k: ArrayViewMut3<'_, f32>,
-        v: ArrayViewMut3<'_, f32>,
-    ) {
-        self.k.read(page, places.clone(), k);
-        self.v.read(page, places, v);
-    }
-
-    fn resized(&self, n_pages: usize) -> Result<Self, KvCacheError> {
-        let mut new = Self::new(PageShape {
-            n_pages,
-            ..self.shape
-        })?;
-        new.k.take(&self.k);
-        new.v.take(&self.v);
-        Ok(new)
-    }
-
-    fn page_bytes(shape: PageShape) -> Option<usize> {
-        let of_token = shape
-            .head_dim
-            .checked_add(shape.value_dim)?
-            .checked_add(8)?;
-        shape
-            .n_kv_heads
-            .checked_mul(shape.page_size)?
-            .checked_mul(of_token)
-    }
-
-    fn save_page(&self, page: usize, bytes: &mut Vec<u8>) {
-        self.k.save(page, bytes);
-        self.v.save(page, bytes);
-    }
-
-    fn load_page(&mut self, page: usize, bytes: &[u8]) -> Result<(), KvCacheError> {
-        let rest = self.k.load(page, bytes);
-        self.v.load(page, rest);
-        self.k.check_page(page)?;
-        self.v.check_page(page)
-    }
-
-    fn bytes(&self) -> usize {
-        self.k.bytes() + self.v.bytes()
-    }
 }
