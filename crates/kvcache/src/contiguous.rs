@@ -8,6 +8,7 @@ use num_traits::Zero;
 
 use crate::KvCacheError;
 use crate::memory::{reserve, zeros};
+use crate::token::{self, TokenShape};
 
 /// Keys and values of one layer, for a batch of sequences of their own lengths.
 ///
@@ -100,7 +101,7 @@ impl<F: Copy + Zero> ContiguousCache<F> {
         v: &ArrayRef3<F>,
     ) -> Result<(), KvCacheError> {
         let len = self.len(row)?;
-        self.check_shapes(k.dim().into(), v.dim().into())?;
+        self.token().check(k.dim().into(), v.dim().into())?;
         let seq = k.dim().1;
         let end = self.end(row, len, seq)?;
         self.ensure(end)?;
@@ -123,16 +124,9 @@ impl<F: Copy + Zero> ContiguousCache<F> {
     /// [`KvCacheError::Full`], naming the first row without room: then no row is changed. In a
     /// growing cache [`KvCacheError::Size`] or [`KvCacheError::Allocation`] instead.
     pub fn append_all(&mut self, k: &ArrayRef4<F>, v: &ArrayRef4<F>) -> Result<(), KvCacheError> {
-        let (keys, k_heads, seq, k_dim) = k.dim();
-        let (values, v_heads, v_seq, v_dim) = v.dim();
-        if keys != self.batch() || values != self.batch() {
-            return Err(KvCacheError::Batch {
-                expected: self.batch(),
-                keys,
-                values,
-            });
-        }
-        self.check_shapes([k_heads, seq, k_dim], [v_heads, v_seq, v_dim])?;
+        let (k_shape, v_shape) = token::of_rows(self.batch(), k, v)?;
+        self.token().check(k_shape, v_shape)?;
+        let seq = k_shape[1];
         let mut longest = 0;
         for (row, &len) in self.lengths.iter().enumerate() {
             longest = longest.max(self.end(row, len, seq)?);
@@ -346,24 +340,11 @@ impl<F: Copy + Zero> ContiguousCache<F> {
         rows.iter().try_for_each(|&row| self.len(row).map(|_| ()))
     }
 
-    fn check_shapes(&self, k: [usize; 3], v: [usize; 3]) -> Result<(), KvCacheError> {
-        let n_kv_heads = self.n_kv_heads();
-        let [k_heads, seq, k_dim] = k;
-        if k_heads != n_kv_heads || k_dim != self.head_dim() {
-            return Err(KvCacheError::KeyShape {
-                n_kv_heads,
-                head_dim: self.head_dim(),
-                got: k,
-            });
+    fn token(&self) -> TokenShape {
+        TokenShape {
+            n_kv_heads: self.n_kv_heads(),
+            head_dim: self.head_dim(),
+            value_dim: self.value_dim(),
         }
-        if v != [n_kv_heads, seq, self.value_dim()] {
-            return Err(KvCacheError::ValueShape {
-                n_kv_heads,
-                seq,
-                value_dim: self.value_dim(),
-                got: v,
-            });
-        }
-        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::KvCacheError;
 use crate::affine::check;
 use crate::error::Largest;
 use crate::memory::reserve;
-use crate::ring::shapes;
+use crate::token::{self, TokenShape};
 pub(crate) use row::{Row, Strides};
 
 /// The settings of a [`KiviCache`].
@@ -111,16 +111,8 @@ impl KiviConfig {
 #[derive(Clone, Debug)]
 pub struct KiviCache {
     rows: Vec<Row>,
-    shape: Shape,
+    shape: TokenShape,
     config: KiviConfig,
-}
-
-/// The sizes of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    n_kv_heads: usize,
-    head_dim: usize,
-    value_dim: usize,
 }
 
 impl KiviCache {
@@ -150,7 +142,7 @@ impl KiviCache {
         rows.resize_with(batch, Row::default);
         Ok(Self {
             rows,
-            shape: Shape {
+            shape: TokenShape {
                 n_kv_heads,
                 head_dim,
                 value_dim,
@@ -177,7 +169,7 @@ impl KiviCache {
         v: &ArrayRef3<f32>,
     ) -> Result<(), KvCacheError> {
         self.row(row)?;
-        self.check(k.dim().into(), v.dim().into())?;
+        self.shape.check(k.dim().into(), v.dim().into())?;
         check("k", k.view(), Largest::F16)?;
         check("v", v.view(), Largest::F16)?;
         self.check_count(row, k.dim().1)?;
@@ -201,8 +193,8 @@ impl KiviCache {
         k: &ArrayRef4<f32>,
         v: &ArrayRef4<f32>,
     ) -> Result<(), KvCacheError> {
-        let (k_shape, v_shape) = shapes(self.batch(), k, v)?;
-        self.check(k_shape, v_shape)?;
+        let (k_shape, v_shape) = token::of_rows(self.batch(), k, v)?;
+        self.shape.check(k_shape, v_shape)?;
         for row in 0..self.batch() {
             self.check_count(row, k_shape[1])?;
         }
@@ -240,13 +232,7 @@ impl KiviCache {
     ///
     /// [`KvCacheError::ReorderLen`], and those of [`select`](Self::select).
     pub fn reorder(&mut self, rows: &[usize]) -> Result<(), KvCacheError> {
-        let batch = self.batch();
-        if rows.len() != batch {
-            return Err(KvCacheError::ReorderLen {
-                batch,
-                got: rows.len(),
-            });
-        }
+        token::check_sources(self.batch(), rows.len())?;
         *self = self.select(rows)?;
         Ok(())
     }
@@ -352,7 +338,7 @@ impl KiviCache {
     fn check_count(&self, row: usize, seq: usize) -> Result<(), KvCacheError> {
         let seen = self.row(row)?.len;
         let len = (seen.checked_add(seq)).ok_or(KvCacheError::Seen { row, seen, seq })?;
-        let Shape {
+        let TokenShape {
             n_kv_heads,
             head_dim,
             value_dim,
@@ -365,30 +351,5 @@ impl KiviCache {
                 axes,
                 element_bytes: size_of::<f32>(),
             })
-    }
-
-    fn check(&self, k: [usize; 3], v: [usize; 3]) -> Result<(), KvCacheError> {
-        let Shape {
-            n_kv_heads,
-            head_dim,
-            value_dim,
-        } = self.shape;
-        let [k_heads, seq, k_dim] = k;
-        if k_heads != n_kv_heads || k_dim != head_dim {
-            return Err(KvCacheError::KeyShape {
-                n_kv_heads,
-                head_dim,
-                got: k,
-            });
-        }
-        if v != [n_kv_heads, seq, value_dim] {
-            return Err(KvCacheError::ValueShape {
-                n_kv_heads,
-                seq,
-                value_dim,
-                got: v,
-            });
-        }
-        Ok(())
     }
 }

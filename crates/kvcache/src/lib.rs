@@ -13,6 +13,7 @@ pub mod paged;
 pub mod reference;
 pub mod ring;
 pub mod sinks;
+mod token;
 
 pub use contiguous::ContiguousCache;
 pub use element::Element;

@@ -5,9 +5,8 @@ mod store;
 use ndarray::{Array3, ArrayRef3, ArrayView3, Axis, concatenate};
 use num_traits::Zero;
 
-use crate::KvCacheError;
 use crate::memory::{reserve, zeros};
-pub(crate) use store::shapes;
+use crate::{KvCacheError, token};
 
 /// The newest `window + slack` tokens of each sequence of a batch, for models whose queries
 /// see `window` keys, their own included (sliding-window attention).
@@ -137,7 +136,7 @@ impl<E: Copy + Zero> RingCache<E> {
         k: &ndarray::ArrayRef4<E>,
         v: &ndarray::ArrayRef4<E>,
     ) -> Result<(), KvCacheError> {
-        let (k_shape, v_shape) = shapes(self.batch(), k, v)?;
+        let (k_shape, v_shape) = token::of_rows(self.batch(), k, v)?;
         for row in 0..self.batch() {
             self.check_append(row, k_shape, v_shape)?;
         }

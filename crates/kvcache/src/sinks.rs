@@ -3,9 +3,9 @@
 use ndarray::{Array3, ArrayRef3, ArrayRef4, ArrayViewMut3, Axis, concatenate, s};
 use num_traits::Zero;
 
-use crate::KvCacheError;
 use crate::contiguous::ContiguousCache;
-use crate::ring::{RingCache, shapes};
+use crate::ring::RingCache;
+use crate::{KvCacheError, token};
 
 /// The first `n_sinks` tokens of each sequence and the newest `window + slack`.
 ///
@@ -112,7 +112,7 @@ impl<E: Copy + Zero> SinkCache<E> {
     ///
     /// [`KvCacheError::Batch`], and those of [`append`](Self::append).
     pub fn append_all(&mut self, k: &ArrayRef4<E>, v: &ArrayRef4<E>) -> Result<(), KvCacheError> {
-        let (k_shape, v_shape) = shapes(self.batch(), k, v)?;
+        let (k_shape, v_shape) = token::of_rows(self.batch(), k, v)?;
         for row in 0..self.batch() {
             self.check_append(row, k_shape, v_shape)?;
         }
@@ -276,13 +276,7 @@ impl<E: Copy + Zero> SinkCache<E> {
     ///
     /// As [`RingCache::reorder`].
     pub fn reorder(&mut self, rows: &[usize]) -> Result<(), KvCacheError> {
-        let batch = self.batch();
-        if rows.len() != batch {
-            return Err(KvCacheError::ReorderLen {
-                batch,
-                got: rows.len(),
-            });
-        }
+        token::check_sources(self.batch(), rows.len())?;
         *self = self.select(rows)?;
         Ok(())
     }

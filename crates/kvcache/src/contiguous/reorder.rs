@@ -4,8 +4,8 @@ use ndarray::s;
 use num_traits::Zero;
 
 use super::ContiguousCache;
-use crate::KvCacheError;
 use crate::memory::reserve;
+use crate::{KvCacheError, token};
 
 impl<F: Copy + Zero> ContiguousCache<F> {
     /// Replaces every sequence `i` by what sequence `rows[i]` was: the survivors of a beam search.
@@ -36,12 +36,7 @@ impl<F: Copy + Zero> ContiguousCache<F> {
     /// ```
     pub fn reorder(&mut self, rows: &[usize]) -> Result<(), KvCacheError> {
         let batch = self.batch();
-        if rows.len() != batch {
-            return Err(KvCacheError::ReorderLen {
-                batch,
-                got: rows.len(),
-            });
-        }
+        token::check_sources(batch, rows.len())?;
         self.check_rows(rows)?;
 
         // How many other rows still want what a row holds now.

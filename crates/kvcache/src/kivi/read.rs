@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use ndarray::{ArrayViewMut3, Axis};
 
+use super::KiviCache;
 use super::row::Strides;
-use super::{KiviCache, Shape};
 use crate::KvCacheError;
 use crate::memory::zeros;
 use crate::paged::KeysValues;
+use crate::token::TokenShape;
 
 impl KiviCache {
     /// The keys and values of a sequence, widened.
@@ -22,7 +23,7 @@ impl KiviCache {
     /// [`KvCacheError::Row`], [`KvCacheError::Size`], and [`KvCacheError::Allocation`] if the allocator refuses.
     pub fn gather(&self, row: usize) -> Result<KeysValues<f32>, KvCacheError> {
         let len = self.row(row)?.len;
-        let Shape {
+        let TokenShape {
             n_kv_heads,
             head_dim,
             value_dim,
@@ -62,7 +63,7 @@ impl KiviCache {
                 end: tokens.end,
             });
         }
-        self.check(k.dim().into(), v.dim().into())?;
+        self.shape.check(k.dim().into(), v.dim().into())?;
         if k.dim().1 != tokens.len() {
             return Err(KvCacheError::KeyShape {
                 n_kv_heads: self.shape.n_kv_heads,

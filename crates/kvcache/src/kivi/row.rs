@@ -2,9 +2,10 @@
 
 use ndarray::ArrayView3;
 
-use super::{KiviConfig, Shape};
+use super::KiviConfig;
 use crate::KvCacheError;
 use crate::affine::{Group, MOST, pack, unpack};
+use crate::token::TokenShape;
 
 /// Codes and waiting tokens of one sequence.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,7 +36,7 @@ pub(crate) struct Strides {
 }
 
 impl Strides {
-    pub(super) fn new(shape: Shape, config: KiviConfig) -> Self {
+    pub(super) fn new(shape: TokenShape, config: KiviConfig) -> Self {
         let bits = config.bits as usize;
         Self {
             channel: config.group * bits / 8,
@@ -51,7 +52,7 @@ impl Row {
     pub(super) fn reserve(
         &mut self,
         seq: usize,
-        shape: Shape,
+        shape: TokenShape,
         config: KiviConfig,
     ) -> Result<(), KvCacheError> {
         fn more<T>(vec: &mut Vec<T>, factors: [usize; 3]) -> Result<(), KvCacheError> {
@@ -94,7 +95,7 @@ impl Row {
         &mut self,
         k: &ArrayView3<'_, f32>,
         v: &ArrayView3<'_, f32>,
-        shape: Shape,
+        shape: TokenShape,
         config: KiviConfig,
     ) {
         let seq = k.dim().1;
@@ -115,7 +116,7 @@ impl Row {
     }
 
     /// The keys that wait longest, so many groups of them.
-    fn quantize_keys(&mut self, groups: usize, shape: Shape, config: KiviConfig) {
+    fn quantize_keys(&mut self, groups: usize, shape: TokenShape, config: KiviConfig) {
         let strides = Strides::new(shape, config);
         let (group_len, bits) = (config.group, config.bits);
         let stored = if strides.channels > 0 { groups } else { 0 };
@@ -138,7 +139,7 @@ impl Row {
     }
 
     /// The values that wait longest, so many tokens of them.
-    fn quantize_values(&mut self, tokens: usize, shape: Shape, config: KiviConfig) {
+    fn quantize_values(&mut self, tokens: usize, shape: TokenShape, config: KiviConfig) {
         let strides = Strides::new(shape, config);
         let bits = config.bits;
         if shape.value_dim > 0 {
@@ -166,7 +167,7 @@ impl Row {
     pub(super) fn crop(
         &mut self,
         len: usize,
-        shape: Shape,
+        shape: TokenShape,
         config: KiviConfig,
     ) -> Result<(), KvCacheError> {
         let strides = Strides::new(shape, config);
@@ -219,7 +220,7 @@ impl Row {
     pub(super) fn value(
         &self,
         [token, head, feature]: [usize; 3],
-        shape: Shape,
+        shape: TokenShape,
         strides: Strides,
         config: KiviConfig,
     ) -> f32 {

@@ -5,6 +5,7 @@ use ndarray::{ArrayView3, s};
 use super::data::{PageData, PageShape};
 use super::{PageCopy, PagedCache, SequenceId};
 use crate::KvCacheError;
+use crate::token::TokenShape;
 
 impl<P: PageData> PagedCache<P> {
     /// An empty sequence; see [`PageTable::create`](super::PageTable::create).
@@ -227,24 +228,11 @@ impl<P: PageData> PagedCache<P> {
             value_dim,
             ..
         } = self.shape;
-        let got: [usize; 3] = k.dim().into();
-        if got[0] != n_kv_heads || got[2] != head_dim {
-            return Err(KvCacheError::KeyShape {
-                n_kv_heads,
-                head_dim,
-                got,
-            });
-        }
-        let seq = got[1];
-        let got = v.dim().into();
-        if got != [n_kv_heads, seq, value_dim] {
-            return Err(KvCacheError::ValueShape {
-                n_kv_heads,
-                seq,
-                value_dim,
-                got,
-            });
-        }
-        Ok(())
+        let token = TokenShape {
+            n_kv_heads,
+            head_dim,
+            value_dim,
+        };
+        token.check(k.dim().into(), v.dim().into())
     }
 }

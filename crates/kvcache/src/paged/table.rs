@@ -10,8 +10,8 @@ use std::sync::Arc;
 use ndarray::{Array1, Array2};
 
 use super::prefix::{PrefixHash, PrefixIndex};
-use crate::KvCacheError;
 use crate::memory::reserve;
+use crate::{KvCacheError, token};
 
 /// A sequence of a pool. No other of the same pool ever gets the same; those of different pools are equal often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -305,12 +305,7 @@ impl PageTable {
         ids: &[SequenceId],
         sources: &[SequenceId],
     ) -> Result<(), KvCacheError> {
-        if ids.len() != sources.len() {
-            return Err(KvCacheError::ReorderLen {
-                batch: ids.len(),
-                got: sources.len(),
-            });
-        }
+        token::check_sources(ids.len(), sources.len())?;
         let mut named = BTreeSet::new();
         for &id in ids {
             self.sequence(id)?;

@@ -1,10 +1,11 @@
 //! Where the tokens of a ring lie, and how rows are cropped, permuted and emptied.
 
-use ndarray::{Array4, ArrayRef3, ArrayRef4, ArrayView3, Axis, s};
+use ndarray::{Array4, ArrayRef3, ArrayView3, Axis, s};
 use num_traits::Zero;
 
 use super::{RingCache, Row};
 use crate::KvCacheError;
+use crate::token::{self, TokenShape};
 
 impl<E: Copy + Zero> RingCache<E> {
     /// Keeps the tokens before position `seen`, as after a rejected guess.
@@ -34,13 +35,7 @@ impl<E: Copy + Zero> RingCache<E> {
     /// [`KvCacheError::ReorderLen`], [`KvCacheError::Row`], and [`KvCacheError::Allocation`] if
     /// there is no memory for a second cache.
     pub fn reorder(&mut self, rows: &[usize]) -> Result<(), KvCacheError> {
-        let batch = self.batch();
-        if rows.len() != batch {
-            return Err(KvCacheError::ReorderLen {
-                batch,
-                got: rows.len(),
-            });
-        }
+        token::check_sources(self.batch(), rows.len())?;
         *self = self.select(rows)?;
         Ok(())
     }
@@ -119,23 +114,13 @@ impl<E: Copy + Zero> RingCache<E> {
         v: [usize; 3],
     ) -> Result<(), KvCacheError> {
         let state = self.row(row)?;
-        let n_kv_heads = self.n_kv_heads();
-        let [k_heads, seq, k_dim] = k;
-        if k_heads != n_kv_heads || k_dim != self.head_dim() {
-            return Err(KvCacheError::KeyShape {
-                n_kv_heads,
-                head_dim: self.head_dim(),
-                got: k,
-            });
-        }
-        if v != [n_kv_heads, seq, self.value_dim()] {
-            return Err(KvCacheError::ValueShape {
-                n_kv_heads,
-                seq,
-                value_dim: self.value_dim(),
-                got: v,
-            });
-        }
+        let token = TokenShape {
+            n_kv_heads: self.n_kv_heads(),
+            head_dim: self.head_dim(),
+            value_dim: self.value_dim(),
+        };
+        token.check(k, v)?;
+        let seq = k[1];
         // One more must be countable: the position of the next token's window is computed from it.
         if state.seen.checked_add(seq).is_none_or(|n| n == usize::MAX) {
             return Err(KvCacheError::Seen {
@@ -189,22 +174,4 @@ impl<E: Copy + Zero> RingCache<E> {
             array.slice(s![row, .., ..n - older, ..]),
         ]
     }
-}
-
-/// The shapes of one row, of keys and values for all.
-pub(crate) fn shapes<E>(
-    batch: usize,
-    k: &ArrayRef4<E>,
-    v: &ArrayRef4<E>,
-) -> Result<([usize; 3], [usize; 3]), KvCacheError> {
-    let (keys, k_heads, seq, k_dim) = k.dim();
-    let (values, v_heads, v_seq, v_dim) = v.dim();
-    if keys != batch || values != batch {
-        return Err(KvCacheError::Batch {
-            expected: batch,
-            keys,
-            values,
-        });
-    }
-    Ok(([k_heads, seq, k_dim], [v_heads, v_seq, v_dim]))
 }
