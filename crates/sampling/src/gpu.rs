@@ -68,6 +68,7 @@ use llm_gpu::{GpuElement, GpuTensor, Kernel, Snippet};
 pub mod beam;
 pub mod categorical;
 pub mod chain;
+mod clear;
 pub mod draws;
 mod error;
 pub mod exponential_race;
@@ -99,10 +100,10 @@ pub const KERNELS: &[&Kernel] = &[
     &beam::BEAM_SORT,
     &beam::BEAM_START,
     &categorical::CATEGORICAL,
+    &clear::CLEAR,
     &greedy::GREEDY,
     &gumbel_max::GUMBEL_MAX,
     &gumbel_max::GUMBEL_MAX_MERGE,
-    &history::HISTORY_CLEAR,
     &history::HISTORY_COUNT,
     &radix::KEEP,
     &log_normalization::LOG_NORMALIZATION,
@@ -119,7 +120,6 @@ pub const KERNELS: &[&Kernel] = &[
     &rows::ROW_EXTENT_MERGE,
     &rows::ROW_MASS,
     &rows::ROW_MASS_MERGE,
-    &logits::STATUS_CLEAR,
     &temperature::TEMPERATURE,
 ];
 
@@ -130,10 +130,10 @@ pub const LAYOUTS: &[Layout] = &[
     beam::BeamSortParams::LAYOUT,
     beam::BeamStartParams::LAYOUT,
     categorical::CategoricalParams::LAYOUT,
+    clear::ClearParams::LAYOUT,
     greedy::GreedyParams::LAYOUT,
     gumbel_max::GumbelMaxMergeParams::LAYOUT,
     gumbel_max::GumbelMaxParams::LAYOUT,
-    history::HistoryClearParams::LAYOUT,
     history::HistoryCountParams::LAYOUT,
     radix::KeepParams::LAYOUT,
     log_normalization::LogNormalizationParams::LAYOUT,
@@ -150,7 +150,6 @@ pub const LAYOUTS: &[Layout] = &[
     rows::RowExtentParams::LAYOUT,
     rows::RowMassMergeParams::LAYOUT,
     rows::RowMassParams::LAYOUT,
-    logits::StatusClearParams::LAYOUT,
     temperature::TemperatureParams::LAYOUT,
 ];
 
@@ -195,6 +194,18 @@ const EXTENT: Snippet = Snippet {
     name: "extent",
     source: include_str!("gpu/extent.wgsl"),
 };
+
+/// A number of token ids that the kernels can count.
+fn check_vocab(vocab: usize) -> Result<(), GpuSamplingError> {
+    crate::rows::check_vocab(vocab)?;
+    if vocab > MAX_VOCAB {
+        return Err(GpuSamplingError::Vocab {
+            limit: MAX_VOCAB,
+            got: vocab,
+        });
+    }
+    Ok(())
+}
 
 /// A number of rows, tokens or elements of which there is a tensor; if it has no elements nothing is computed from it.
 fn word(n: usize) -> u32 {

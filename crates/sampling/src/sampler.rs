@@ -30,6 +30,29 @@ pub enum Dialect {
     OpenAi,
 }
 
+impl Dialect {
+    /// Which of the tokens equal to the k-th a top-k keeps.
+    pub(crate) const fn ties(self) -> Ties {
+        match self {
+            Self::HuggingFace | Self::Vllm | Self::OpenAi => Ties::Kept,
+            Self::LlamaCpp => Ties::Exact,
+        }
+    }
+
+    /// From which end a top-p sums.
+    pub(crate) const fn sum_from(self) -> SumFrom {
+        match self {
+            Self::HuggingFace | Self::Vllm | Self::OpenAi => SumFrom::Smallest,
+            Self::LlamaCpp => SumFrom::Largest,
+        }
+    }
+
+    /// Whether the temperature comes before the filters.
+    pub(crate) const fn divides_first(self) -> bool {
+        !matches!(self, Self::LlamaCpp)
+    }
+}
+
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -295,14 +318,13 @@ impl SamplingConfig {
         else {
             return candidates.fill(row);
         };
-        let (before, after, ties, sum_from) = match dialect {
-            Dialect::HuggingFace | Dialect::Vllm | Dialect::OpenAi => {
-                (temperature, 1.0, Ties::Kept, SumFrom::Smallest)
-            }
-            Dialect::LlamaCpp => (1.0, temperature, Ties::Exact, SumFrom::Largest),
+        let (before, after) = if dialect.divides_first() {
+            (temperature, 1.0)
+        } else {
+            (1.0, temperature)
         };
         if let Some(k) = top_k {
-            candidates.fill_largest(row, before, k, ties)?;
+            candidates.fill_largest(row, before, k, dialect.ties())?;
             candidates.max()?;
         } else {
             candidates.fill(row)?;
@@ -310,7 +332,7 @@ impl SamplingConfig {
             candidates.divide(before)?;
         }
         if let Some(p) = top_p {
-            top_p::keep(candidates, p, sum_from, 1)?;
+            top_p::keep(candidates, p, dialect.sum_from(), 1)?;
         }
         candidates.divide(after)
     }

@@ -21,9 +21,9 @@ use crate::sampler::VLLM_GREEDY;
 use crate::suppress::Suppress;
 use crate::temperature::Temperature;
 use crate::top_h::TopH;
-use crate::top_k::{Ties, TopK};
+use crate::top_k::TopK;
 use crate::top_n_sigma::TopNSigma;
-use crate::top_p::{SumFrom, TopP};
+use crate::top_p::TopP;
 use crate::typical::Typical;
 use crate::xtc::Xtc;
 use crate::{Candidates, Chain, Context, Dialect, Processor, SamplingError, rows};
@@ -363,10 +363,11 @@ impl ChainConfig {
             Setting::Dry(dry) => Box::new(dry.clone()),
             Setting::TopH(h) => Box::new(TopH::new(*h)?),
             Setting::TopNSigma(n) => Box::new(TopNSigma::new(*n)?),
-            Setting::TopK(k) if is_llama => Box::new(TopK::new(*k, Ties::Exact, 1)?),
-            Setting::TopK(k) => Box::new(TopK::new(*k, Ties::Kept, least)?),
-            Setting::TopP(p) if is_llama => Box::new(TopP::new(*p, SumFrom::Largest, least)?),
-            Setting::TopP(p) => Box::new(TopP::new(*p, SumFrom::Smallest, least)?),
+            Setting::TopK(k) => {
+                let least = if is_llama { 1 } else { least };
+                Box::new(TopK::new(*k, self.dialect.ties(), least)?)
+            }
+            Setting::TopP(p) => Box::new(TopP::new(*p, self.dialect.sum_from(), least)?),
             Setting::MinP(p) => Box::new(MinP::new(*p, least)?),
             Setting::Typical(p) => Box::new(Typical::new(*p, least)?),
             Setting::EpsilonCutoff(e) => Box::new(EpsilonCutoff::new(*e, least)?),

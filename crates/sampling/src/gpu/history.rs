@@ -4,18 +4,7 @@ use core::ops::Range;
 
 use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 
-use super::{GpuSamplingError, MAX_VOCAB, WORKGROUP_SIZE, axes, word};
-use crate::rows;
-
-llm_gpu::params! {
-    /// The parameter block of `history_clear.wgsl`.
-    pub(super) struct HistoryClearParams {
-        n_elements: u32,
-        pad0: u32,
-        pad1: u32,
-        pad2: u32,
-    }
-}
+use super::{GpuSamplingError, WORKGROUP_SIZE, axes, check_vocab, clear, word};
 
 llm_gpu::params! {
     /// The parameter block of `history_count.wgsl`.
@@ -26,16 +15,6 @@ llm_gpu::params! {
         pad0: u32,
     }
 }
-
-pub(super) static HISTORY_CLEAR: Kernel = Kernel {
-    name: "history_clear",
-    source: include_str!("history_clear.wgsl"),
-    snippets: &[snippet::LINEAR],
-    bindings: &[Access::Write],
-    params_size: size_of::<HistoryClearParams>(),
-    constants: &["WORKGROUP_SIZE"],
-    needs: Needs::CORE,
-};
 
 pub(super) static HISTORY_COUNT: Kernel = Kernel {
     name: "history_count",
@@ -67,7 +46,7 @@ pub(super) static HISTORY_COUNT: Kernel = Kernel {
 ///
 /// - [`GpuSamplingError::Rank`] if `tokens` has not two axes, [`GpuSamplingError::PerRow`] if there is not one window for each row.
 /// - [`GpuSamplingError::Window`] if a window is not in `0..length`.
-/// - [`SamplingError::Vocab`](crate::SamplingError::Vocab) if `vocab` is 0, [`GpuSamplingError::Vocab`] if it is above [`MAX_VOCAB`].
+/// - [`SamplingError::Vocab`](crate::SamplingError::Vocab) if `vocab` is 0, [`GpuSamplingError::Vocab`] if it is above [`MAX_VOCAB`](super::MAX_VOCAB).
 /// - [`GpuSamplingError::Gpu`] if the device has no room for the result, or the tensor is of another device.
 ///
 /// # Precision
@@ -95,11 +74,7 @@ pub fn count(
     vocab: usize,
 ) -> Result<GpuTensor<u32>, GpuSamplingError> {
     let [batch, length] = axes("tokens", tokens)?;
-    rows::check_vocab(vocab)?;
-    if vocab > MAX_VOCAB {
-        let (limit, got) = (MAX_VOCAB, vocab);
-        return Err(GpuSamplingError::Vocab { limit, got });
-    }
+    check_vocab(vocab)?;
     if windows.len() != batch {
         return Err(GpuSamplingError::PerRow {
             name: "windows",
@@ -117,15 +92,7 @@ pub fn count(
             });
         }
     }
-    let counts = recorder.output::<u32>(&[batch, vocab])?;
-    let params = HistoryClearParams {
-        n_elements: word(counts.len()),
-        pad0: 0,
-        pad1: 0,
-        pad2: 0,
-    };
-    let grid = Grid::linear(counts.len(), WORKGROUP_SIZE)?;
-    recorder.dispatch(&HISTORY_CLEAR, &[], &params, &[counts.write()], grid)?;
+    let counts = clear::zeros(recorder, &[batch, vocab])?;
     if tokens.is_empty() {
         return Ok(counts);
     }

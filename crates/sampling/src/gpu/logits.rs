@@ -1,30 +1,10 @@
 //! Logits on a device with the status of each row.
 
-use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
+use llm_gpu::{GpuTensor, Recorder};
 use ndarray::ArrayD;
 
-use super::{GROUP_TOKENS, GpuSamplingError, MAX_VOCAB, STATUS_WORDS, WORKGROUP_SIZE, axes, word};
-use crate::{SamplingError, rows};
-
-llm_gpu::params! {
-    /// The parameter block of `status_clear.wgsl`.
-    pub(super) struct StatusClearParams {
-        n_words: u32,
-        pad0: u32,
-        pad1: u32,
-        pad2: u32,
-    }
-}
-
-pub(super) static STATUS_CLEAR: Kernel = Kernel {
-    name: "status_clear",
-    source: include_str!("status_clear.wgsl"),
-    snippets: &[snippet::LINEAR],
-    bindings: &[Access::Write],
-    params_size: size_of::<StatusClearParams>(),
-    constants: &["WORKGROUP_SIZE"],
-    needs: Needs::CORE,
-};
+use super::{GROUP_TOKENS, GpuSamplingError, STATUS_WORDS, axes, check_vocab, clear};
+use crate::SamplingError;
 
 /// Logits on a device, which the functions of this module change in place, with a status for each row.
 ///
@@ -62,17 +42,11 @@ impl GpuLogits {
     /// # Errors
     ///
     /// - [`GpuSamplingError::Rank`] if `logits` has not two axes.
-    /// - [`SamplingError::Vocab`] if `vocab` is 0, [`GpuSamplingError::Vocab`] if it is above [`MAX_VOCAB`].
+    /// - [`SamplingError::Vocab`] if `vocab` is 0, [`GpuSamplingError::Vocab`] if it is above [`MAX_VOCAB`](super::MAX_VOCAB).
     /// - [`GpuSamplingError::Gpu`] if the tensor is of another device.
     pub fn new(recorder: &mut Recorder, logits: &GpuTensor<f32>) -> Result<Self, GpuSamplingError> {
         let [batch, vocab] = axes("logits", logits)?;
-        rows::check_vocab(vocab)?;
-        if vocab > MAX_VOCAB {
-            return Err(GpuSamplingError::Vocab {
-                limit: MAX_VOCAB,
-                got: vocab,
-            });
-        }
+        check_vocab(vocab)?;
         if !logits.gpu().same_device(recorder.gpu()) {
             return Err(llm_gpu::GpuError::OtherDevice {
                 operation: "logits",
@@ -80,15 +54,7 @@ impl GpuLogits {
             }
             .into());
         }
-        let status = recorder.output::<u32>(&[batch, STATUS_WORDS])?;
-        let params = StatusClearParams {
-            n_words: word(status.len()),
-            pad0: 0,
-            pad1: 0,
-            pad2: 0,
-        };
-        let grid = Grid::linear(status.len(), WORKGROUP_SIZE)?;
-        recorder.dispatch(&STATUS_CLEAR, &[], &params, &[status.write()], grid)?;
+        let status = clear::zeros(recorder, &[batch, STATUS_WORDS])?;
         Ok(Self {
             tensor: logits.clone(),
             status,

@@ -5,10 +5,8 @@ use llm_gpu::Recorder;
 use super::chain::{self, Choice, Step};
 use super::draws::GpuDraws;
 use super::{GpuLogits, GpuSamplingError};
+use crate::SamplingConfig;
 use crate::sampler::SamplingMode;
-use crate::top_k::Ties;
-use crate::top_p::SumFrom;
-use crate::{Dialect, SamplingConfig};
 
 /// Records the choice of a token for each row: [`sampler::sample`](crate::sampler::sample).
 ///
@@ -67,17 +65,13 @@ pub fn sample(
     else {
         return chain::sample(recorder, logits, &[], Choice::Greedy);
     };
-    let (ties, sum_from) = match dialect {
-        Dialect::HuggingFace | Dialect::Vllm | Dialect::OpenAi => (Ties::Kept, SumFrom::Smallest),
-        Dialect::LlamaCpp => (Ties::Exact, SumFrom::Largest),
-    };
     let mut steps: Vec<Step> = Vec::new();
-    steps.extend(top_k.map(|k| Step::top_k(k, ties)));
-    steps.extend(top_p.map(|p| Step::top_p(p, sum_from)));
-    let place = if dialect == Dialect::LlamaCpp {
-        steps.len()
-    } else {
+    steps.extend(top_k.map(|k| Step::top_k(k, dialect.ties())));
+    steps.extend(top_p.map(|p| Step::top_p(p, dialect.sum_from())));
+    let place = if dialect.divides_first() {
         0
+    } else {
+        steps.len()
     };
     steps.insert(place, Step::Temperature(temperature));
     chain::sample(recorder, logits, &steps, Choice::Categorical(uniforms))
