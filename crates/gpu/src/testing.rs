@@ -12,6 +12,7 @@
 //! ```
 
 mod fault;
+mod files;
 mod header;
 mod noop;
 mod policy;
@@ -19,6 +20,7 @@ mod shaders;
 mod twin;
 
 pub use fault::{Fault, Rule};
+pub use files::unlisted_files;
 pub use noop::{Profile, build_on_noop, noop};
 pub use policy::{Policy, gpu, gpu_with, options};
 pub use shaders::check_kernels;

@@ -24,16 +24,6 @@ fn every_kernel_builds_on_every_profile() {
 /// A file that nobody lists would be checked by nobody.
 #[test]
 fn every_shader_file_is_a_kernel_or_a_snippet() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/gpu");
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "wgsl") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
-        let mut snippets = KERNELS.iter().flat_map(|kernel| kernel.snippets);
-        let is_kernel = KERNELS.iter().any(|kernel| kernel.source == text);
-        let is_snippet = snippets.any(|snippet| snippet.source == text);
-        assert!(is_kernel || is_snippet, "{}", path.display());
-    }
+    let files = testing::unlisted_files(KERNELS, env!("CARGO_MANIFEST_DIR")).unwrap();
+    assert!(files.is_empty(), "{files:#?}");
 }
