@@ -5,6 +5,8 @@ use core::fmt::{Debug, Display};
 use ndarray::{LinalgScalar, ScalarOperand};
 use num_traits::NumAssign;
 
+use crate::simd::{self, fused};
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
@@ -72,6 +74,28 @@ pub trait Float:
     #[must_use]
     fn sigmoid(self) -> Self {
         Self::one() / (Self::one() + (-self).fast_exp())
+    }
+
+    /// What [`simd::dots_fused`] does.
+    #[doc(hidden)]
+    #[inline(always)]
+    #[must_use]
+    fn dots_fused<const A: usize, const B: usize>(
+        a: [&[Self]; A],
+        b: [&[Self]; B],
+    ) -> [[Self; B]; A] {
+        simd::dots(a, b)
+    }
+
+    /// What [`simd::add_weighted_fused`] does.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn add_weighted_fused<const A: usize, const B: usize>(
+        sums: &mut [Self],
+        weights: [[Self; B]; A],
+        b: [&[Self]; B],
+    ) {
+        fused::add_weighted(sums, weights, b);
     }
 }
 
@@ -143,6 +167,23 @@ impl Float for f32 {
         let far = 1.0 - 2.0 / ((x + x).fast_exp() + 1.0);
         let y = if x < NEAR { near } else { far };
         y.copysign(self)
+    }
+
+    #[inline(always)]
+    fn dots_fused<const A: usize, const B: usize>(
+        a: [&[Self]; A],
+        b: [&[Self]; B],
+    ) -> [[Self; B]; A] {
+        fused::dots_f32(a, b)
+    }
+
+    #[inline(always)]
+    fn add_weighted_fused<const A: usize, const B: usize>(
+        sums: &mut [Self],
+        weights: [[Self; B]; A],
+        b: [&[Self]; B],
+    ) {
+        fused::add_weighted_f32(sums, weights, b);
     }
 }
 

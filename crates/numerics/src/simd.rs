@@ -1,13 +1,15 @@
 //! Vector instructions chosen at run time.
 
 mod at_least;
+pub(crate) mod fused;
 mod prefetch;
-mod rows;
+pub(crate) mod rows;
 mod widen;
 
 pub use at_least::at_least;
+pub use fused::{add_weighted_fused, dots_fused};
 pub use prefetch::prefetch;
-pub use rows::{add_weighted, dots};
+pub use rows::dots;
 pub use widen::widen_f16;
 
 /// Runs `op` compiled for the widest vector instructions that this processor has.

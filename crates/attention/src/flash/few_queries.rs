@@ -12,7 +12,7 @@ const QUERIES: usize = 4;
 /// Keys that share the registers of these queries: twice four running sums.
 const KEYS: usize = 2;
 /// Values that are added to a sum while it is in a register.
-const VALUES: usize = 2;
+const VALUES: usize = 4;
 
 /// Rows that may have to be copied at the same time.
 const MOST_ROWS: usize = if KEYS > VALUES { KEYS } else { VALUES };
@@ -70,12 +70,12 @@ fn score_rows<F: Float, const B: usize>(
         scores.all[query * scores.stride + j..][..B].copy_from_slice(&products);
     };
     for (block, queries) in blocks.iter().enumerate() {
-        for (i, products) in simd::dots(*queries, rows).into_iter().enumerate() {
+        for (i, products) in simd::dots_fused(*queries, rows).into_iter().enumerate() {
             put(block * QUERIES + i, products);
         }
     }
     for (i, query) in rest.iter().enumerate() {
-        let [products] = simd::dots([*query], rows);
+        let [products] = simd::dots_fused([*query], rows);
         put(blocks.len() * QUERIES + i, products);
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn add_values<F: Float>(
                 for (query, sum) in sums.chunks_exact_mut(value_dim).enumerate() {
                     let weight = weights.all[query * weights.stride + j];
                     if !(weight == F::zero() && is_hidden(query, keys.start + j)) {
-                        simd::add_weighted(sum, [[weight]], rows);
+                        simd::add_weighted_fused(sum, [[weight]], rows);
                     }
                 }
             },
@@ -147,13 +147,13 @@ fn add_rows<F: Float, const B: usize>(
         for (i, of_query) in of_block.iter_mut().enumerate() {
             of_query.copy_from_slice(&weights.all[(query + i) * weights.stride + j..][..B]);
         }
-        simd::add_weighted(sums, of_block, rows);
+        simd::add_weighted_fused(sums, of_block, rows);
         query += QUERIES;
     }
     for sum in blocks.into_remainder().chunks_exact_mut(value_dim) {
         let mut of_query = [F::zero(); B];
         of_query.copy_from_slice(&weights.all[query * weights.stride + j..][..B]);
-        simd::add_weighted(sum, [of_query], rows);
+        simd::add_weighted_fused(sum, [of_query], rows);
         query += 1;
     }
 }

@@ -1,8 +1,8 @@
 //! The sequences of a batch on threads: a single query as a decode step, more of them by tiles.
 
-use ndarray::{ArrayView1, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
+use ndarray::{ArrayRef3, ArrayView1, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
 
-use super::rows::{Copied, PageRows};
+use super::rows::{Copied, PageRows, Pages};
 use super::{PageElement, PagedKv};
 use crate::flash::tile::{self, Scratch};
 use crate::flash::{Plan, decode};
@@ -56,19 +56,24 @@ pub(super) fn attend<'a, F: Float, S: PageElement<F>>(
 impl<S> PagedKv<'_, S> {
     fn k_rows<'a, F>(&'a self, item: &Item<'a, F>) -> PageRows<'a, S> {
         PageRows {
-            pages: self.k.index_axis(Axis(1), item.kv_head),
-            scales: (self.scales).map(|[k, _]| k.index_axis(Axis(1), item.kv_head)),
+            pages: Pages::of_head(self.k.view(), item.kv_head),
+            scales: (self.scales).map(|[k, _]| scales(k, item.kv_head)),
             table: item.table,
         }
     }
 
     fn v_rows<'a, F>(&'a self, item: &Item<'a, F>) -> PageRows<'a, S> {
         PageRows {
-            pages: self.v.index_axis(Axis(1), item.kv_head),
-            scales: (self.scales).map(|[_, v]| v.index_axis(Axis(1), item.kv_head)),
+            pages: Pages::of_head(self.v.view(), item.kv_head),
+            scales: (self.scales).map(|[_, v]| scales(v, item.kv_head)),
             table: item.table,
         }
     }
+}
+
+/// The scales `[n_pages, n_kv_heads, page_size]` of a head as pages with rows of one number.
+fn scales(all: &ArrayRef3<f32>, kv_head: usize) -> Pages<'_, f32> {
+    Pages::of_head(all.view().insert_axis(Axis(3)), kv_head)
 }
 
 /// Cuts a sequence by key-value heads, and its queries into tiles.

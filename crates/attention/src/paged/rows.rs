@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3, ArrayView4, Axis, s};
 
 use super::PageElement;
 use crate::flash::{Rows, ahead};
@@ -12,16 +12,82 @@ use llm_numerics::{Float, simd};
 ///
 /// The table holds page numbers below the number of pages, as far as the rows are asked for.
 pub(super) struct PageRows<'a, S> {
-    pub(super) pages: ArrayView3<'a, S>, // [n_pages, page_size, features]
-    pub(super) scales: Option<ArrayView2<'a, f32>>, // [n_pages, page_size]
+    pub(super) pages: Pages<'a, S>,
+    /// With rows of one number.
+    pub(super) scales: Option<Pages<'a, f32>>,
     pub(super) table: ArrayView1<'a, u32>, // [max_pages]
 }
 
+/// What all pages hold for one key-value head.
+pub(super) struct Pages<'a, S> {
+    view: ArrayView3<'a, S>, // [n_pages, page_size, features]
+    packed: Option<Packed<'a, S>>,
+}
+
+/// The same as plain memory, where rows lie one behind the other.
+///
+/// Slicing a view costs some 20 ns, and a page of keys is used up in 200.
+struct Packed<'a, S> {
+    all: &'a [S],
+    /// Elements from page to page.
+    page: usize,
+    /// Where the head starts in a page.
+    head: usize,
+}
+
+impl<'a, S> Pages<'a, S> {
+    /// Those of one head; `pool` is `[n_pages, n_kv_heads, page_size, features]`.
+    pub(super) fn of_head(pool: ArrayView4<'a, S>, kv_head: usize) -> Self {
+        let (_, n_kv_heads, page_size, features) = pool.dim();
+        let of_head = page_size * features;
+        Self {
+            packed: pool.to_slice().map(|all| Packed {
+                all,
+                page: n_kv_heads * of_head,
+                head: kv_head * of_head,
+            }),
+            view: pool.index_axis_move(Axis(1), kv_head),
+        }
+    }
+
+    fn page_size(&self) -> usize {
+        self.view.len_of(Axis(1))
+    }
+
+    fn features(&self) -> usize {
+        self.view.len_of(Axis(2))
+    }
+
+    /// Some rows of a page.
+    #[inline(always)]
+    fn part(&self, page: usize, rows: Range<usize>) -> Part<'a, S> {
+        match &self.packed {
+            Some(Packed {
+                all,
+                page: of_page,
+                head,
+            }) => {
+                let features = self.features();
+                let start = page * *of_page + *head + rows.start * features;
+                Part::Packed(&all[start..start + rows.len() * features])
+            }
+            None => Part::Strided(self.view.slice_move(s![page, rows, ..])),
+        }
+    }
+}
+
 /// Some rows that follow each other in one page.
-#[derive(Clone, Copy)]
+enum Part<'a, S> {
+    Packed(&'a [S]),
+    Strided(ArrayView2<'a, S>), // [rows, features]
+}
+
+/// Rows of one page with their scales.
 struct Run<'a, S> {
-    rows: ArrayView2<'a, S>,             // [rows, features]
-    scales: Option<ArrayView1<'a, f32>>, // [rows]
+    n_rows: usize,
+    features: usize,
+    rows: Part<'a, S>,
+    scales: Option<Part<'a, f32>>,
 }
 
 impl<'a, S> Run<'a, S> {
@@ -31,7 +97,19 @@ impl<'a, S> Run<'a, S> {
     where
         S: PageElement<F>,
     {
-        S::as_floats(self.rows.to_slice()?)
+        match &self.rows {
+            Part::Packed(rows) => S::as_floats(rows),
+            Part::Strided(rows) => S::as_floats(rows.to_slice()?),
+        }
+    }
+
+    #[inline(always)]
+    fn scale(&self, row: usize) -> f32 {
+        match &self.scales {
+            None => 1.0,
+            Some(Part::Packed(scales)) => scales[row],
+            Some(Part::Strided(scales)) => scales[[row, 0]],
+        }
     }
 
     /// The leading rows as numbers that can be computed with, one behind the other; as many as there is room for.
@@ -40,14 +118,21 @@ impl<'a, S> Run<'a, S> {
     where
         S: PageElement<F>,
     {
-        let to = to.chunks_exact_mut(self.rows.ncols().max(1));
-        for (j, (row, to)) in self.rows.outer_iter().zip(to).enumerate() {
-            let scale = self.scales.map_or(1.0, |scales| scales[j]);
-            match row.to_slice() {
-                Some(row) => S::widen_row(row, scale, to),
-                None => {
+        if let (Part::Packed(rows), None) = (&self.rows, &self.scales) {
+            return S::widen_row(&rows[..to.len()], 1.0, to);
+        }
+        let features = self.features.max(1);
+        let to = to.chunks_exact_mut(features).enumerate();
+        match &self.rows {
+            Part::Packed(rows) => {
+                for ((j, to), row) in to.zip(rows.chunks_exact(features)) {
+                    S::widen_row(row, self.scale(j), to);
+                }
+            }
+            Part::Strided(rows) => {
+                for ((j, to), row) in to.zip(rows.outer_iter()) {
                     for (y, x) in to.iter_mut().zip(row) {
-                        *y = x.widen(scale);
+                        *y = x.widen(self.scale(j));
                     }
                 }
             }
@@ -68,13 +153,18 @@ impl<'a, S> PageRows<'a, S> {
     /// The rows of a range up to the end of the page in which it starts.
     #[inline(always)]
     fn run(&self, range: &Range<usize>) -> Run<'a, S> {
-        let page_size = self.pages.len_of(Axis(1));
+        let page_size = self.pages.page_size();
         let (index, first) = (range.start / page_size, range.start % page_size);
         let rows = first..page_size.min(first + range.len());
         let page = self.table[index] as usize;
         Run {
-            rows: self.pages.slice_move(s![page, rows.clone(), ..]),
-            scales: (self.scales).map(|scales| scales.slice_move(s![page, rows])),
+            n_rows: rows.len(),
+            features: self.pages.features(),
+            scales: self
+                .scales
+                .as_ref()
+                .map(|scales| scales.part(page, rows.clone())),
+            rows: self.pages.part(page, rows),
         }
     }
 
@@ -89,8 +179,8 @@ impl<'a, S> PageRows<'a, S> {
         'a: 'b,
     {
         let run = self.run(&range);
-        let features = run.rows.ncols();
-        if run.rows.nrows() == range.len()
+        let features = run.features;
+        if run.n_rows == range.len()
             && let Some(rows) = run.in_place()
             && let Ok(rows) = ArrayView2::from_shape((range.len(), features), rows)
         {
@@ -112,9 +202,9 @@ impl<'a, S> PageRows<'a, S> {
     {
         while !range.is_empty() {
             let run = self.run(&range);
-            let (of_run, rest) = to.split_at_mut(run.rows.len());
+            let (of_run, rest) = to.split_at_mut(run.n_rows * run.features);
             run.widen(of_run);
-            range.start += run.rows.nrows();
+            range.start += run.n_rows;
             to = rest;
         }
     }
@@ -131,8 +221,8 @@ impl<'a, S> PageRows<'a, S> {
         'a: 'b,
     {
         let run = self.run(range);
-        let features = run.rows.ncols();
-        let in_page = run.rows.nrows() - run.rows.nrows() % B;
+        let features = run.features;
+        let in_page = run.n_rows - run.n_rows % B;
         if in_page == 0 {
             let buffer = &mut buffer[..B * features];
             self.copy(range.start..range.start + B, buffer);
@@ -161,7 +251,7 @@ impl<F: Float, S: PageElement<F>> Rows<F> for PageRows<'_, S> {
         if range.is_empty() {
             return; // there may be no page
         }
-        let features = self.pages.len_of(Axis(2));
+        let features = self.pages.features();
         let mut ahead = Ahead::new(self, range.start, end);
         let mut first = range.start;
         while first < range.end {
@@ -185,26 +275,18 @@ struct Ahead<'r, 'a, S> {
     /// Those to ask for.
     left: Range<usize>,
     /// The first of them, up to the end of their page.
-    page: ArrayView2<'a, S>,
+    run: Option<Run<'a, S>>,
     /// Place of the next in it.
     next: usize,
 }
 
 impl<'r, 'a, S> Ahead<'r, 'a, S> {
-    /// There is at least one page.
     #[inline(always)]
     fn new(rows: &'r PageRows<'a, S>, start: usize, end: usize) -> Self {
-        let features = rows.pages.len_of(Axis(2));
-        let left = start + ahead::<S>(features)..end;
-        let page = if left.is_empty() {
-            rows.pages.slice_move(s![0, ..0, ..])
-        } else {
-            rows.run(&left).rows
-        };
         Self {
             rows,
-            left,
-            page,
+            left: start + ahead::<S>(rows.pages.features())..end,
+            run: None,
             next: 0,
         }
     }
@@ -213,12 +295,20 @@ impl<'r, 'a, S> Ahead<'r, 'a, S> {
     #[inline(always)]
     fn ask(&mut self, n: usize) {
         for _ in 0..n.min(self.left.len()) {
-            if self.next == self.page.nrows() {
-                self.page = self.rows.run(&self.left).rows;
+            if self.run.as_ref().is_none_or(|run| self.next == run.n_rows) {
+                self.run = Some(self.rows.run(&self.left));
                 self.next = 0;
             }
-            if let Some(row) = self.page.row(self.next).to_slice() {
-                simd::prefetch(row);
+            let Some(run) = &self.run else { return };
+            match &run.rows {
+                Part::Packed(rows) => {
+                    simd::prefetch(&rows[self.next * run.features..][..run.features]);
+                }
+                Part::Strided(rows) => {
+                    if let Some(row) = rows.row(self.next).to_slice() {
+                        simd::prefetch(row);
+                    }
+                }
             }
             self.next += 1;
             self.left.start += 1;

@@ -9,12 +9,12 @@
 use crate::Float;
 
 /// Running sums of an inner product: one register of eight lanes.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 /// The inner products of `A` rows with `B` rows: `out[i][j] = <a_i, b_j>`.
 ///
-/// Each product is summed in one order, whatever `A` and `B` are: eight running sums, then a tree
-/// over them. Elements beyond the length of the shortest row are ignored. Call it inside
+/// Each product is summed in one order, whatever `A` and `B` are and on every processor: eight running sums, then a tree
+/// over them; [`dots_fused`](super::dots_fused) is faster where the last bit may depend on the processor. Elements beyond the length of the shortest row are ignored. Call it inside
 /// [`vectorize`](super::vectorize).
 ///
 /// # Example
@@ -71,61 +71,14 @@ pub fn dots<F: Float, const A: usize, const B: usize>(a: [&[F]; A], b: [&[F]; B]
 /// instructions.
 #[inline(always)]
 #[allow(clippy::type_complexity, reason = "two lists of slices")]
-fn chunks<F, const N: usize>(rows: [&[F]; N], n: usize) -> ([&[[F; LANES]]; N], [&[F]; N]) {
+pub(super) fn chunks<F, const N: usize>(
+    rows: [&[F]; N],
+    n: usize,
+) -> ([&[[F; LANES]]; N], [&[F]; N]) {
     let (mut all, mut rests) = ([&[][..]; N], [&[][..]; N]);
     for i in 0..N {
         let (chunks, rest) = rows[i][..n].as_chunks::<LANES>();
         (all[i], rests[i]) = (&chunks[..n / LANES], rest);
     }
     (all, rests)
-}
-
-/// Adds weighted sums of `B` rows to `A` rows that lie one behind the other:
-/// `sums[i] += sum_j weights[i][j] b_j`, one `j` after the other.
-///
-/// Elements beyond the length of the shortest row are ignored. Call it inside
-/// [`vectorize`](super::vectorize).
-///
-/// # Example
-///
-/// ```
-/// use llm_numerics::simd;
-///
-/// let mut sums = [1.0, 0.0, 0.0, 0.0]; // two rows
-/// simd::add_weighted(&mut sums, [[2.0, 10.0], [1.0, 0.0]], [&[1.0, 2.0], &[3.0, 4.0]]);
-/// assert_eq!(sums, [33.0, 44.0, 1.0, 2.0]);
-/// ```
-#[inline(always)]
-pub fn add_weighted<F: Float, const A: usize, const B: usize>(
-    sums: &mut [F],
-    weights: [[F; B]; A],
-    b: [&[F]; B],
-) {
-    let width = sums.len().checked_div(A).unwrap_or(0);
-    let n = b.iter().map(|row| row.len()).min().unwrap_or(0).min(width);
-    let (b_chunks, b_rest) = chunks(b, n);
-    for chunk in 0..n / LANES {
-        for i in 0..A {
-            let Some(in_memory) = sums[i * width + chunk * LANES..].first_chunk_mut::<LANES>()
-            else {
-                continue; // cannot be: the width is at least n
-            };
-            let mut sum = *in_memory;
-            for j in 0..B {
-                let b = b_chunks[j][chunk];
-                for l in 0..LANES {
-                    sum[l] += weights[i][j] * b[l];
-                }
-            }
-            *in_memory = sum;
-        }
-    }
-    for i in 0..A {
-        let sums = &mut sums[i * width..][n - n % LANES..n];
-        for j in 0..B {
-            for (sum, &b) in sums.iter_mut().zip(b_rest[j]) {
-                *sum += weights[i][j] * b;
-            }
-        }
-    }
 }

@@ -463,30 +463,67 @@ proptest! {
         rows in prop::collection::vec(prop::collection::vec(-1.0_f64..1.0, 37), 6),
         n in 0_usize..=37,
     ) {
-        let row = |i: usize| &rows[i][..n];
-        let (a, b) = ([row(0), row(1), row(2)], [row(3), row(4), &rows[5][..]]);
-        let (products, sums) = simd::vectorize(|| {
-            let mut sums = [[0.5_f64; 37]; 3];
-            simd::prefetch(row(0));
-            let products = simd::dots(a, b);
-            simd::add_weighted(sums.as_flattened_mut(), products, b);
-            (products, sums)
-        });
-        for i in 0..3 {
-            let weighted = |f: usize| (0..3).map(|j| products[i][j] * b[j][f]).sum::<f64>();
-            for j in 0..3 {
-                let want: f64 = a[i].iter().zip(b[j]).map(|(x, y)| x * y).sum();
-                prop_assert!((products[i][j] - want).abs() < 1e-12);
-                prop_assert_eq!(simd::dots([a[i]], [b[j]]), [[products[i][j]]]);
-            }
-            for (f, sum) in sums[i][..n].iter().enumerate() {
-                prop_assert!((sum - 0.5 - weighted(f)).abs() < 1e-12);
-            }
-            prop_assert!(sums[i][n..].iter().all(|x| *x == 0.5));
-            let mut alone = [0.5; 37];
-            simd::add_weighted(&mut alone, [products[i]], b);
-            prop_assert_eq!(alone, sums[i]);
+        few_rows(&rows, n, 1e-12)?;
+        let rows: Vec<Vec<f32>> = rows.iter().map(|row| row.iter().map(|&x| x as f32).collect()).collect();
+        few_rows(&rows, n, 37.0 * 37.0 * f64::from(f32::EPSILON))?;
+    }
+}
+
+/// Three rows and three others, of which some are longer than `n`.
+fn few_rows<F: Float>(rows: &[Vec<F>], n: usize, tolerance: f64) -> Result<(), TestCaseError> {
+    let row = |i: usize| &rows[i][..n];
+    let (a, b) = ([row(0), row(1), row(2)], [row(3), row(4), &rows[5][..]]);
+    let start = F::from_f64(0.5);
+    let (products, fused, sums) = simd::vectorize(|| {
+        let mut sums = [[start; 37]; 3];
+        simd::prefetch(row(0));
+        let products = simd::dots(a, b);
+        simd::add_weighted_fused(sums.as_flattened_mut(), products, b);
+        (products, simd::dots_fused(a, b), sums)
+    });
+    for i in 0..3 {
+        let weighted = |f: usize| {
+            let of = |j: usize| products[i][j].as_f64() * b[j][f].as_f64();
+            (0..3).map(of).sum::<f64>()
+        };
+        for j in 0..3 {
+            let pairs = a[i].iter().zip(b[j]);
+            let want: f64 = pairs.map(|(x, y)| x.as_f64() * y.as_f64()).sum();
+            prop_assert!((products[i][j].as_f64() - want).abs() < tolerance);
+            prop_assert!((fused[i][j].as_f64() - want).abs() < tolerance);
+            prop_assert_eq!(simd::dots([a[i]], [b[j]]), [[products[i][j]]]);
+            prop_assert_eq!(simd::dots_fused([a[i]], [b[j]]), [[fused[i][j]]]);
         }
+        for (f, sum) in sums[i][..n].iter().enumerate() {
+            prop_assert!((sum.as_f64() - 0.5 - weighted(f)).abs() < tolerance);
+        }
+        prop_assert!(sums[i][n..].iter().all(|x| *x == start));
+        let mut alone = [start; 37];
+        for (product, b) in products[i].iter().zip(b) {
+            simd::add_weighted_fused(&mut alone[..n], [[*product]], [b]);
+        }
+        prop_assert_eq!(alone, sums[i]);
+    }
+    Ok(())
+}
+
+/// Two products that cancel but for what rounding takes away.
+#[cfg(all(feature = "fast", target_arch = "x86_64"))]
+#[test]
+fn products_are_fused_where_the_processor_can() {
+    if !(std::is_x86_feature_detected!("fma") && std::is_x86_feature_detected!("avx2")) {
+        return;
+    }
+    // x x = 1 + 2 e + e e, of which the last is lost where the product is rounded.
+    let (x, rounded) = (1.0 + f32::EPSILON, 1.0 + 2.0 * f32::EPSILON);
+    let small = f32::EPSILON * f32::EPSILON;
+    let (mut a, mut b) = ([0.0; 16], [0.0; 16]);
+    (a[0], b[0], a[8], b[8]) = (-rounded, 1.0, x, x); // two products of one running sum
+    for n in [9, 16] {
+        assert_eq!(simd::dots_fused([&a[..n]], [&b[..n]]), [[small]]);
+        let mut sums = vec![-rounded; n];
+        simd::add_weighted_fused(&mut sums, [[x]], [&vec![x; n][..]]);
+        assert_eq!(sums, vec![small; n]);
     }
 }
 
@@ -494,13 +531,16 @@ proptest! {
 #[test]
 fn products_of_no_rows() {
     let mut sums = [1.0_f32, 2.0];
-    simd::add_weighted::<f32, 1, 0>(&mut sums, [[]], []);
-    simd::add_weighted::<f32, 0, 1>(&mut sums, [], [&[5.0, 6.0]]);
-    simd::add_weighted(&mut [], [[1.0]], [&[5.0_f32]]);
+    simd::add_weighted_fused::<f32, 1, 0>(&mut sums, [[]], []);
+    simd::add_weighted_fused::<f32, 0, 1>(&mut sums, [], [&[5.0, 6.0]]);
+    simd::add_weighted_fused(&mut [], [[1.0]], [&[5.0_f32]]);
     assert_eq!(sums, [1.0, 2.0]);
     let none: [[f32; 0]; 1] = simd::dots([&[1.0]], []);
     assert!(none[0].is_empty());
     assert_eq!(simd::dots::<f32, 1, 1>([&[]], [&[3.0]]), [[0.0]]);
+    let none: [[f32; 0]; 1] = simd::dots_fused([&[1.0]], []);
+    assert!(none[0].is_empty());
+    assert_eq!(simd::dots_fused::<f32, 1, 1>([&[]], [&[3.0]]), [[0.0]]);
 }
 
 #[test]
