@@ -5,6 +5,7 @@
 
 mod attention;
 mod case;
+mod decoder;
 mod growth;
 mod kvcache;
 mod limits;
@@ -28,11 +29,12 @@ use crate::peers::Python;
 use crate::table::{PeerTime, Row, scaled, time};
 
 /// The crates with cases, without `llm-`.
-const CRATES: [(&str, Plans); 4] = [
+const CRATES: [(&str, Plans); 5] = [
     ("posenc", posenc::plans),
     ("attention", attention::plans),
     ("sampling", sampling::plans),
     ("kvcache", kvcache::plans),
+    ("decoder", decoder::plans),
 ];
 
 /// The crates with calls whose memory is measured, without `llm-`.
