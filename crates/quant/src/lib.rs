@@ -7,6 +7,8 @@ pub mod eight_bit;
 mod error;
 pub mod four_bit;
 pub mod fp4;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod matmul;
 pub mod nf4;
 pub mod normal;

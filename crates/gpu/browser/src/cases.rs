@@ -6,6 +6,8 @@ use llm_gpu::{Gpu, GpuError, GpuTensor, Grid};
 use llm_posenc::PosencError;
 use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
 use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
+use llm_quant::gpu::{GpuFourBit, GpuQuantError};
+use llm_quant::{FourBit, FourBitCode, FourBitConfig};
 use llm_sampling::gpu::chain::{self, Choice, Step};
 use llm_sampling::gpu::{GpuLogits, GpuSamplingError};
 use llm_sampling::top_k::Ties;
@@ -192,6 +194,43 @@ pub(crate) async fn sampling(gpu: &Gpu) -> Result<Vec<Case>, GpuSamplingError> {
         error: error.fold(0.0, f64::max),
         tolerance: 0.0,
     });
+    Ok(cases)
+}
+
+/// Codes and scales are computed in integers, so the same as natively; each of 300 products has two roundings of at most `2^-24` of a sum
+/// of numbers below 1.
+pub(crate) async fn quant(gpu: &Gpu) -> Result<Vec<Case>, GpuQuantError> {
+    let (d_out, d_in) = (70, 300);
+    let w = Array2::from_shape_fn((d_out, d_in), |(j, i)| {
+        ((j * 977 + i * 7919) % 2003) as f32 / 1001.0 - 1.0
+    });
+    let config = FourBitConfig::new(FourBitCode::Nf4, 64);
+    let weights = llm_quant::four_bit::quantize(&w, &config)?;
+    let mut recorder = gpu.recorder();
+    let on_device = llm_quant::gpu::four_bit::quantize(&mut recorder, &gpu.upload(&w)?, &config)?;
+    recorder.submit()?;
+    let bytes = |weights: &FourBit| -> Vec<u32> {
+        let bytes = weights.packed().iter();
+        bytes.map(|&byte| u32::from(byte)).collect()
+    };
+    let got = bytes(&on_device.download().await?);
+    let want = bytes(&weights).into_iter();
+    let mut cases = vec![same("bytes of NF4".to_owned(), &got, want)];
+
+    let nearest = llm_quant::eight_bit::EightBitSearch::Nearest;
+    let weights = llm_quant::double::compress(weights, nearest)?;
+    let on_device = GpuFourBit::upload(gpu, &weights)?;
+    for seq in [1, 40] {
+        let x = Array2::from_shape_fn((seq, d_in), |(t, i)| ((t + i) % 17) as f32 / 17.0);
+        let mut recorder = gpu.recorder();
+        let y = llm_quant::gpu::matmul::forward(&mut recorder, &gpu.upload(&x)?, &on_device)?;
+        recorder.submit()?;
+        let want = llm_quant::matmul::forward(&x, &weights)?;
+        let want: Vec<f64> = want.iter().map(|&y| f64::from(y)).collect();
+        let name = format!("product with NF4, {seq} rows");
+        let tolerance = 2.0 * (d_in * d_in) as f64 / f64::from(1 << 24);
+        cases.push(compare(name, &y, &want, tolerance).await?);
+    }
     Ok(cases)
 }
 

@@ -21,6 +21,7 @@ const CRATES: &[(&str, &[&Kernel])] = &[
     ("llm-gpu", kernels::KERNELS),
     ("llm-attention", llm_attention::gpu::KERNELS),
     ("llm-posenc", llm_posenc::gpu::KERNELS),
+    ("llm-quant", llm_quant::gpu::KERNELS),
     ("llm-sampling", llm_sampling::gpu::KERNELS),
 ];
 
@@ -86,6 +87,7 @@ pub async fn parity() -> Result<Vec<Case>, JsError> {
     let mut cases = cases::run(&gpu).await?;
     cases.extend(cases::attention(&gpu).await?);
     cases.extend(cases::sampling(&gpu).await?);
+    cases.extend(cases::quant(&gpu).await?);
     gpu.check()?;
     Ok(cases)
 }

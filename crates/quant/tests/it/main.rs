@@ -4,5 +4,7 @@
 
 mod errors;
 mod golden;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod properties;
 mod vectors;

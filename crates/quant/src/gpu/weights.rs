@@ -1,0 +1,205 @@
+//! Packed weights on a device.
+
+use llm_gpu::{Binding, Gpu, GpuTensor};
+use ndarray::ArrayD;
+
+use super::{GpuQuantError, check_elements};
+use crate::QuantError;
+use crate::double::NestedScales;
+use crate::dynamic_map;
+use crate::four_bit::{FourBit, FourBitCode, Scales};
+
+/// Packed weights on a device: codes, scales, and what the codes stand for.
+///
+/// Nested scales stay nested: kernels decode them on the way.
+#[derive(Clone, Debug)]
+pub struct GpuFourBit {
+    pub(super) code: FourBitCode,
+    pub(super) block: usize,
+    pub(super) shape: Vec<usize>,
+    pub(super) packed: GpuTensor<u32>, // [ceil(len / 8)], eight codes a word
+    pub(super) scales: GpuTensor<u32>, // [n_blocks] bits, or [ceil(n_blocks / 4)], four codes a word
+    pub(super) nested: Option<GpuNested>,
+    pub(super) table: GpuTensor<f32>, // [272]
+    /// The place of the first number that was not finite and its bits, where such are refused.
+    pub(super) status: Option<GpuTensor<u32>>, // [2]
+}
+
+/// What scales of scales need.
+#[derive(Clone, Debug)]
+pub(super) struct GpuNested {
+    absmax: GpuTensor<f32>, // [ceil(n_blocks / 256)]
+    offset: f32,
+}
+
+impl GpuFourBit {
+    /// Copies packed weights to the device.
+    ///
+    /// # Errors
+    ///
+    /// - [`GpuQuantError::Elements`] if there are more than [`MAX_ELEMENTS`](super::MAX_ELEMENTS) weights.
+    /// - [`GpuQuantError::Gpu`] if the device has no room.
+    pub fn upload(gpu: &Gpu, weights: &FourBit) -> Result<Self, GpuQuantError> {
+        check_elements(weights.len())?;
+        let packed = words(weights.packed());
+        let (scales, nested) = match weights.scales() {
+            Scales::Plain(scales) => (scales.iter().map(|x| x.to_bits()).collect(), None),
+            Scales::Nested(nested) => {
+                let absmax = gpu.upload_slice(&[nested.absmax().len()], nested.absmax())?;
+                let offset = nested.offset();
+                (words(nested.codes()), Some(GpuNested { absmax, offset }))
+            }
+        };
+        Ok(Self {
+            code: weights.code(),
+            block: weights.block(),
+            shape: weights.shape().to_vec(),
+            packed: gpu.upload_slice(&[packed.len()], &packed)?,
+            scales: gpu.upload_slice(&[scales.len()], &scales)?,
+            nested,
+            table: table(gpu, weights.code())?,
+            status: None,
+        })
+    }
+
+    /// Copies packed weights to the host, after everything that was submitted before.
+    ///
+    /// # Errors
+    ///
+    /// - [`QuantError::NonFinite`] if they were made from numbers that were not all finite, and such are refused.
+    /// - [`GpuQuantError::Gpu`] as [`GpuTensor::download`].
+    pub async fn download(&self) -> Result<FourBit, GpuQuantError> {
+        if let Some(status) = &self.status {
+            check_status(&status.download().await?)?;
+        }
+        let absmax = match &self.nested {
+            Some(nested) => Some(nested.absmax.download().await?),
+            None => None,
+        };
+        let packed = self.packed.download().await?;
+        self.on_host(&packed, &self.scales.download().await?, absmax)
+    }
+
+    /// [`GpuFourBit::download`], and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`GpuFourBit::download`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn download_blocking(&self) -> Result<FourBit, GpuQuantError> {
+        if let Some(status) = &self.status {
+            check_status(&status.download_blocking()?)?;
+        }
+        let nested = self.nested.as_ref();
+        let absmax = nested.map(|nested| nested.absmax.download_blocking());
+        let packed = self.packed.download_blocking()?;
+        self.on_host(
+            &packed,
+            &self.scales.download_blocking()?,
+            absmax.transpose()?,
+        )
+    }
+
+    fn on_host(
+        &self,
+        packed: &ArrayD<u32>,
+        scales: &ArrayD<u32>,
+        absmax: Option<ArrayD<f32>>,
+    ) -> Result<FourBit, GpuQuantError> {
+        let packed = bytes(packed, self.len().div_ceil(2));
+        let scales = match (&self.nested, absmax) {
+            (Some(nested), Some(absmax)) => {
+                let codes = bytes(scales, self.len().div_ceil(self.block));
+                let absmax = absmax.into_iter().collect();
+                Scales::Nested(NestedScales::from_parts(codes, absmax, nested.offset)?)
+            }
+            _ => Scales::Plain(scales.iter().map(|&bits| f32::from_bits(bits)).collect()),
+        };
+        let weights = FourBit::from_parts(self.code, self.block, &self.shape, packed, scales)?;
+        Ok(weights)
+    }
+
+    /// Which sixteen values the codes stand for.
+    #[must_use]
+    pub fn code(&self) -> FourBitCode {
+        self.code
+    }
+
+    /// Elements that share a scale.
+    #[must_use]
+    pub fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Shape of the weights.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of weights.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shape.iter().product() // fits: it was checked
+    }
+
+    /// True if there are no weights.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the scales are nested, and the offset of such.
+    pub(super) fn nesting(&self) -> (u32, f32) {
+        self.nested
+            .as_ref()
+            .map_or((0, 0.0), |nested| (1, nested.offset))
+    }
+
+    /// What `four_bit.wgsl` binds.
+    pub(super) fn bindings(&self) -> [Binding<'_>; 4] {
+        // Plain scales have no others; something has to be bound.
+        let nested = (self.nested.as_ref()).map_or(&self.table, |nested| &nested.absmax);
+        [
+            self.packed.read(),
+            self.scales.read(),
+            nested.read(),
+            self.table.read(),
+        ]
+    }
+}
+
+/// The values of the codes, and of the codes of nested scales.
+pub(super) fn table(gpu: &Gpu, code: FourBitCode) -> Result<GpuTensor<f32>, GpuQuantError> {
+    let values: Vec<f32> = { code.values() }
+        .into_iter()
+        .chain(dynamic_map::signed8())
+        .collect();
+    Ok(gpu.upload_slice(&[values.len()], &values)?)
+}
+
+fn check_status(status: &ArrayD<u32>) -> Result<(), QuantError> {
+    match status.as_slice() {
+        Some(&[index, bits]) if index != u32::MAX => Err(QuantError::NonFinite {
+            index: index as usize,
+            value: f32::from_bits(bits),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes as words, the first in the lowest bits; zeros follow the last.
+fn words(bytes: &[u8]) -> Vec<u32> {
+    let word = |bytes: &[u8]| {
+        let mut padded = [0; 4];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        u32::from_le_bytes(padded)
+    };
+    bytes.chunks(4).map(word).collect()
+}
+
+fn bytes(words: &ArrayD<u32>, n: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    bytes.truncate(n);
+    bytes
+}
