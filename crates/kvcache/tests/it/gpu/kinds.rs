@@ -1,0 +1,93 @@
+//! The number types of pages, on the device and on the CPU.
+
+use llm_kvcache::KvCacheError;
+use llm_kvcache::gpu::{GpuPageElement, GpuPages};
+use llm_kvcache::paged::{FloatPages, PageData, PagedCache, PoolConfig, SequenceId};
+use ndarray::{Array3, ArrayView3};
+
+use super::half::{bf16, f16};
+
+/// A number type of pages on the device with its twin on the CPU.
+pub(super) trait Kind: GpuPageElement {
+    type Cpu: PageData;
+
+    /// Appends to a sequence of the CPU, after the rounding that is the device's part.
+    fn append(
+        cache: &mut PagedCache<Self::Cpu>,
+        id: SequenceId,
+        k: &[ArrayView3<'_, f32>],
+        v: &[ArrayView3<'_, f32>],
+    ) -> Result<(), KvCacheError>;
+
+    /// What the CPU's sequence holds, widened.
+    fn gather(cache: &PagedCache<Self::Cpu>, layer: usize, id: SequenceId) -> [Array3<f32>; 2];
+
+    /// All bytes of the CPU's pages: keys, values, scales.
+    fn cpu_bytes(cache: &PagedCache<Self::Cpu>, layer: usize) -> [Vec<u8>; 3];
+
+    /// The same of the device's.
+    fn gpu_bytes(pages: &GpuPages<Self>) -> [Vec<u8>; 3];
+
+    /// What becomes of numbers that are written and read.
+    fn round_trip(x: &Array3<f32>) -> Array3<f32> {
+        let (heads, n, features) = x.dim();
+        let config = PoolConfig::new(1, n.max(1), 1, heads, features);
+        let mut cache = PagedCache::<Self::Cpu>::new(&config).unwrap();
+        let id = cache.create(b"").unwrap();
+        Self::append(&mut cache, id, &[x.view()], &[x.view()]).unwrap();
+        let [k, _] = Self::gather(&cache, 0, id);
+        k
+    }
+}
+
+macro_rules! float {
+    ($type:ty, $narrow:expr, $wide:expr) => {
+        impl Kind for $type {
+            type Cpu = FloatPages<$type>;
+
+            fn append(
+                cache: &mut PagedCache<Self::Cpu>,
+                id: SequenceId,
+                k: &[ArrayView3<'_, f32>],
+                v: &[ArrayView3<'_, f32>],
+            ) -> Result<(), KvCacheError> {
+                let narrow = |x: &[ArrayView3<'_, f32>]| -> Vec<Array3<$type>> {
+                    x.iter().map(|x| x.mapv($narrow)).collect()
+                };
+                let (k, v) = (narrow(k), narrow(v));
+                let k: Vec<_> = k.iter().map(|x| x.view()).collect();
+                let v: Vec<_> = v.iter().map(|x| x.view()).collect();
+                cache.append(id, &k, &v)
+            }
+
+            fn gather(
+                cache: &PagedCache<Self::Cpu>,
+                layer: usize,
+                id: SequenceId,
+            ) -> [Array3<f32>; 2] {
+                let (k, v) = cache.gather(layer, id).unwrap();
+                [k.mapv($wide), v.mapv($wide)]
+            }
+
+            fn cpu_bytes(cache: &PagedCache<Self::Cpu>, layer: usize) -> [Vec<u8>; 3] {
+                let pages = cache.layer(layer).unwrap();
+                let of = |x: &ndarray::ArrayRef4<$type>| {
+                    x.iter().flat_map(|x| x.to_le_bytes()).collect()
+                };
+                [of(pages.k()), of(pages.v()), Vec::new()]
+            }
+
+            fn gpu_bytes(pages: &GpuPages<Self>) -> [Vec<u8>; 3] {
+                let of = |x: &llm_kvcache::gpu::llm_gpu::GpuTensor<$type>| {
+                    let x = x.download_blocking().unwrap();
+                    x.iter().flat_map(|x| x.to_le_bytes()).collect()
+                };
+                [of(pages.k()), of(pages.v()), Vec::new()]
+            }
+        }
+    };
+}
+
+float!(f32, |x| x, |x| x);
+float!(f16, f16::from_f32, f16::to_f32);
+float!(bf16, bf16::from_f32, bf16::to_f32);
