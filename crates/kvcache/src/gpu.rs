@@ -6,6 +6,7 @@ use llm_gpu::{GpuElement, GpuTensor, Kernel};
 mod element;
 mod error;
 mod float;
+mod int8;
 mod moves;
 mod pages;
 mod pool;
@@ -20,17 +21,20 @@ pub use slots::{GpuSlots, NO_SLOT};
 
 /// Every kernel of this crate, for tools that compile them all.
 pub const KERNELS: &[&Kernel] = &[
+    &int8::CHECK_NUMBERS,
     &slots::CHECK_SLOTS,
     &pages::CLEAR_PLACES,
     &moves::COPY_RUNS,
     &float::GATHER_BF16,
     &float::GATHER_F16,
     &float::GATHER_F32,
+    &int8::GATHER_INT8,
     &moves::MOVE_RUNS,
     &slots::TABLE_SLOTS,
     &float::WRITE_BF16,
     &float::WRITE_F16,
     &float::WRITE_F32,
+    &int8::WRITE_INT8,
 ];
 
 /// The parameter blocks of these kernels, for the test that compares them with the shaders.

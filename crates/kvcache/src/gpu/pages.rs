@@ -3,6 +3,7 @@
 use llm_gpu::{Access, Binding, Gpu, GpuTensor, Grid, Kernel, Needs, Recorder, Snippet, snippet};
 
 use super::element::GpuPageElement;
+use super::int8::CHECK_NUMBERS;
 use super::slots::{GpuSlots, n_slots};
 use super::{GpuKvCacheError, WORKGROUP_SIZE, word};
 use crate::KvCacheError;
@@ -57,8 +58,9 @@ pub(super) static CLEAR_PLACES: Kernel = Kernel {
 ///
 /// # Shapes
 ///
-/// - keys: `[n_pages, kv_heads, page_size, head_dim]`, row-major; `f16` and `bf16` two in a word
+/// - keys: `[n_pages, kv_heads, page_size, head_dim]`, row-major; `f16` and `bf16` two in a word, `i8` as a tensor of words with four in each
 /// - values: `[n_pages, kv_heads, page_size, value_dim]`
+/// - scales of `i8`: `[2, n_pages, kv_heads, page_size]`, those of the keys, then those of the values
 ///
 /// # Example
 ///
@@ -90,8 +92,8 @@ pub(super) static CLEAR_PLACES: Kernel = Kernel {
 pub struct GpuPages<E: GpuPageElement> {
     pub(super) k: GpuTensor<E::Word>,
     pub(super) v: GpuTensor<E::Word>,
-    /// `[2, n_pages, kv_heads, page_size]`
-    pub(super) scales: Option<GpuTensor<E::Scale>>,
+    /// `[2, n_pages, kv_heads, page_size]`, or nothing
+    pub(super) scales: GpuTensor<E::Scale>,
     shape: PageShape,
 }
 
@@ -115,22 +117,26 @@ impl<E: GpuPageElement> GpuPages<E> {
     /// - [`GpuKvCacheError::Gpu`] if the device cannot hold or bind the keys or the values.
     pub fn new(gpu: &Gpu, shape: PageShape) -> Result<Self, GpuKvCacheError> {
         n_slots(shape)?;
-        let scales = [2, shape.n_pages, shape.n_kv_heads, shape.page_size];
+        let scales: &[usize] = if E::HAS_SCALES {
+            &[2, shape.n_pages, shape.n_kv_heads, shape.page_size]
+        } else {
+            &[0]
+        };
         Ok(Self {
             k: zeros::<E>(gpu, shape, shape.head_dim)?,
             v: zeros::<E>(gpu, shape, shape.value_dim)?,
-            scales: (E::HAS_SCALES.then(|| gpu.zeros(&scales))).transpose()?,
+            scales: gpu.zeros(scales)?,
             shape,
         })
     }
 
-    /// The keys of all pages.
+    /// The keys of all pages; `i8` as words.
     #[must_use]
     pub const fn k(&self) -> &GpuTensor<E::Word> {
         &self.k
     }
 
-    /// The values of all pages.
+    /// The values of all pages; `i8` as words.
     #[must_use]
     pub const fn v(&self) -> &GpuTensor<E::Word> {
         &self.v
@@ -184,8 +190,31 @@ impl<E: GpuPageElement> GpuPages<E> {
                 got: v.shape().to_vec(),
             });
         }
+        if let Some(limit) = E::LIMIT {
+            // Both before either is written.
+            self.record_check(recorder, slots, k, Part::Keys, k_rows, limit)?;
+            self.record_check(recorder, slots, v, Part::Values, v_rows, limit)?;
+        }
         self.record_write(recorder, slots, k, Part::Keys, k_rows)?;
         self.record_write(recorder, slots, v, Part::Values, v_rows)
+    }
+
+    fn record_check(
+        &self,
+        recorder: &mut Recorder,
+        slots: &GpuSlots,
+        x: &GpuTensor<f32>,
+        part: Part,
+        [_, seq]: [usize; 2],
+        limit: f32,
+    ) -> Result<(), GpuKvCacheError> {
+        let (_, features) = self.part(part);
+        let mut params = self.params(seq, features, x.len(), 0, part);
+        params.row_items = limit.to_bits();
+        let bindings = [slots.tensor().read(), x.read(), slots.status().write()];
+        let grid = Grid::linear(x.len(), WORKGROUP_SIZE)?;
+        recorder.dispatch(&CHECK_NUMBERS, &[], &params, &bindings, grid)?;
+        Ok(())
     }
 
     fn record_write(
@@ -211,7 +240,7 @@ impl<E: GpuPageElement> GpuPages<E> {
             x.read(),
             pages.write(),
         ];
-        bindings.extend(self.scales.as_ref().map(GpuTensor::write));
+        bindings.extend(E::HAS_SCALES.then(|| self.scales.write()));
         recorder.dispatch(E::WRITE, &[], &params, &bindings, grid)?;
         Ok(())
     }
@@ -311,7 +340,7 @@ impl<E: GpuPageElement> GpuPages<E> {
         let n_items = out.len();
         let params = self.params(seq, features, n_items, features, part);
         let mut bindings = vec![slots.tensor().read(), pages.read(), out.write()];
-        bindings.extend(self.scales.as_ref().map(GpuTensor::read));
+        bindings.extend(E::HAS_SCALES.then(|| self.scales.read()));
         let grid = Grid::linear(n_items, WORKGROUP_SIZE)?;
         recorder.dispatch(E::GATHER, &[], &params, &bindings, grid)?;
         Ok(out)
@@ -324,20 +353,18 @@ impl<E: GpuPageElement> GpuPages<E> {
             (self.k.write(), bytes(self.shape.head_dim), 1),
             (self.v.write(), bytes(self.shape.value_dim), 1),
         ];
-        arrays.extend(
-            self.scales
-                .as_ref()
-                .map(|scales| (scales.write(), size_of::<E::Scale>(), 2)),
-        );
+        if E::HAS_SCALES {
+            arrays.push((self.scales.write(), size_of::<E::Scale>(), 2));
+        }
         arrays
     }
 
     /// Array number `index` of [`arrays`](Self::arrays), for a kernel that only reads it.
     pub(super) fn array_to_read(&self, index: usize) -> Binding<'_> {
-        match (index, &self.scales) {
-            (0, _) => self.k.read(),
-            (2, Some(scales)) => scales.read(),
-            _ => self.v.read(),
+        match index {
+            0 => self.k.read(),
+            1 => self.v.read(),
+            _ => self.scales.read(),
         }
     }
 

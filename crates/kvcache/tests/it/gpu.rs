@@ -1,6 +1,8 @@
 //! The stores on a device against those of the CPU, on whatever adapter there is (`LLM_GPU=off|auto|require`).
 
+mod attention;
 mod errors;
+mod int8;
 mod kinds;
 mod model;
 mod moves;

@@ -1,9 +1,10 @@
 //! The number types of pages, on the device and on the CPU.
 
 use llm_kvcache::KvCacheError;
+use llm_kvcache::gpu::llm_gpu::GpuTensor;
 use llm_kvcache::gpu::{GpuPageElement, GpuPages};
-use llm_kvcache::paged::{FloatPages, PageData, PagedCache, PoolConfig, SequenceId};
-use ndarray::{Array3, ArrayView3};
+use llm_kvcache::paged::{FloatPages, Int8Pages, PageData, PagedCache, PoolConfig, SequenceId};
+use ndarray::{Array3, ArrayRef4, ArrayView3};
 
 use super::half::{bf16, f16};
 
@@ -71,14 +72,12 @@ macro_rules! float {
 
             fn cpu_bytes(cache: &PagedCache<Self::Cpu>, layer: usize) -> [Vec<u8>; 3] {
                 let pages = cache.layer(layer).unwrap();
-                let of = |x: &ndarray::ArrayRef4<$type>| {
-                    x.iter().flat_map(|x| x.to_le_bytes()).collect()
-                };
+                let of = |x: &ArrayRef4<$type>| x.iter().flat_map(|x| x.to_le_bytes()).collect();
                 [of(pages.k()), of(pages.v()), Vec::new()]
             }
 
             fn gpu_bytes(pages: &GpuPages<Self>) -> [Vec<u8>; 3] {
-                let of = |x: &llm_kvcache::gpu::llm_gpu::GpuTensor<$type>| {
+                let of = |x: &GpuTensor<$type>| {
                     let x = x.download_blocking().unwrap();
                     x.iter().flat_map(|x| x.to_le_bytes()).collect()
                 };
@@ -91,3 +90,48 @@ macro_rules! float {
 float!(f32, |x| x, |x| x);
 float!(f16, f16::from_f32, f16::to_f32);
 float!(bf16, bf16::from_f32, bf16::to_f32);
+
+impl Kind for i8 {
+    type Cpu = Int8Pages;
+
+    fn append(
+        cache: &mut PagedCache<Self::Cpu>,
+        id: SequenceId,
+        k: &[ArrayView3<'_, f32>],
+        v: &[ArrayView3<'_, f32>],
+    ) -> Result<(), KvCacheError> {
+        cache.append(id, k, v)
+    }
+
+    fn gather(cache: &PagedCache<Self::Cpu>, layer: usize, id: SequenceId) -> [Array3<f32>; 2] {
+        let (k, v) = cache.gather(layer, id).unwrap();
+        [k, v]
+    }
+
+    fn cpu_bytes(cache: &PagedCache<Self::Cpu>, layer: usize) -> [Vec<u8>; 3] {
+        let pages = cache.layer(layer).unwrap();
+        let codes = |x: &ArrayRef4<i8>| x.iter().map(|&x| x.cast_unsigned()).collect();
+        let scales = pages.k_scales().iter().chain(pages.v_scales());
+        let scales = scales.flat_map(|x| x.to_le_bytes()).collect();
+        [codes(pages.k()), codes(pages.v()), scales]
+    }
+
+    fn gpu_bytes(pages: &GpuPages<Self>) -> [Vec<u8>; 3] {
+        let shape = pages.shape();
+        let rows = shape.n_pages * shape.n_kv_heads * shape.page_size;
+        let codes = |words: &GpuTensor<u32>, features: usize| {
+            let words = words.download_blocking().unwrap();
+            let mut bytes: Vec<u8> = words.iter().flat_map(|x| x.to_le_bytes()).collect();
+            assert!(bytes[rows * features..].iter().all(|&byte| byte == 0));
+            bytes.truncate(rows * features);
+            bytes
+        };
+        let scales = pages.scales().download_blocking().unwrap();
+        let scales = scales.iter().flat_map(|x| x.to_le_bytes()).collect();
+        [
+            codes(pages.k(), shape.head_dim),
+            codes(pages.v(), shape.value_dim),
+            scales,
+        ]
+    }
+}

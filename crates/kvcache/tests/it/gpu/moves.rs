@@ -159,6 +159,7 @@ fn pages_are_copied_in_all_layers() {
         copies::<f32>(&gpu, shape, &pairs, key)?;
         copies::<f16>(&gpu, shape, &pairs, key)?;
         copies::<bf16>(&gpu, shape, &pairs, key)?;
+        copies::<i8>(&gpu, shape, &pairs, key)?;
     });
 }
 
@@ -171,6 +172,7 @@ fn tokens_are_moved_in_all_layers() {
         moves::<f32>(&gpu, shape, &pairs, key)?;
         moves::<f16>(&gpu, shape, &pairs, key)?;
         moves::<bf16>(&gpu, shape, &pairs, key)?;
+        moves::<i8>(&gpu, shape, &pairs, key)?;
     });
 }
 

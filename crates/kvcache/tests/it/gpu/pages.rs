@@ -87,6 +87,7 @@ of_kind! {
     pages_of_f32_have_the_bits_of_the_cpu: f32,
     pages_of_f16_have_the_bits_of_the_cpu: f16,
     pages_of_bf16_have_the_bits_of_the_cpu: bf16,
+    pages_of_int8_have_the_bits_of_the_cpu: i8,
 }
 
 /// All 65,536 numbers of 16 bits are widened as on the CPU, NaN and what is subnormal included.
@@ -287,5 +288,6 @@ fn places_are_cleared() {
         cleared::<f32>(&gpu, shape, key)?;
         cleared::<f16>(&gpu, shape, key)?;
         cleared::<bf16>(&gpu, shape, key)?;
+        cleared::<i8>(&gpu, shape, key)?;
     });
 }
