@@ -1,12 +1,14 @@
 //! The stores on a device against those of the CPU, on whatever adapter there is (`LLM_GPU=off|auto|require`).
 
 mod attention;
+mod dispatches;
 mod errors;
 mod int8;
 mod kinds;
 mod model;
 mod moves;
 mod pages;
+mod rows;
 mod shaders;
 mod slots;
 
