@@ -34,7 +34,7 @@ impl Group {
         if least > most {
             return Self::default();
         }
-        let min = rounded_down(least);
+        let min = rounded_down(least + 0.0); // one zero, whatever `min` makes of two
         let scale = (f64::from(most) - f64::from(min)) / f64::from(levels(bits));
         Self {
             scale: rounded_up(scale),

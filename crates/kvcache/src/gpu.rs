@@ -10,7 +10,7 @@
 //!
 //! # The same bits on every device
 //!
-//! Bits are copied, or computed in integers: rounding to `f16` and `bf16`, and the quotients, products and sums that choose a scale of int8. So what a
+//! Bits are copied, or computed in integers: rounding to `f16` and `bf16`, and the quotients, products and sums that choose the scales of int8 and int4. So what a
 //! device stores is what the CPU stores, for every number; [`GpuPages::gather`] too returns the bits of the CPU.
 //!
 //! # What is never written or read
@@ -24,10 +24,10 @@
 //!
 //! | Call | Dispatches |
 //! |------|------------|
-//! | [`GpuPages::write`] | 2; 4 to int8 pages |
+//! | [`GpuPages::write`] | 2; 4 to pages of integers |
 //! | [`GpuPages::gather`] | 2 |
-//! | [`GpuPages::clear`] | 2; 4 in int8 pages |
-//! | [`GpuPool::copy_pages`], [`GpuPool::move_tokens`] | 2; 3 in int8 pages; twice as many if a place is both read and written |
+//! | [`GpuPages::clear`] | 2; 4 in pages of integers |
+//! | [`GpuPool::copy_pages`], [`GpuPool::move_tokens`] | 2; 3 in pages of integers; twice as many if a place is both read and written |
 //! | [`GpuSlots::on_device`], [`GpuSlots::of_block_table`] | 1 for all layers |
 //!
 //! # Example
@@ -80,6 +80,7 @@ mod contiguous;
 mod element;
 mod error;
 mod float;
+mod int4;
 mod int8;
 mod moves;
 mod pages;
@@ -90,6 +91,7 @@ mod slots;
 pub use contiguous::GpuContiguousCache;
 pub use element::GpuPageElement;
 pub use error::GpuKvCacheError;
+pub use int4::Int4;
 pub use llm_gpu;
 pub use pages::{GpuKeysValues, GpuPages};
 pub use pool::GpuPool;
@@ -105,12 +107,14 @@ pub const KERNELS: &[&Kernel] = &[
     &float::GATHER_BF16,
     &float::GATHER_F16,
     &float::GATHER_F32,
+    &int4::GATHER_INT4,
     &int8::GATHER_INT8,
     &moves::MOVE_RUNS,
     &slots::TABLE_SLOTS,
     &float::WRITE_BF16,
     &float::WRITE_F16,
     &float::WRITE_F32,
+    &int4::WRITE_INT4,
     &int8::WRITE_INT8,
 ];
 

@@ -6,10 +6,10 @@ use llm_gpu::half::{bf16, f16};
 
 use super::float;
 
-/// What pages on the device are made of: `f32`, `f16`, `bf16`, or `i8` with a scale for each token and head. Sealed.
+/// What pages on the device are made of: `f32`, `f16`, `bf16`, `i8` with a scale for each token and head, or [`Int4`](super::Int4). Sealed.
 ///
 /// Keys and values come as `f32`. To `f16` and `bf16` they are rounded to nearest, ties to even; to `i8` as in
-/// [`Int8Pages`](crate::paged::Int8Pages).
+/// [`Int8Pages`](crate::paged::Int8Pages), to `Int4` as in [`Int4Pages`](crate::paged::Int4Pages).
 pub trait GpuPageElement: sealed::Element + Copy + Debug + 'static {}
 
 impl GpuPageElement for f32 {}

@@ -9,6 +9,12 @@ const WRITE_HALF: Snippet = Snippet {
     source: include_str!("write_half.wgsl"),
 };
 
+/// f16 as f32.
+pub(super) const WIDENED: Snippet = Snippet {
+    name: "widened",
+    source: include_str!("widened.wgsl"),
+};
+
 const R: Access = Access::Read;
 const W: Access = Access::Write;
 
@@ -60,7 +66,7 @@ pub(super) static GATHER_F32: Kernel = kernel(
 pub(super) static GATHER_F16: Kernel = kernel(
     "gather_f16",
     include_str!("gather_f16.wgsl"),
-    &[snippet::LINEAR, PLACES],
+    &[snippet::LINEAR, PLACES, WIDENED],
     &[R, R, W],
 );
 

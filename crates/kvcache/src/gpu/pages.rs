@@ -58,9 +58,10 @@ pub(super) static CLEAR_PLACES: Kernel = Kernel {
 ///
 /// # Shapes
 ///
-/// - keys: `[n_pages, kv_heads, page_size, head_dim]`, row-major; `f16` and `bf16` two in a word, `i8` as a tensor of words with four in each
+/// - keys: `[n_pages, kv_heads, page_size, head_dim]`, row-major; `f16` and `bf16` two in a word, `i8` as a tensor of words with four in each,
+///   [`Int4`](super::Int4) with eight
 /// - values: `[n_pages, kv_heads, page_size, value_dim]`
-/// - scales of `i8`: `[2, n_pages, kv_heads, page_size]`, those of the keys, then those of the values
+/// - scales of `i8`, steps and least values of `Int4`: `[2, n_pages, kv_heads, page_size]`, those of the keys, then those of the values
 ///
 /// # Example
 ///
@@ -130,13 +131,13 @@ impl<E: GpuPageElement> GpuPages<E> {
         })
     }
 
-    /// The keys of all pages; `i8` as words.
+    /// The keys of all pages; integers as words.
     #[must_use]
     pub const fn k(&self) -> &GpuTensor<E::Word> {
         &self.k
     }
 
-    /// The values of all pages; `i8` as words.
+    /// The values of all pages; integers as words.
     #[must_use]
     pub const fn v(&self) -> &GpuTensor<E::Word> {
         &self.v
@@ -167,7 +168,7 @@ impl<E: GpuPageElement> GpuPages<E> {
     /// # Precision
     ///
     /// The bits of the CPU: those of [`FloatPages`](crate::paged::FloatPages) after `f16::from_f32` or `bf16::from_f32`, and those of
-    /// [`Int8Pages`](crate::paged::Int8Pages).
+    /// [`Int8Pages`](crate::paged::Int8Pages) and [`Int4Pages`](crate::paged::Int4Pages).
     pub fn write(
         &self,
         recorder: &mut Recorder,
@@ -467,7 +468,7 @@ fn zeros<E: GpuPageElement>(
     let pages = [shape.n_pages, shape.n_kv_heads, shape.page_size, features];
     let too_big = KvCacheError::Size {
         axes: pages,
-        element_bytes: size_of::<E>(),
+        element_bytes: size_of::<E>().max(1),
     };
     let bytes = E::row_bytes(features)
         .and_then(|bytes| bytes.checked_mul(shape.n_kv_heads))

@@ -48,28 +48,28 @@ fn single_sum(a: u32, b: u32) -> u32 {
     let large = single_parts(max(a, b));
     let small = single_parts(min(a, b));
     // Seven bits more, of which the lowest says whether something was lost.
-    let gap = u32(large.exponent - small.exponent);
-    let y = small.mantissa << 7u;
-    var moved = select(0u, 1u, y != 0u);
-    if (gap < 32u) {
-        moved = y >> gap;
-        moved |= select(0u, 1u, (moved << gap) != y);
-    }
-    return single_rounded(large.exponent - 7, (large.mantissa << 7u) + moved);
+    let y = single_shifted(small.mantissa << 7u, u32(large.exponent - small.exponent));
+    return single_rounded(large.exponent - 7, (large.mantissa << 7u) + y);
 }
 
-// |a - b|, which must be exact: where the larger is at most twice the smaller, or one is 0.
+// |a - b|.
 fn single_distance(a: u32, b: u32) -> u32 {
     if (max(a, b) >= INFINITY) {
         return INFINITY;
     }
-    if (min(a, b) == 0u) {
-        return max(a, b);
-    }
     let large = single_parts(max(a, b));
     let small = single_parts(min(a, b));
-    let gap = u32(large.exponent - small.exponent); // at most 1
-    return single_rounded(small.exponent, (large.mantissa << min(gap, 7u)) - small.mantissa);
+    let y = single_shifted(small.mantissa << 7u, u32(large.exponent - small.exponent));
+    return single_rounded(large.exponent - 7, (large.mantissa << 7u) - y);
+}
+
+// floor(x / 2^n), and the lowest bit is set if that was not all of it.
+fn single_shifted(x: u32, n: u32) -> u32 {
+    if (n >= 32u) {
+        return select(0u, 1u, x != 0u);
+    }
+    let kept = x >> n;
+    return kept | select(0u, 1u, (kept << n) != x);
 }
 
 // a * n for n below 256.

@@ -3,6 +3,7 @@
 mod attention;
 mod dispatches;
 mod errors;
+mod int4;
 mod int8;
 mod kinds;
 mod model;

@@ -1,7 +1,7 @@
 //! How many dispatches each call records: what the documentation of `gpu` states.
 
 use llm_kvcache::gpu::llm_gpu::{Gpu, Recorder};
-use llm_kvcache::gpu::{GpuPageElement, GpuPool, GpuSlots};
+use llm_kvcache::gpu::{GpuPageElement, GpuPool, GpuSlots, Int4};
 use llm_kvcache::paged::{PageCopy, PageTable, PoolConfig, TokenMove};
 use ndarray::Array3;
 
@@ -50,6 +50,7 @@ fn each_call_records_what_is_stated() {
     assert_eq!(of::<f32>(&gpu), [2, 2, 2, 2, 4, 2]);
     assert_eq!(of::<bf16>(&gpu), [2, 2, 2, 2, 4, 2]);
     assert_eq!(of::<i8>(&gpu), [4, 2, 4, 3, 6, 3]);
+    assert_eq!(of::<Int4>(&gpu), [4, 2, 4, 3, 6, 3]);
     let shape = PoolConfig::new(1, 4, 2, 2, 3);
     let shape = GpuPool::<f32>::new(&gpu, &shape).unwrap().shape();
     let mut recorder = gpu.recorder();

@@ -2,8 +2,10 @@
 
 use llm_kvcache::KvCacheError;
 use llm_kvcache::gpu::llm_gpu::GpuTensor;
-use llm_kvcache::gpu::{GpuPageElement, GpuPages};
-use llm_kvcache::paged::{FloatPages, Int8Pages, PageData, PagedCache, PoolConfig, SequenceId};
+use llm_kvcache::gpu::{GpuPageElement, GpuPages, GpuSlots, Int4};
+use llm_kvcache::paged::{
+    FloatPages, Int4Pages, Int8Pages, PageData, PagedCache, PoolConfig, SequenceId,
+};
 use ndarray::{Array3, ArrayRef4, ArrayView3};
 
 use super::half::{bf16, f16};
@@ -133,5 +135,55 @@ impl Kind for i8 {
             codes(pages.v(), shape.value_dim),
             scales,
         ]
+    }
+}
+
+/// The bytes of the codes are not to be seen on the CPU: what they say of every place is compared instead.
+impl Kind for Int4 {
+    type Cpu = Int4Pages;
+
+    fn append(
+        cache: &mut PagedCache<Self::Cpu>,
+        id: SequenceId,
+        k: &[ArrayView3<'_, f32>],
+        v: &[ArrayView3<'_, f32>],
+    ) -> Result<(), KvCacheError> {
+        cache.append(id, k, v)
+    }
+
+    fn gather(cache: &PagedCache<Self::Cpu>, layer: usize, id: SequenceId) -> [Array3<f32>; 2] {
+        let (k, v) = cache.gather(layer, id).unwrap();
+        [k, v]
+    }
+
+    fn cpu_bytes(cache: &PagedCache<Self::Cpu>, layer: usize) -> [Vec<u8>; 3] {
+        let shape = cache.shape();
+        let pages = cache.layer(layer).unwrap();
+        let (mut k, mut v) = (Vec::new(), Vec::new());
+        for page in 0..shape.n_pages {
+            let (page_k, page_v) = pages.read_page(page, shape.page_size).unwrap();
+            k.extend(page_k.iter().flat_map(|x| x.to_le_bytes()));
+            v.extend(page_v.iter().flat_map(|x| x.to_le_bytes()));
+        }
+        [k, v, Vec::new()]
+    }
+
+    fn gpu_bytes(pages: &GpuPages<Self>) -> [Vec<u8>; 3] {
+        let shape = pages.shape();
+        let n = shape.n_pages * shape.page_size;
+        let all: Vec<u32> = (0..n as u32).collect();
+        let mut recorder = pages.k().gpu().recorder();
+        let all = pages.k().gpu().upload_slice(&[n], &all).unwrap();
+        let slots = GpuSlots::on_device(&mut recorder, shape, &all).unwrap();
+        // A page is a row of the batch.
+        let (k, v) = pages
+            .gather_batch(&mut recorder, &slots, shape.n_pages)
+            .unwrap();
+        recorder.submit().unwrap();
+        let bytes = |x: &GpuTensor<f32>| {
+            let x = x.download_blocking().unwrap();
+            x.iter().flat_map(|x| x.to_le_bytes()).collect()
+        };
+        [bytes(&k), bytes(&v), Vec::new()]
     }
 }

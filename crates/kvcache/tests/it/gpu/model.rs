@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use llm_kvcache::gpu::llm_gpu::{Gpu, GpuTensor, Recorder};
-use llm_kvcache::gpu::{GpuPool, GpuSlots};
+use llm_kvcache::gpu::{GpuPool, GpuSlots, Int4};
 use llm_kvcache::paged::{PageShape, PageTable, PoolConfig, SequenceId};
 use ndarray::{Array3, Axis, concatenate};
 use proptest::prelude::*;
@@ -323,4 +323,5 @@ of_kind! {
     a_pool_of_f16_is_lists_of_tokens: f16,
     a_pool_of_bf16_is_lists_of_tokens: bf16,
     a_pool_of_int8_is_lists_of_tokens: i8,
+    a_pool_of_int4_is_lists_of_tokens: Int4,
 }

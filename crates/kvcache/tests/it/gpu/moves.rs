@@ -1,7 +1,7 @@
 //! Copies of pages and moves of tokens, in all arrays, on the device: as if all were read before the first is written.
 
 use llm_kvcache::gpu::llm_gpu::Gpu;
-use llm_kvcache::gpu::{GpuKvCacheError, GpuPool, GpuSlots};
+use llm_kvcache::gpu::{GpuKvCacheError, GpuPool, GpuSlots, Int4};
 use llm_kvcache::paged::{PageCopy, PageShape, PageTable, PoolConfig, TokenMove};
 use ndarray::{Array3, Axis};
 use proptest::prelude::*;
@@ -160,6 +160,7 @@ fn pages_are_copied_in_all_layers() {
         copies::<f16>(&gpu, shape, &pairs, key)?;
         copies::<bf16>(&gpu, shape, &pairs, key)?;
         copies::<i8>(&gpu, shape, &pairs, key)?;
+        copies::<Int4>(&gpu, shape, &pairs, key)?;
     });
 }
 
@@ -173,6 +174,7 @@ fn tokens_are_moved_in_all_layers() {
         moves::<f16>(&gpu, shape, &pairs, key)?;
         moves::<bf16>(&gpu, shape, &pairs, key)?;
         moves::<i8>(&gpu, shape, &pairs, key)?;
+        moves::<Int4>(&gpu, shape, &pairs, key)?;
     });
 }
 

@@ -1,7 +1,7 @@
 //! Tokens that the device writes and reads have the bits of the CPU.
 
 use llm_kvcache::gpu::llm_gpu::Gpu;
-use llm_kvcache::gpu::{GpuPages, GpuSlots};
+use llm_kvcache::gpu::{GpuPages, GpuSlots, Int4};
 use llm_kvcache::paged::{PageShape, PageTable, PagedCache, PoolConfig};
 use ndarray::{Array3, Axis, stack};
 use proptest::prelude::*;
@@ -88,6 +88,7 @@ of_kind! {
     pages_of_f16_have_the_bits_of_the_cpu: f16,
     pages_of_bf16_have_the_bits_of_the_cpu: bf16,
     pages_of_int8_have_the_bits_of_the_cpu: i8,
+    pages_of_int4_have_the_bits_of_the_cpu: Int4,
 }
 
 /// All 65,536 numbers of 16 bits are widened as on the CPU, NaN and what is subnormal included.
@@ -289,5 +290,6 @@ fn places_are_cleared() {
         cleared::<f16>(&gpu, shape, key)?;
         cleared::<bf16>(&gpu, shape, key)?;
         cleared::<i8>(&gpu, shape, key)?;
+        cleared::<Int4>(&gpu, shape, key)?;
     });
 }
