@@ -20,14 +20,14 @@ fn int4_sum(a: u32, b: u32) -> u32 {
     if (x == y) {
         return 0u;
     }
-    return select(b, a, x > y) & 0x80000000u | single_distance(x, y);
+    return (select(b, a, x > y) & 0x80000000u) | single_distance(x, y);
 }
 
 // The largest f16 that is not above a number of at most 65504 in absolute value.
 fn int4_least(bits: u32) -> u32 {
     let near = f16_bits(bits);
     if (int4_key(f16_widened(near)) <= int4_key(bits)) {
-        return near & select(0xffffu, 0u, near == 0x8000u); // one zero
+        return near; // never the zero with a sign: its key is that of 0, above those of negative numbers
     }
     if ((near & 0x7fffu) == 0u) {
         return 0x8001u;
@@ -41,13 +41,10 @@ fn int4_step(most: u32, least: u32) -> u32 {
     if (int4_key(most) == int4_key(low)) {
         return 0u;
     }
-    // By the device's own numbers, which err by less than a step of f16; then by ones.
+    // By the device's own numbers, rounded to f16: that, or the next one.
     var step = f16_bits(bitcast<u32>(max((bitcast<f32>(most) - bitcast<f32>(low)) / 15.0, 0.0)));
-    for (var i = 0u; i < 4u && !int4_fits(most, least, step); i++) {
+    for (var i = 0u; i < 2u && !int4_fits(most, least, step); i++) {
         step += 1u;
-    }
-    for (var i = 0u; i < 4u && step > 1u && int4_fits(most, least, step - 1u); i++) {
-        step -= 1u;
     }
     return step;
 }
@@ -71,6 +68,7 @@ fn int4_fits(most: u32, least: u32, step: u32) -> bool {
     let shift = x.exponent + 24;
     var whole = vec2<u32>(x.mantissa, 0u);
     var rest = 0u; // of 2^k
+    var is_more = false;
     let k = u32(max(-shift, 0));
     if (shift >= 0) {
         whole = int4_wide_left(whole, u32(shift));
@@ -82,13 +80,10 @@ fn int4_fits(most: u32, least: u32, step: u32) -> bool {
         rest = x.mantissa;
     }
     if (is_negative) {
-        // The next one below, and what is left from there.
+        // The next one below. What is left from there is more than f64 loses: a bound that is negative is at least 2^-14 t, so that a number
+        // about it has no bits below 2^-39 t.
         whole = int4_wide_sub(vec2<u32>(0u, 0u), int4_wide_add(whole, vec2<u32>(select(0u, 1u, rest != 0u), 0u)));
-        if (rest != 0u && k > 24u) {
-            rest = 0xffffffffu; // more than half
-        } else if (rest != 0u) {
-            rest = (1u << k) - rest;
-        }
+        is_more = rest != 0u;
     }
     if (whole.x != bound.x || whole.y != bound.y) {
         // As two's complement.
@@ -99,10 +94,10 @@ fn int4_fits(most: u32, least: u32, step: u32) -> bool {
     // ulp(t) / 2 is 2^(top - 53) units.
     let top = select(31u - countLeadingZeros(t.x), 63u - countLeadingZeros(t.y), t.y != 0u);
     let power = i32(k) + i32(top) - 53;
-    if (rest == 0u || (power >= 24 && rest != 0xffffffffu)) {
-        return true;
+    if (rest == 0u || is_more) {
+        return !is_more;
     }
-    return power >= 0 && rest != 0xffffffffu && rest <= (1u << u32(power));
+    return power >= 24 || (power >= 0 && rest <= (1u << u32(power)));
 }
 
 // The magnitude of a finite f16 in units of 2^-24.

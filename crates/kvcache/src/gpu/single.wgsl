@@ -106,9 +106,16 @@ fn single_quotient(a: u32, b: u32) -> u32 {
     let y_shift = countLeadingZeros(y.mantissa) - 8u;
     let numerator = x.mantissa << x_shift;
     let denominator = y.mantissa << y_shift;
-    // quotient = numerator 2^26 / denominator: from the device's own division, which errs by some units in the last of its 24 bits, so that
-    // what is left over fits into a word whatever was carried out of it; then a second time from that; and then by ones.
-    var quotient = u32(f32(numerator) / f32(denominator) * 67108864.0);
+    let quotient = single_ratio(numerator, denominator, u32(f32(numerator) / f32(denominator) * 67108864.0));
+    let exponent = x.exponent - i32(x_shift) - y.exponent + i32(y_shift);
+    return single_rounded(exponent - 27, quotient);
+}
+
+// numerator 2^27 / denominator for numbers of 24 bits, rounded down, and the lowest bit is set if that was not all of it. The estimate is half of
+// that by the device's own division, which errs by some units in the last of its 24 bits: so what is left over fits into a word, whatever is
+// carried out of it. That is divided again, and then it is a matter of ones.
+fn single_ratio(numerator: u32, denominator: u32, estimate: u32) -> u32 {
+    var quotient = estimate;
     var rest = bitcast<i32>((numerator << 26u) - quotient * denominator);
     let more = i32(f32(rest) / f32(denominator));
     quotient += bitcast<u32>(more);
@@ -121,8 +128,7 @@ fn single_quotient(a: u32, b: u32) -> u32 {
         quotient += 1u;
         rest -= i32(denominator);
     }
-    let exponent = x.exponent - i32(x_shift) - y.exponent + i32(y_shift);
-    return single_rounded(exponent - 27, (quotient << 1u) | select(0u, 1u, rest != 0));
+    return (quotient << 1u) | select(0u, 1u, rest != 0);
 }
 
 // The integer that is nearest to a, of two equally near ones the even one, and at most `most`, below 2^7.

@@ -11,6 +11,7 @@ mod moves;
 mod pages;
 mod rows;
 mod shaders;
+mod single;
 mod slots;
 
 use llm_kvcache::gpu::llm_gpu::testing::gpu;

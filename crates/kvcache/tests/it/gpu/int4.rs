@@ -115,6 +115,20 @@ fn steps_at_the_edge_of_f64_are_those_of_the_cpu() {
             pairs.extend([min.to_f32(), (f64::from(step) * little) as f32]);
         }
     }
+    // Half a unit in the last place of f64 goes to the even one: steps that are powers of two, for which f32 can say it.
+    for power in -14..9 {
+        let step = 2.0_f64.powi(power);
+        for little in [-49, -50, -51] {
+            let little = step * 2.0_f64.powi(little);
+            for little in [
+                little,
+                little * (1.0 + 2.0_f64.powi(-23)),
+                little * (1.0 - 2.0_f64.powi(-24)),
+            ] {
+                pairs.extend([(-15.0 * step) as f32, little as f32]);
+            }
+        }
+    }
     let n = pairs.len() / 2;
     assert!(n > 600, "{n}");
     compare(&gpu, &Array3::from_shape_vec((1, n, 2), pairs).unwrap()).unwrap();

@@ -85,6 +85,16 @@ fn tokens_of_each_size_are_quantized_as_on_the_cpu() {
     compare(&gpu, &y).unwrap();
 }
 
+/// Where the first scale is zero and others are not, and all about it: numbers of a few units of the smallest one.
+#[test]
+fn the_smallest_tokens_are_quantized_as_on_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let x = Array3::from_shape_fn((1, 300, 3), |(_, t, d)| {
+        f32::from_bits((t / (d + 1)) as u32)
+    });
+    compare(&gpu, &x).unwrap();
+}
+
 /// Many tokens as models make them.
 #[test]
 fn gaussian_tokens_are_quantized_as_on_the_cpu() {

@@ -180,6 +180,14 @@ impl Kind for Int4 {
             .gather_batch(&mut recorder, &slots, shape.n_pages)
             .unwrap();
         recorder.submit().unwrap();
+        for (words, features) in [(pages.k(), shape.head_dim), (pages.v(), shape.value_dim)] {
+            let words = words.download_blocking().unwrap();
+            let bytes: Vec<u8> = words.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let row = features.div_ceil(2);
+            let ends = (1..=n * shape.n_kv_heads).map(|i| bytes[i * row - 1] >> 4);
+            // What fills up the last byte of a token.
+            assert!(features % 2 == 0 || ends.into_iter().all(|half| half == 0));
+        }
         let bytes = |x: &GpuTensor<f32>| {
             let x = x.download_blocking().unwrap();
             x.iter().flat_map(|x| x.to_le_bytes()).collect()

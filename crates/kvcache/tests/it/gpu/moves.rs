@@ -197,6 +197,7 @@ fn tokens_move_together() {
         vec![1, 2, 3, 4, 5, 6, 7, 8],
         vec![0, 2, 4, 6, 8, 10],
         vec![0, 1, 5, 6, 7],
+        vec![0, 2, 3], // two tokens of an odd number of numbers, from an odd place on
     ] {
         let mut table = PageTable::new(3, 4).unwrap();
         let id = table.create(b"").unwrap();
