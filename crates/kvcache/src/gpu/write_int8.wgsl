@@ -75,11 +75,11 @@ fn write_int8(
         errors[local_index] = error;
     }
     workgroupBarrier();
-    // The first with the least error; without a number that is not zero, or with one too small for a scale, there is none to be chosen.
+    // The first with the least error. If the first scale is zero, its error is: squares of numbers so small are.
     var scale = candidates[0];
     var least = INFINITY;
     for (var i = 0u; i < DIVISORS; i++) {
-        if (candidates[0] != 0u && errors[i] < least) {
+        if (errors[i] < least) {
             scale = candidates[i];
             least = errors[i];
         }

@@ -70,6 +70,7 @@ fn number() -> impl Strategy<Value = u32> {
         2 => (0x3c00_0000..0x4380_0000_u32, 8..24_u32).prop_map(|(x, n)| x >> n << n),
         1 => 0..0x0180_0000_u32,
         1 => 0x7e80_0000..0x7f80_0000_u32,
+        1 => 0x1980_0000..0x1a80_0000_u32, // squares about the smallest number
         1 => Just(0),
     ];
     (magnitude, sign).prop_map(|(x, sign)| x | sign)
