@@ -127,6 +127,14 @@ pub enum AttentionError {
         /// What was passed.
         got: [usize; 3],
     },
+    /// Words on a device are not as many as pages of 8-bit integers take.
+    #[error("words must have length {expected} (four 8-bit integers in each), got {got}")]
+    PageWords {
+        /// What the pages take.
+        expected: usize,
+        /// What was passed.
+        got: usize,
+    },
     /// The block table or the lengths are not for as many sequences as there are.
     #[error("{name} must have a row for each of {batch} sequences, got {got}")]
     Rows {

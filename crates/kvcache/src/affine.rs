@@ -20,6 +20,9 @@ pub(crate) struct Group {
 /// The largest absolute value that has a group: the largest `f16`.
 pub(crate) const MOST: f32 = 65504.0;
 
+/// The largest absolute value in `f32` pages of integers, see [`Largest::F32`].
+pub(crate) const MOST_F32: f32 = 3.4e38;
+
 impl Group {
     /// For numbers of at most 65504 in absolute value. Without any: zeros.
     pub(crate) fn of(numbers: impl Iterator<Item = f32>, bits: u32) -> Self {
@@ -31,7 +34,7 @@ impl Group {
         if least > most {
             return Self::default();
         }
-        let min = rounded_down(least);
+        let min = rounded_down(least + 0.0); // one zero, whatever `min` makes of two
         let scale = (f64::from(most) - f64::from(min)) / f64::from(levels(bits));
         Self {
             scale: rounded_up(scale),
@@ -147,7 +150,7 @@ pub(crate) fn check(
     max: Largest,
 ) -> Result<(), KvCacheError> {
     let limit = match max {
-        Largest::F32 => 3.4e38,
+        Largest::F32 => MOST_F32,
         Largest::F16 => MOST,
     };
     let refused = x.indexed_iter().find(|(_, x)| !(x.abs() <= limit));

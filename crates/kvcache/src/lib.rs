@@ -7,6 +7,8 @@ mod element;
 mod error;
 pub mod eviction;
 pub mod file;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod kivi;
 mod memory;
 pub mod paged;

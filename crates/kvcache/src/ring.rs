@@ -1,5 +1,6 @@
 //! A ring: the newest tokens of each sequence, in memory that does not grow.
 
+mod row;
 mod store;
 
 use ndarray::{Array3, ArrayRef3, ArrayView3, Axis, concatenate};
@@ -7,6 +8,7 @@ use num_traits::Zero;
 
 use crate::memory::{reserve, zeros};
 use crate::{KvCacheError, token};
+pub(crate) use row::Row;
 
 /// The newest `window + slack` tokens of each sequence of a batch, for models whose queries
 /// see `window` keys, their own included (sliding-window attention).
@@ -58,13 +60,6 @@ pub struct RingCache<E> {
     values: ndarray::Array4<E>, // [batch, kv_heads, window + slack, value_dim]
     rows: Vec<Row>,             // [batch]
     window: usize,
-}
-
-/// Which tokens a row holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Row {
-    first: usize,
-    seen: usize,
 }
 
 impl<E: Copy + Zero> RingCache<E> {

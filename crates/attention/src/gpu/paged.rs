@@ -228,6 +228,55 @@ impl GpuInt8Pages {
         })
     }
 
+    /// Pages that are on the device already, as a cache of keys and values keeps them there. The words are shared, not copied: what is
+    /// written to them later is seen.
+    ///
+    /// # Shapes
+    ///
+    /// - `words`: `ceil(n_pages * n_kv_heads * page_size * features / 4)` elements in any shape, four integers in each, the first in the lowest byte
+    /// - `shape`: `[n_pages, n_kv_heads, page_size, features]`
+    ///
+    /// # Errors
+    ///
+    /// - [`AttentionError::TooLarge`] if the integers cannot be counted.
+    /// - [`AttentionError::PageWords`] if there are more or fewer words.
+    ///
+    /// # Precision
+    ///
+    /// Exact.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_attention::gpu::paged::GpuInt8Pages;
+    ///
+    /// # let Some(gpu) = llm_attention::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+    /// let words = gpu.zeros::<u32>(&[8])?; // a kernel of somebody else writes them
+    /// let pages = GpuInt8Pages::from_words(&words, [3, 2, 1, 5])?;
+    /// assert_eq!(pages.shape(), [3, 2, 1, 5]);
+    /// # Ok::<(), llm_attention::AttentionError>(())
+    /// ```
+    pub fn from_words(words: &GpuTensor<u32>, shape: [usize; 4]) -> Result<Self, AttentionError> {
+        let bytes = if shape.contains(&0) {
+            Some(0)
+        } else {
+            shape
+                .iter()
+                .try_fold(1_usize, |n, &axis| n.checked_mul(axis))
+        };
+        let expected = bytes.ok_or(AttentionError::TooLarge { shape })?.div_ceil(4);
+        if words.len() != expected {
+            return Err(AttentionError::PageWords {
+                expected,
+                got: words.len(),
+            });
+        }
+        Ok(Self {
+            words: words.clone(),
+            shape,
+        })
+    }
+
     /// `[n_pages, n_kv_heads, page_size, features]`.
     #[must_use]
     pub const fn shape(&self) -> [usize; 4] {

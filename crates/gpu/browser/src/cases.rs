@@ -3,6 +3,8 @@
 use llm_attention::gpu::flash;
 use llm_attention::{AttentionConfig, AttentionError, CausalAlignment, Mask};
 use llm_gpu::{Gpu, GpuError, GpuTensor, Grid};
+use llm_kvcache::gpu::{GpuKvCacheError, GpuPageElement, GpuPool, GpuSlots};
+use llm_kvcache::paged::{FloatPages, Int8Pages, PageTable, PagedCache, PoolConfig};
 use llm_posenc::PosencError;
 use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
 use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
@@ -12,7 +14,7 @@ use llm_sampling::gpu::chain::{self, Choice, Step};
 use llm_sampling::gpu::{GpuLogits, GpuSamplingError};
 use llm_sampling::top_k::Ties;
 use llm_sampling::{Dialect, RowRandom, SamplingConfig};
-use ndarray::{Array, Array1, Array2, Ix4};
+use ndarray::{Array, Array1, Array2, Array3, ArrayView3, Ix4, s};
 
 use crate::Case;
 use crate::kernels::{SCALE, SUM_1_TREE, ScaleParams, SumParams};
@@ -230,6 +232,66 @@ pub(crate) async fn quant(gpu: &Gpu) -> Result<Vec<Case>, GpuQuantError> {
         let name = format!("product with NF4, {seq} rows");
         let tolerance = 2.0 * (d_in * d_in) as f64 / f64::from(1 << 24);
         cases.push(compare(name, &y, &want, tolerance).await?);
+/// Tokens into pages, a fork that goes on, and what both sequences hold then. Computed in integers or copied, so the bits of the CPU.
+pub(crate) async fn kvcache(gpu: &Gpu) -> Result<Vec<Case>, GpuKvCacheError> {
+    let config = PoolConfig::new(1, 8, 4, 2, 5);
+    let k = Array3::from_shape_fn((2, 10, 5), |(h, t, d)| {
+        ((h * 499 + t * 7919 + d * 31) % 2003) as f32 / 500.0 - 2.0
+    });
+    let k = k.view();
+    let (first, last) = (k.slice(s![.., ..9, ..]), k.slice(s![.., 9.., ..]));
+    let mut floats = PagedCache::<FloatPages<f32>>::new(&config)?;
+    let mut integers = PagedCache::<Int8Pages>::new(&config)?;
+    let id = floats.create(b"")?;
+    floats.append(id, &[first], &[first])?;
+    let fork = floats.fork(id)?;
+    floats.append(fork, &[last], &[last])?;
+    integers.create(b"")?;
+    integers.append(id, &[first], &[first])?;
+    integers.fork(id)?;
+    integers.append(fork, &[last], &[last])?;
+    let want = [floats.gather(0, id)?.0, floats.gather(0, fork)?.0];
+    let mut cases = pages::<f32>(gpu, &config, first, last, "f32", &want).await?;
+    let want = [integers.gather(0, id)?.0, integers.gather(0, fork)?.0];
+    cases.extend(pages::<i8>(gpu, &config, first, last, "int8", &want).await?);
+    Ok(cases)
+}
+
+/// The same on the device.
+async fn pages<E: GpuPageElement>(
+    gpu: &Gpu,
+    config: &PoolConfig,
+    first: ArrayView3<'_, f32>,
+    last: ArrayView3<'_, f32>,
+    name: &str,
+    want: &[Array3<f32>; 2],
+) -> Result<Vec<Case>, GpuKvCacheError> {
+    let mut table = PageTable::new(config.n_pages, config.page_size)?;
+    let pool = GpuPool::<E>::new(gpu, config)?;
+    let (layer, shape) = (pool.layer(0)?, pool.shape());
+    let mut recorder = gpu.recorder();
+    let id = table.create(b"")?;
+    table.grow(&[(id, 9)])?;
+    let new = gpu.upload(&first)?;
+    let slots = GpuSlots::for_writing(gpu, shape, &table, &[(id, 0..9)])?;
+    layer.write(&mut recorder, &slots, &new, &new)?;
+    let fork = table.fork(id)?;
+    pool.copy_pages(&mut recorder, &table.grow(&[(fork, 1)])?)?;
+    let new = gpu.upload(&last)?;
+    let slots = GpuSlots::for_writing(gpu, shape, &table, &[(fork, 9..10)])?;
+    layer.write(&mut recorder, &slots, &new, &new)?;
+    let mut got = Vec::new();
+    for tokens in [(id, 0..9), (fork, 0..10)] {
+        let slots = GpuSlots::for_reading(gpu, shape, &table, &[tokens])?;
+        got.push(layer.gather(&mut recorder, &slots)?.0);
+    }
+    recorder.submit()?;
+    slots.check().await?;
+    let mut cases = Vec::new();
+    for (what, (got, want)) in ["prompt", "fork"].into_iter().zip(got.iter().zip(want)) {
+        let want: Vec<f64> = want.iter().map(|&x| f64::from(x)).collect();
+        let name = format!("pages of {name}, {what}");
+        cases.push(compare(name, got, &want, 0.0).await?);
     }
     Ok(cases)
 }

@@ -20,6 +20,7 @@ use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 const CRATES: &[(&str, &[&Kernel])] = &[
     ("llm-gpu", kernels::KERNELS),
     ("llm-attention", llm_attention::gpu::KERNELS),
+    ("llm-kvcache", llm_kvcache::gpu::KERNELS),
     ("llm-posenc", llm_posenc::gpu::KERNELS),
     ("llm-quant", llm_quant::gpu::KERNELS),
     ("llm-sampling", llm_sampling::gpu::KERNELS),
@@ -88,6 +89,7 @@ pub async fn parity() -> Result<Vec<Case>, JsError> {
     cases.extend(cases::attention(&gpu).await?);
     cases.extend(cases::sampling(&gpu).await?);
     cases.extend(cases::quant(&gpu).await?);
+    cases.extend(cases::kvcache(&gpu).await?);
     gpu.check()?;
     Ok(cases)
 }

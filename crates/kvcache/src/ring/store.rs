@@ -18,9 +18,7 @@ impl<E: Copy + Zero> RingCache<E> {
     ///   overwritten: more than `slack + 1` tokens were taken back.
     pub fn crop(&mut self, row: usize, seen: usize) -> Result<(), KvCacheError> {
         self.check_crop(row, seen)?;
-        let state = &mut self.rows[row];
-        state.first = state.first.min(seen);
-        state.seen = seen;
+        self.rows[row] = self.rows[row].cropped(seen);
         Ok(())
     }
 
@@ -85,25 +83,7 @@ impl<E: Copy + Zero> RingCache<E> {
 
     /// Refuses what [`crop`](Self::crop) says it does.
     pub(crate) fn check_crop(&self, row: usize, seen: usize) -> Result<(), KvCacheError> {
-        let state = self.row(row)?;
-        if seen > state.seen {
-            return Err(KvCacheError::CropLen {
-                row,
-                len: state.seen,
-                got: seen,
-            });
-        }
-        let needed = (seen + 1).saturating_sub(self.window);
-        // Where nothing is taken back, nothing new is missed either; nor where nothing is left to be seen.
-        if seen < state.seen && needed < seen && needed < state.first {
-            return Err(KvCacheError::CropLost {
-                row,
-                got: seen,
-                needed,
-                oldest: state.first,
-            });
-        }
-        Ok(())
+        self.row(row)?.check_crop(row, seen, self.window)
     }
 
     /// Refuses what [`append`](Self::append) says it does.
@@ -120,16 +100,7 @@ impl<E: Copy + Zero> RingCache<E> {
             value_dim: self.value_dim(),
         };
         token.check(k, v)?;
-        let seq = k[1];
-        // One more must be countable: the position of the next token's window is computed from it.
-        if state.seen.checked_add(seq).is_none_or(|n| n == usize::MAX) {
-            return Err(KvCacheError::Seen {
-                row,
-                seen: state.seen,
-                seq,
-            });
-        }
-        Ok(())
+        state.check_append(row, k[1])
     }
 
     /// Writes tokens that were checked.
@@ -137,10 +108,9 @@ impl<E: Copy + Zero> RingCache<E> {
         let capacity = self.capacity();
         let seq = k.dim().1;
         let state = &mut self.rows[row];
-        let end = state.seen + seq;
-        let mut start = end.saturating_sub(capacity).max(state.seen);
-        state.seen = end;
-        state.first = state.first.max(end.saturating_sub(capacity));
+        let mut start = state.first_written(seq, capacity);
+        *state = state.appended(seq, capacity);
+        let end = state.seen;
         while start < end {
             let place = start % capacity;
             let n = (capacity - place).min(end - start);

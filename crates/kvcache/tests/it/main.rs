@@ -5,6 +5,8 @@
 mod attention;
 mod errors;
 mod golden;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod properties;
 mod quantized_peers;
 mod recorded;

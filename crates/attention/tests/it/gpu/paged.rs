@@ -325,3 +325,45 @@ fn pages_must_fit_the_queries() {
     };
     assert_eq!(refused(&pages, &pages, &flat, &lengths), want);
 }
+
+/// Words of another kernel are the pages that an upload makes of their bytes; the count has to be right.
+#[test]
+fn words_on_the_device_are_pages() {
+    let Some(gpu) = gpu() else { return };
+    let pages = Array4::from_shape_fn((3, 1, 2, 5), |(p, _, t, d)| {
+        (40 * p + 20 * t + d) as i8 - 60
+    });
+    let mut bytes: Vec<u8> = pages.iter().map(|x| x.cast_unsigned()).collect();
+    bytes.resize(32, 0);
+    let words = bytes
+        .chunks(4)
+        .map(|x| u32::from_le_bytes([x[0], x[1], x[2], x[3]]));
+    let words: Vec<u32> = words.collect();
+    let words = gpu.upload_slice(&[2, 4], &words).unwrap();
+    let scales = gpu
+        .upload(&Array4::<f32>::from_elem((2, 3, 1, 2), 0.01))
+        .unwrap();
+    let q = gpu.upload(&Array4::<f32>::ones((1, 1, 1, 5))).unwrap();
+    let table = gpu.upload(&ndarray::array![[2_u32, 0]]).unwrap();
+    let lengths = gpu.upload(&ndarray::array![3_u32]).unwrap();
+    let mut r = gpu.recorder();
+    let outs = [
+        GpuInt8Pages::from_words(&words, [3, 1, 2, 5]).unwrap(),
+        GpuInt8Pages::upload(&gpu, &pages).unwrap(),
+    ]
+    .map(|pages| {
+        let kv = GpuPagedKv::int8(&pages, &pages, &scales, &table, &lengths);
+        paged::forward(&mut r, &q, &kv, &AttentionConfig::new(Mask::Full))
+            .unwrap()
+            .0
+    });
+    r.submit().unwrap();
+    let [got, want] = outs.map(|out| out.download_blocking().unwrap());
+    assert_eq!(got, want);
+    assert!(want.iter().all(|x| x.abs() > 0.1));
+    let error = GpuInt8Pages::from_words(&words, [3, 1, 2, 6]).unwrap_err();
+    let (expected, got) = (9, 8);
+    assert_eq!(error, AttentionError::PageWords { expected, got });
+    let error = GpuInt8Pages::from_words(&words, [usize::MAX, 2, 1, 1]).unwrap_err();
+    assert!(matches!(error, AttentionError::TooLarge { .. }), "{error}");
+}
