@@ -43,3 +43,10 @@ pub const PHILOX: Snippet = Snippet {
     name: "philox",
     source: include_str!("snippets/philox.wgsl"),
 };
+
+/// Sums, products and quotients of positive `f32` by their bits, with the rounding of the CPU: `single_sum`, `single_distance`,
+/// `single_product`, `single_quotient`, `single_integer`. Shaders may round divisions as they like, take small numbers for zero, and fuse.
+pub const SINGLE: Snippet = Snippet {
+    name: "single",
+    source: include_str!("snippets/single.wgsl"),
+};

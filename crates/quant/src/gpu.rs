@@ -83,11 +83,6 @@ const FOUR_BIT: Snippet = Snippet {
     name: "four_bit",
     source: include_str!("gpu/four_bit.wgsl"),
 };
-/// Products and quotients with the rounding of the CPU.
-const ROUNDED: Snippet = Snippet {
-    name: "rounded",
-    source: include_str!("gpu/rounded.wgsl"),
-};
 
 /// A number of elements of which there is a tensor.
 fn word(n: usize) -> u32 {

@@ -232,6 +232,10 @@ pub(crate) async fn quant(gpu: &Gpu) -> Result<Vec<Case>, GpuQuantError> {
         let name = format!("product with NF4, {seq} rows");
         let tolerance = 2.0 * (d_in * d_in) as f64 / f64::from(1 << 24);
         cases.push(compare(name, &y, &want, tolerance).await?);
+    }
+    Ok(cases)
+}
+
 /// Tokens into pages, a fork that goes on, and what both sequences hold then. Computed in integers or copied, so the bits of the CPU.
 pub(crate) async fn kvcache(gpu: &Gpu) -> Result<Vec<Case>, GpuKvCacheError> {
     let config = PoolConfig::new(1, 8, 4, 2, 5);

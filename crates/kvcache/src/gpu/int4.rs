@@ -5,7 +5,6 @@ use llm_gpu::{Access, GpuTensor, Kernel, Needs, Snippet, snippet};
 use super::GpuPages;
 use super::element::{GpuPageElement, sealed};
 use super::float::WIDENED;
-use super::int8::SINGLE;
 use super::pages::{BYTE_MASK, PLACES, PlacesParams, WRITE};
 use crate::affine;
 
@@ -26,7 +25,7 @@ pub(super) static WRITE_INT4: Kernel = Kernel {
         BYTE_MASK,
         PLACES,
         WRITE,
-        SINGLE,
+        snippet::SINGLE,
         WIDENED,
         INT4,
     ],
@@ -39,7 +38,14 @@ pub(super) static WRITE_INT4: Kernel = Kernel {
 pub(super) static GATHER_INT4: Kernel = Kernel {
     name: "gather_int4",
     source: include_str!("gather_int4.wgsl"),
-    snippets: &[snippet::LINEAR, snippet::F16, PLACES, SINGLE, WIDENED, INT4],
+    snippets: &[
+        snippet::LINEAR,
+        snippet::F16,
+        PLACES,
+        snippet::SINGLE,
+        WIDENED,
+        INT4,
+    ],
     bindings: &[R, R, W, R],
     params_size: size_of::<PlacesParams>(),
     constants: &["WORKGROUP_SIZE"],

@@ -7,12 +7,6 @@ use super::element::{GpuPageElement, sealed};
 use super::pages::{BYTE_MASK, PLACES, PlacesParams, WRITE};
 use crate::affine;
 
-/// f32 in integers.
-pub(super) const SINGLE: Snippet = Snippet {
-    name: "single",
-    source: include_str!("single.wgsl"),
-};
-
 const INT8: Snippet = Snippet {
     name: "int8",
     source: include_str!("int8.wgsl"),
@@ -34,7 +28,14 @@ pub(super) static CHECK_NUMBERS: Kernel = Kernel {
 pub(super) static WRITE_INT8: Kernel = Kernel {
     name: "write_int8",
     source: include_str!("write_int8.wgsl"),
-    snippets: &[snippet::LINEAR, BYTE_MASK, PLACES, WRITE, SINGLE, INT8],
+    snippets: &[
+        snippet::LINEAR,
+        BYTE_MASK,
+        PLACES,
+        WRITE,
+        snippet::SINGLE,
+        INT8,
+    ],
     bindings: &[R, R, R, W, W],
     params_size: size_of::<PlacesParams>(),
     constants: &[],
@@ -44,7 +45,7 @@ pub(super) static WRITE_INT8: Kernel = Kernel {
 pub(super) static GATHER_INT8: Kernel = Kernel {
     name: "gather_int8",
     source: include_str!("gather_int8.wgsl"),
-    snippets: &[snippet::LINEAR, PLACES, SINGLE],
+    snippets: &[snippet::LINEAR, PLACES, snippet::SINGLE],
     bindings: &[R, R, W, R],
     params_size: size_of::<PlacesParams>(),
     constants: &["WORKGROUP_SIZE"],

@@ -3,7 +3,7 @@
 use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 
 use super::weights::table;
-use super::{FOUR_BIT, GpuFourBit, GpuQuantError, ROUNDED, WORKGROUP_SIZE, check_elements, word};
+use super::{FOUR_BIT, GpuFourBit, GpuQuantError, WORKGROUP_SIZE, check_elements, word};
 use crate::four_bit::blocks::SMALLEST;
 use crate::four_bit::{FourBitCode, FourBitConfig, NonFinite, check_block};
 
@@ -56,7 +56,7 @@ pub(super) static FOUR_BIT_DEQUANTIZE: Kernel = Kernel {
 pub(super) static FOUR_BIT_QUANTIZE: Kernel = Kernel {
     name: "four_bit_quantize",
     source: include_str!("four_bit_quantize.wgsl"),
-    snippets: &[snippet::LINEAR, ROUNDED],
+    snippets: &[snippet::LINEAR, snippet::SINGLE],
     bindings: &[
         Access::Read,
         Access::Read,

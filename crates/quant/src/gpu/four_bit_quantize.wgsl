@@ -29,7 +29,6 @@ struct FourBitQuantizeParams {
 const INVOCATIONS: u32 = 64u;
 const N_BOUNDS: u32 = 15u;
 const ONE: u32 = 0x3f800000u;
-const INFINITY: u32 = 0x7f800000u;
 const NAN: u32 = 0x7fc00000u;
 
 var<workgroup> largest: atomic<u32>;
@@ -69,7 +68,7 @@ fn four_bit_quantize(
             factor = 0u;
         } else if (is_full) {
             scales[block] = found;
-            factor = rounded_quotient(ONE, divisor);
+            factor = single_quotient(ONE, divisor);
         } else {
             scales[block] = divisor;
             factor = divisor;
@@ -99,9 +98,9 @@ fn scaled(bits: u32, is_full: bool) -> u32 {
     let magnitude = bits & 0x7fffffffu;
     var result = 0u;
     if (is_full) {
-        result = rounded_product(magnitude, factor);
+        result = single_product(magnitude, factor);
     } else {
-        result = rounded_quotient(magnitude, factor);
+        result = single_quotient(magnitude, factor);
     }
     return result | (bits & 0x80000000u);
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{few, gpu};
 
-/// Reads two numbers and a small integer, writes eight results.
+/// Reads two numbers and a small integer, writes nine results.
 static SINGLE_CHECK: Kernel = Kernel {
     name: "single_check",
     source: "
@@ -21,7 +21,7 @@ static SINGLE_CHECK: Kernel = Kernel {
             let a = x[at] & 0x7fffffffu;
             let b = x[at + 1u] & 0x7fffffffu;
             let n = x[at + 2u];
-            let to = 8u * id.x;
+            let to = 9u * id.x;
             y[to] = single_sum(a, b);
             y[to + 1u] = single_distance(a, b);
             y[to + 2u] = single_multiple(a, n);
@@ -39,13 +39,11 @@ static SINGLE_CHECK: Kernel = Kernel {
                 differ |= ratio ^ single_ratio(numerator, denominator, estimate + i - 30u);
             }
             y[to + 7u] = select(ratio, 0u, differ != 0u);
+            y[to + 8u] = single_product(a, b);
         }",
     snippets: &[
         snippet::F16,
-        Snippet {
-            name: "single",
-            source: include_str!("../../../src/gpu/single.wgsl"),
-        },
+        snippet::SINGLE,
         Snippet {
             name: "widened",
             source: include_str!("../../../src/gpu/widened.wgsl"),
@@ -88,7 +86,7 @@ fn pair() -> impl Strategy<Value = (u32, u32)> {
     ]
 }
 
-fn expected(a: u32, b: u32, n: u32) -> [u32; 8] {
+fn expected(a: u32, b: u32, n: u32) -> [u32; 9] {
     let (x, y) = (f32::from_bits(a).abs(), f32::from_bits(b).abs());
     let divisor = if y == 0.0 { f32::from_bits(1) } else { y };
     let sum = f32::from_bits(a) + f32::from_bits(b);
@@ -104,6 +102,7 @@ fn expected(a: u32, b: u32, n: u32) -> [u32; 8] {
         x.round_ties_even().min(127.0) as u32,
         sum.to_bits(),
         (numerator / denominator * 2 + rest) as u32,
+        (x * y).to_bits(),
     ]
 }
 
@@ -115,7 +114,7 @@ fn f32_in_integers_is_f32() {
         let words: Vec<u32> = cases.iter().flat_map(|&((a, b), n)| [a, b, n]).collect();
         let x = gpu.upload_slice(&[words.len()], &words).unwrap();
         let mut recorder = gpu.recorder();
-        let y = recorder.output::<u32>(&[cases.len(), 8]).unwrap();
+        let y = recorder.output::<u32>(&[cases.len(), 9]).unwrap();
         let grid = Grid::linear(cases.len(), 64).unwrap();
         let bindings = [x.read(), y.write()];
         recorder.dispatch(&SINGLE_CHECK, &[], &(), &bindings, grid).unwrap();

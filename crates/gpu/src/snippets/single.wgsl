@@ -1,4 +1,4 @@
-// single.wgsl: sums, products and quotients of positive f32, by their bits, as IEEE 754 rounds them (a snippet, prepended to kernels).
+// single.wgsl: sums, products and quotients of positive f32, by their bits, as IEEE 754 rounds them.
 //
 // In integers: shaders may divide with an error, flush what is small, and fuse a product with a sum.
 
@@ -13,6 +13,13 @@ struct Single {
 fn single_parts(bits: u32) -> Single {
     let field = bits >> 23u;
     return Single(i32(max(field, 1u)) - 150, (bits & 0x7fffffu) | select(0u, 0x800000u, field > 0u));
+}
+
+// With 24 bits in the mantissa; `bits` must not be 0.
+fn single_full(bits: u32) -> Single {
+    let x = single_parts(bits);
+    let shift = countLeadingZeros(x.mantissa) - 8u;
+    return Single(x.exponent - i32(shift), x.mantissa << shift);
 }
 
 // The f32 that is nearest to mantissa * 2^exponent, of two equally near ones the even one. The lowest bit of a mantissa of more than 25 bits
@@ -79,19 +86,30 @@ fn single_multiple(a: u32, n: u32) -> u32 {
 }
 
 fn single_square(a: u32) -> u32 {
-    if (a >= INFINITY) {
+    return single_product(a, a);
+}
+
+fn single_product(a: u32, b: u32) -> u32 {
+    if (a == 0u || b == 0u) {
+        return 0u;
+    }
+    if (max(a, b) >= INFINITY) {
         return INFINITY;
     }
-    let x = single_parts(a);
+    // 24 bits in each, so that no bit that counts is among the lowest.
+    let x = single_full(a);
+    let y = single_full(b);
     // 48 bits from halves of 12.
-    let high = x.mantissa >> 12u;
-    let low = x.mantissa & 0xfffu;
-    let middle = 2u * high * low;
-    let lower = ((middle & 0xfffu) << 12u) + low * low;
-    let upper = high * high + (middle >> 12u) + (lower >> 24u);
-    // The lowest 16 become one. What is subnormal has few bits more, but its square is zero.
+    let x_high = x.mantissa >> 12u;
+    let x_low = x.mantissa & 0xfffu;
+    let y_high = y.mantissa >> 12u;
+    let y_low = y.mantissa & 0xfffu;
+    let middle = x_high * y_low + x_low * y_high;
+    let lower = ((middle & 0xfffu) << 12u) + x_low * y_low;
+    let upper = x_high * y_high + (middle >> 12u) + (lower >> 24u);
+    // The lowest 16 become one.
     let rest = select(0u, 1u, (lower & 0xffffu) != 0u);
-    return single_rounded(2 * x.exponent + 16, (upper << 8u) | ((lower >> 16u) & 0xffu) | rest);
+    return single_rounded(x.exponent + y.exponent + 16, (upper << 8u) | ((lower >> 16u) & 0xffu) | rest);
 }
 
 // a / b for a finite b that is not 0.
@@ -99,16 +117,10 @@ fn single_quotient(a: u32, b: u32) -> u32 {
     if (a == 0u) {
         return 0u;
     }
-    var x = single_parts(a);
-    var y = single_parts(b);
-    // 24 bits in each.
-    let x_shift = countLeadingZeros(x.mantissa) - 8u;
-    let y_shift = countLeadingZeros(y.mantissa) - 8u;
-    let numerator = x.mantissa << x_shift;
-    let denominator = y.mantissa << y_shift;
-    let quotient = single_ratio(numerator, denominator, u32(f32(numerator) / f32(denominator) * 67108864.0));
-    let exponent = x.exponent - i32(x_shift) - y.exponent + i32(y_shift);
-    return single_rounded(exponent - 27, quotient);
+    let x = single_full(a);
+    let y = single_full(b);
+    let quotient = single_ratio(x.mantissa, y.mantissa, u32(f32(x.mantissa) / f32(y.mantissa) * 67108864.0));
+    return single_rounded(x.exponent - y.exponent - 27, quotient);
 }
 
 // numerator 2^27 / denominator for numbers of 24 bits, rounded down, and the lowest bit is set if that was not all of it. The estimate is half of
