@@ -10,6 +10,7 @@ import json
 
 import bitsandbytes
 import bitsandbytes.functional as F
+import quant_files
 import torch
 from bitsandbytes.functional import QuantState
 from common import arguments, generator, save
@@ -175,6 +176,7 @@ def main():
     nested(args)
     eight(args)
     codes(args)
+    quant_files.write(args)
 
 
 if __name__ == "__main__":

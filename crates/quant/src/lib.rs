@@ -5,6 +5,8 @@ pub mod double;
 pub mod dynamic_map;
 pub mod eight_bit;
 mod error;
+#[cfg(feature = "files")]
+pub mod files;
 pub mod four_bit;
 pub mod fp4;
 pub mod matmul;

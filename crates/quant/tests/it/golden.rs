@@ -1,6 +1,6 @@
 //! Known answers, from independent implementations or from arithmetic shown in a comment; never from our own output.
 
-use llm_quant::eight_bit::EightBitSearch;
+use llm_quant::eight_bit::{self, EightBitConfig, EightBitSearch};
 use llm_quant::four_bit::{self, FourBitCode, FourBitConfig, NonFinite};
 use llm_quant::{calculator, double, fp4, nf4, normal, report};
 use ndarray::{Array1, array};
@@ -169,3 +169,20 @@ const OFFSETS: [(u64, u32); 9] = [
     (20000, 0x3efff989),
     (32000, 0x3efffeb5),
 ];
+
+#[test]
+fn the_table_has_no_smallest_scale() {
+    // bitsandbytes 0.50.2, CPU: quantize_blockwise([s, -s, s / 2, 0, 0.3 s, -0.3 s]). Below 2.94e-39 the reciprocal is infinite.
+    for (s, codes) in [
+        (9e-39_f32, [255, 0, 219, 131, 205, 49]),
+        (3e-39, [255, 0, 219, 131, 205, 49]),
+        (2.9e-39, [255, 0, 255, 0, 255, 0]),
+        (1e-44, [255, 0, 255, 0, 255, 0]),
+    ] {
+        let x = array![s, -s, s / 2.0, 0.0, s * 0.3, -s * 0.3];
+        let config = EightBitConfig::new(EightBitSearch::BitsandbytesCpu, 256);
+        let quantized = eight_bit::quantize(&x, &config).unwrap();
+        assert_eq!(quantized.codes(), codes, "{s}");
+        assert_eq!(quantized.scales(), [s]);
+    }
+}

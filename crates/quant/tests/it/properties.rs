@@ -3,4 +3,4 @@
 mod eight_bit;
 mod four_bit;
 mod matmul;
-mod strategies;
+pub(crate) mod strategies;

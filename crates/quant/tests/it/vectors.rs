@@ -9,6 +9,9 @@ use llm_quant::four_bit::{self, FourBit, FourBitCode, FourBitConfig, Scales};
 use llm_quant::{dynamic_map, reference};
 use ndarray::{Array1, Array2, ArrayD, Ix1, arr1};
 
+#[cfg(feature = "files")]
+mod state_dict;
+
 #[test]
 fn vectors() {
     let files = VectorRun::new("quant", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"))
@@ -27,6 +30,10 @@ fn vectors() {
             }
         }
         ("quant.blockwise8", _) => eight(case, tier),
+        #[cfg(feature = "files")]
+        ("quant.linear4bit.state_dict", _) => state_dict::run(case, tier),
+        #[cfg(not(feature = "files"))]
+        ("quant.linear4bit.state_dict", _) => Err(case.unsupported("needs the feature `files`")),
         ("quant.blockwise8_cpu_table", _) => eight_by_table(case),
         _ => Err(case.unknown_op()),
     });
