@@ -3,15 +3,21 @@
 //! What comes from a file is not trusted: sizes are compared with the length of the file before memory is asked for, and
 //! each rule that a file can break is a [`FileError`]. What is written goes to a temporary file first, which is renamed when it is whole.
 
+mod checkpoint;
+mod config;
 mod error;
 mod file;
 pub mod four_bit_state;
 mod header;
+mod json;
 mod python;
+pub mod quantize;
 mod source;
 mod types;
 mod writer;
 
+pub use checkpoint::Checkpoint;
+pub use config::{LoadIn, QuantizationConfig};
 pub use error::FileError;
 pub use file::TensorFile;
 pub use safetensors::Dtype;

@@ -169,6 +169,66 @@ pub enum FileError {
         /// Bytes that came.
         got: usize,
     },
+    /// `config.json` is not a JSON object, or a name stands in it twice.
+    #[error("the configuration must be a JSON object: {message}")]
+    ConfigJson {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// An entry of the section on quantization has a value that cannot be.
+    #[error("{field} of the configuration must be {expected}, got {got}")]
+    ConfigField {
+        /// Which entry.
+        field: &'static str,
+        /// What it can be.
+        expected: &'static str,
+        /// What it is, as JSON.
+        got: String,
+    },
+    /// The index of a checkpoint is not what transformers writes.
+    #[error("the index must be JSON with a weight_map: {message}")]
+    IndexJson {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The index names a file that is not in its folder.
+    #[error("a file of a checkpoint must be a .safetensors in the same folder, got {name}")]
+    ShardName {
+        /// What it names.
+        name: String,
+    },
+    /// A checkpoint that should be quantized is quantized.
+    #[error("weights that are quantized must not be quantized yet, got {name}")]
+    AlreadyQuantized {
+        /// What shows it.
+        name: String,
+    },
+    /// A tensor that was chosen cannot be quantized.
+    #[error(
+        "a weight that is chosen must be a matrix of F32, F16 or BF16 named `….weight`, got {name} {shape:?} of {dtype}"
+    )]
+    NotWeight {
+        /// Which tensor.
+        name: String,
+        /// Its type.
+        dtype: Dtype,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// There is a checkpoint already where one should be written.
+    #[error("the folder must have no config.json, got {path}")]
+    Occupied {
+        /// Where.
+        path: PathBuf,
+    },
+    /// What is wrong, and in which file.
+    #[error("{path}: {source}")]
+    InFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<FileError>,
+    },
     /// What a file holds cannot be made into weights.
     #[error("{name}: {source}")]
     Quant {
@@ -185,6 +245,17 @@ impl FileError {
             path: path.to_owned(),
             kind: error.kind(),
             message: error.to_string(),
+        }
+    }
+
+    /// This error with the file in which it was found; errors of the system have it already.
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        if matches!(self, Self::Io { .. }) {
+            return self;
+        }
+        Self::InFile {
+            path: path.to_owned(),
+            source: Box::new(self),
         }
     }
 

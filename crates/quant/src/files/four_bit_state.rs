@@ -180,38 +180,56 @@ pub fn tensors(name: &str, tensor: &FourBitTensor) -> Result<Vec<Tensor>, FileEr
         // The library stores the zero of FP4 that has a sign without it.
         Tensor::f32s(map, &weights.code().values().map(|x| x + 0.0)),
     ];
-    let mut state = format!(
-        r#"{{"quant_type": "{}", "blocksize": {}, "dtype": "{}", "shape": {}"#,
-        code_name(weights.code()),
-        weights.block(),
-        dtype.name(),
-        python::sizes(weights.shape()),
-    );
     let state_name = state_name(name, weights.code());
+    let mut offset = None;
     match weights.scales() {
         Scales::Plain(scales) => all.push(Tensor::f32s(absmax, scales)),
         Scales::Nested(nested) => {
-            let offset = f64::from(nested.offset());
-            if !offset.is_finite() {
+            if !nested.offset().is_finite() {
                 return Err(FileError::StateField {
                     name: state_name,
                     field: "nested_offset",
                     expected: "a finite number".to_owned(),
-                    got: offset.to_string(),
+                    got: nested.offset().to_string(),
                 });
             }
+            offset = Some(nested.offset());
             all.push(Tensor::u8s(absmax, nested.codes()));
             all.push(Tensor::f32s(nested_absmax, nested.absmax()));
             all.push(Tensor::f32s(nested_map, &dynamic_map::signed8()));
-            state += &format!(
-                r#", "nested_blocksize": {NESTED_BLOCK}, "nested_dtype": "float32", "nested_offset": {}"#,
-                python::number(offset)
-            );
         }
     }
-    state.push('}');
+    let state = json(
+        weights.code(),
+        weights.block(),
+        *dtype,
+        weights.shape(),
+        offset,
+    );
     all.push(Tensor::u8s(state_name, state.as_bytes()));
     Ok(all)
+}
+
+/// The JSON of a state, as Python writes it.
+pub(crate) fn json(
+    code: FourBitCode,
+    block: usize,
+    dtype: WeightType,
+    shape: &[usize],
+    nested_offset: Option<f32>,
+) -> String {
+    let nested = nested_offset.map_or(String::new(), |offset| {
+        let offset = python::number(offset.into());
+        format!(
+            r#", "nested_blocksize": {NESTED_BLOCK}, "nested_dtype": "float32", "nested_offset": {offset}"#
+        )
+    });
+    format!(
+        r#"{{"quant_type": "{}", "blocksize": {block}, "dtype": "{}", "shape": {}{nested}}}"#,
+        code_name(code),
+        dtype.name(),
+        python::sizes(shape),
+    )
 }
 
 /// The name of the state of the weight `name`.

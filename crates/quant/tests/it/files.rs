@@ -1,5 +1,6 @@
 //! Files of bitsandbytes: what it wrote, we read and write again; what lies is refused.
 
+mod checkpoint;
 mod hostile;
 mod state;
 mod writing;
