@@ -111,4 +111,24 @@ pub enum QuantError {
         /// What came.
         got: Vec<usize>,
     },
+    /// There is not one scale for each row.
+    #[error("scales must have length {expected} (one for each row), got {got}")]
+    RowScales {
+        /// Rows that there are.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// The threshold of outliers is no magnitude.
+    #[error("the threshold of outliers must be finite and not negative, got {got}")]
+    Threshold {
+        /// What came.
+        got: f32,
+    },
+    /// The factor of an integer product cannot be.
+    #[error("the factor of an integer product must be finite and above 0, got {got}")]
+    Factor {
+        /// What came.
+        got: f32,
+    },
 }

@@ -9,6 +9,7 @@ mod error;
 mod file;
 pub mod four_bit_state;
 mod header;
+pub mod int8_state;
 mod json;
 mod python;
 pub mod quantize;

@@ -9,11 +9,13 @@ mod error;
 pub mod files;
 pub mod four_bit;
 pub mod fp4;
+pub mod int8_matmul;
 pub mod matmul;
 pub mod nf4;
 pub mod normal;
 pub mod reference;
 pub mod report;
+pub mod vector_wise;
 
 pub use error::QuantError;
 pub use four_bit::{FourBit, FourBitCode, FourBitConfig};

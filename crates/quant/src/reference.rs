@@ -8,3 +8,4 @@ pub mod blocks;
 pub mod double;
 pub mod matmul;
 pub mod normal;
+pub mod vector_wise;

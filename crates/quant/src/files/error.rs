@@ -203,9 +203,9 @@ pub enum FileError {
         /// What shows it.
         name: String,
     },
-    /// A tensor that was chosen cannot be quantized.
+    /// A tensor cannot be a weight.
     #[error(
-        "a weight that is chosen must be a matrix of F32, F16 or BF16 named `….weight`, got {name} {shape:?} of {dtype}"
+        "a weight must be a matrix whose name ends in `weight`, of F32, F16 or BF16 before it is quantized, got {name} {shape:?} of {dtype}"
     )]
     NotWeight {
         /// Which tensor.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use llm_numerics::Storage;
 use llm_numerics::half::{bf16, f16};
-use ndarray::{Array2, ArrayD};
+use ndarray::Array2;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::json;
@@ -16,12 +16,13 @@ use super::four_bit_state::{self, FourBitTensor, packed_shape};
 use super::source::info;
 use super::{
     FileError, LoadIn, PackedType, QuantizationConfig, Tensor, TensorSource, TensorWriter,
-    WeightType, write_whole,
+    WeightType, int8_state, write_whole,
 };
 use crate::double::{self, NESTED_BLOCK};
 use crate::eight_bit::EightBitSearch;
 use crate::four_bit::blocks::filled;
 use crate::four_bit::{self, FourBitConfig, check_block};
+use crate::{QuantError, vector_wise};
 
 /// How weights are quantized.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +36,11 @@ pub enum Method {
         nested: Option<EightBitSearch>,
         /// What packed bytes are declared as.
         stored_as: PackedType,
+    },
+    /// Eight bits, a scale for each row. Weights are rounded to `f16` first, as bitsandbytes does.
+    EightBit {
+        /// Magnitude of an input from which on its column is an outlier: a wish for whoever loads the checkpoint.
+        threshold: f32,
     },
 }
 
@@ -87,6 +93,9 @@ impl CheckpointConfig {
                 .with_code(config.code)
                 .with_nested(nested.is_some())
                 .with_stored_as(stored_as),
+            Method::EightBit { threshold } => {
+                QuantizationConfig::new(LoadIn::EightBit).with_threshold(threshold.into())
+            }
         };
         section
             .with_compute_type(self.compute_type)
@@ -180,8 +189,7 @@ pub fn checkpoint(
     choose: impl Fn(&str, &TensorInfo) -> bool,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Summary, FileError> {
-    let Method::FourBit { config: blocks, .. } = config.method;
-    check_block(blocks.block).map_err(FileError::quant(CONFIG))?;
+    check_method(config.method).map_err(FileError::quant(CONFIG))?;
     let mut source = Checkpoint::open(from)?;
     check_plain(&source)?;
     let path = to.join(CONFIG);
@@ -262,14 +270,21 @@ pub fn checkpoint(
     Ok(summary)
 }
 
+fn check_method(method: Method) -> Result<(), QuantError> {
+    match method {
+        Method::FourBit { config, .. } => check_block(config.block),
+        Method::EightBit { threshold } if threshold >= 0.0 && threshold.is_finite() => Ok(()),
+        Method::EightBit { threshold } => Err(QuantError::Threshold { got: threshold }),
+    }
+}
+
 fn n_bytes(info: &TensorInfo) -> usize {
     info.data_offsets.1 - info.data_offsets.0
 }
 
 fn check_plain(source: &Checkpoint) -> Result<(), FileError> {
-    let states = four_bit_state::names(source);
-    let rows = source.names();
-    let found = { states.first() }.or_else(|| rows.iter().find(|name| name.ends_with(".SCB")));
+    let (four, eight) = (four_bit_state::names(source), int8_state::names(source));
+    let found = four.first().or(eight.first());
     let found = match source.config() {
         Some(_) => Some(CONFIG.to_owned()),
         None => found.cloned(),
@@ -305,7 +320,14 @@ fn announce(
         config,
         nested,
         stored_as,
-    } = method;
+    } = method
+    else {
+        let [scales, format] = int8_state::companions(name, &info.shape)?;
+        announced.push((name.to_owned(), Dtype::I8, info.shape.clone()));
+        announced.push((scales, Dtype::F32, vec![info.shape[0]]));
+        announced.push((format, Dtype::U8, Vec::new()));
+        return Ok(());
+    };
     let len: usize = info.shape.iter().product(); // fits: the header was checked
     let n_blocks = len.div_ceil(config.block);
     let [absmax, map, nested_absmax, nested_map] = four_bit_state::companions(name);
@@ -339,41 +361,57 @@ fn quantize(
     method: Method,
 ) -> Result<Vec<Tensor>, FileError> {
     match dtype {
-        WeightType::F32 => weights::<f32, 4>(name, dtype, shape, bytes, method, f32::from_le_bytes),
-        WeightType::F16 => weights::<f16, 2>(name, dtype, shape, bytes, method, f16::from_le_bytes),
+        WeightType::F32 => {
+            let x = matrix(name, shape, bytes, f32::from_le_bytes)?;
+            weights(name, dtype, x, method, f16::from_f32)
+        }
+        WeightType::F16 => {
+            let x = matrix(name, shape, bytes, f16::from_le_bytes)?;
+            weights(name, dtype, x, method, |x| x)
+        }
         WeightType::Bf16 => {
-            weights::<bf16, 2>(name, dtype, shape, bytes, method, bf16::from_le_bytes)
+            let x = matrix(name, shape, bytes, bf16::from_le_bytes)?;
+            weights(name, dtype, x, method, |x| f16::from_f32(x.to_f32()))
         }
     }
 }
 
-fn weights<S: Storage, const N: usize>(
+fn matrix<S: Storage, const N: usize>(
     name: &str,
-    dtype: WeightType,
     shape: &[usize],
     bytes: Vec<u8>,
-    method: Method,
     decode: impl Fn([u8; N]) -> S,
-) -> Result<Vec<Tensor>, FileError> {
-    let Method::FourBit {
-        config,
-        nested,
-        stored_as,
-    } = method;
+) -> Result<Array2<S>, FileError> {
     let (chunks, _) = bytes.as_chunks();
     let mut numbers = filled(S::from_f32(0.0), chunks.len()).map_err(FileError::quant(name))?;
     for (number, &bytes) in numbers.iter_mut().zip(chunks) {
         *number = decode(bytes);
     }
-    drop(bytes);
-    let shape = [shape[0], shape[1]];
-    let matrix = Array2::from_shape_vec(shape, numbers).map_err(|_| FileError::NotWeight {
-        name: name.to_owned(),
-        dtype: Dtype::U8,
-        shape: shape.to_vec(),
-    })?;
-    let matrix: ArrayD<S> = matrix.into_dyn();
-    let mut packed = four_bit::quantize(&matrix, &config).map_err(FileError::quant(name))?;
+    Array2::from_shape_vec([shape[0], shape[1]], numbers).map_err(|_| {
+        FileError::quant(name)(QuantError::Size {
+            shape: shape.to_vec(),
+        })
+    })
+}
+
+fn weights<S: Storage>(
+    name: &str,
+    dtype: WeightType,
+    x: Array2<S>,
+    method: Method,
+    to_half: impl Fn(S) -> f16,
+) -> Result<Vec<Tensor>, FileError> {
+    let Method::FourBit {
+        config,
+        nested,
+        stored_as,
+    } = method
+    else {
+        let rows = vector_wise::quantize(&x.mapv(to_half));
+        return int8_state::tensors(name, &rows.map_err(FileError::quant(name))?);
+    };
+    let mut packed = four_bit::quantize(&x, &config).map_err(FileError::quant(name))?;
+    drop(x);
     if let Some(search) = nested {
         packed = double::compress(packed, search).map_err(FileError::quant(name))?;
     }

@@ -3,6 +3,8 @@
 use llm_quant::calculator::{self, ScaleStorage};
 use llm_quant::eight_bit::{self, EightBit, EightBitConfig, EightBitSearch};
 use llm_quant::four_bit::{self, BLOCKS, FourBit, FourBitCode, FourBitConfig, Scales};
+use llm_quant::int8_matmul::{self, EXACT_FACTOR, Int8MatmulConfig};
+use llm_quant::vector_wise::{self, VectorWise};
 use llm_quant::{QuantError, double, dynamic_map, matmul, nf4, normal, report};
 use ndarray::{Array1, Array2, Array3, array};
 
@@ -268,4 +270,59 @@ fn a_product_of_rows_that_are_repeated_without_end_is_refused() {
     let x = row.broadcast([1 << 40, 1 << 10]).unwrap();
     let error = QuantError::TooLarge { elements: 1 << 50 };
     assert_eq!(matmul::forward(&x, &weights), Err(error));
+}
+
+#[test]
+fn there_must_be_a_scale_for_each_row() {
+    let found = VectorWise::from_parts(Array2::zeros([3, 2]), vec![1.0; 2]);
+    let (expected, got) = (3, 2);
+    assert_eq!(found, Err(QuantError::RowScales { expected, got }));
+}
+
+#[test]
+fn thresholds_and_factors_must_be_possible() {
+    let x = Array2::<f32>::ones([1, 2]);
+    let weights = vector_wise::quantize(&x).unwrap();
+    for got in [-1.0, f32::INFINITY, f32::MIN] {
+        let error = QuantError::Threshold { got };
+        assert_eq!(vector_wise::quantize_inputs(&x, got), Err(error.clone()));
+        let config = Int8MatmulConfig::new(got, EXACT_FACTOR);
+        assert_eq!(int8_matmul::forward(&x, &weights, &config), Err(error));
+    }
+    for got in [0.0, -1.0, f32::INFINITY] {
+        let config = Int8MatmulConfig::new(6.0, got);
+        let error = QuantError::Factor { got };
+        assert_eq!(int8_matmul::forward(&x, &weights, &config), Err(error));
+    }
+    assert!(vector_wise::quantize_inputs(&x, f32::NAN).is_err());
+    let config = Int8MatmulConfig::new(6.0, f32::NAN);
+    assert!(int8_matmul::forward(&x, &weights, &config).is_err());
+}
+
+#[test]
+fn integer_products_refuse_what_other_products_refuse() {
+    let weights = vector_wise::quantize(&Array2::<f32>::ones([4, 3])).unwrap();
+    let config = Int8MatmulConfig::new(0.0, EXACT_FACTOR);
+    let error = |x| QuantError::InnerAxis { x, weights: [4, 3] };
+    let found = int8_matmul::forward(&Array2::zeros([2, 4]), &weights, &config);
+    assert_eq!(found, Err(error([2, 4])));
+    let found = int8_matmul::backward(&Array2::zeros([2, 3]), &weights);
+    assert_eq!(found, Err(error([2, 3])));
+    let mut x = Array2::<f32>::zeros([400, 500]);
+    x[[399, 499]] = f32::NAN;
+    x[[300, 3]] = f32::NEG_INFINITY;
+    let (index, value) = (150_003, f32::NEG_INFINITY);
+    let error = QuantError::NonFinite { index, value };
+    assert_eq!(vector_wise::quantize(&x), Err(error));
+    let one = Array1::<f32>::ones(1);
+    let x = one.broadcast([1 << 30, 1 << 30]).unwrap();
+    let elements = 1 << 60;
+    let error = QuantError::TooLarge { elements };
+    assert_eq!(vector_wise::quantize(&x), Err(error));
+    let none = Array2::<f32>::zeros([0, 1 << 60]);
+    assert_eq!(vector_wise::quantize(&none).unwrap().shape(), [0, 1 << 60]);
+    let weights = VectorWise::from_parts(Array2::zeros([1 << 20, 0]), vec![0.0; 1 << 20]).unwrap();
+    let found = int8_matmul::forward(&Array2::zeros([1 << 45, 0]), &weights, &config);
+    let shape = vec![1 << 45, 1 << 20];
+    assert_eq!(found, Err(QuantError::Size { shape }));
 }

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod hostile;
+mod int8;
 mod state;
 mod writing;
 

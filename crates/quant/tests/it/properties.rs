@@ -4,3 +4,4 @@ mod eight_bit;
 mod four_bit;
 mod matmul;
 pub(crate) mod strategies;
+mod vector_wise;

@@ -9,6 +9,7 @@ use llm_quant::four_bit::{self, FourBit, FourBitCode, FourBitConfig, Scales};
 use llm_quant::{dynamic_map, reference};
 use ndarray::{Array1, Array2, ArrayD, Ix1, arr1};
 
+mod int8;
 #[cfg(feature = "files")]
 mod state_dict;
 
@@ -36,6 +37,9 @@ fn vectors() {
             }
         }
         ("quant.blockwise8", _) => eight(case, tier),
+        ("quant.int8_vectorwise", _) => int8::rows(case, tier),
+        ("quant.int8_matmul", _) => int8::product(case, tier),
+        ("quant.int8_linear", _) => int8::layer(case, tier),
         #[cfg(feature = "files")]
         ("quant.linear4bit.state_dict", _) => state_dict::run(case, tier),
         ("quant.blockwise8_cpu_table", _) => eight_by_table(case),

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use llm_numerics::Storage;
 use llm_numerics::half::{bf16, f16};
-use llm_quant::QuantError;
 use llm_quant::eight_bit::EightBitSearch;
-use llm_quant::files::four_bit_state;
 use llm_quant::files::quantize::{self, CheckpointConfig, Method, is_linear};
 use llm_quant::files::{
     self, Checkpoint, Dtype, FileError, LoadIn, PackedType, QuantizationConfig, Tensor, TensorFile,
     TensorSource, WeightType,
 };
+use llm_quant::files::{four_bit_state, int8_state};
 use llm_quant::four_bit::{self, FourBit, FourBitCode, FourBitConfig};
+use llm_quant::{QuantError, vector_wise};
 
 use super::tensor;
 
@@ -60,6 +60,17 @@ fn rewritten(folder: &Path) -> BTreeMap<String, Tensor> {
         let (dtype, shape) = (info.dtype, info.shape.clone());
         let bytes = checkpoint.read(&name).unwrap();
         all.insert(name.clone(), tensor(&name, dtype, &shape, &bytes));
+    }
+    for name in int8_state::names(&checkpoint) {
+        let weights = int8_state::read(&mut checkpoint, &name).unwrap();
+        if let Some(expected) = &mut expected {
+            let back = vector_wise::dequantize::<f32>(&weights).unwrap();
+            let back: Vec<u8> = back.iter().flat_map(|x| x.to_le_bytes()).collect();
+            assert_eq!(back, expected.read(&name).unwrap(), "{folder:?} {name}");
+        }
+        for tensor in int8_state::tensors(&name, &weights).unwrap() {
+            all.insert(tensor.name.clone(), tensor);
+        }
     }
     for name in four_bit_state::names(&checkpoint) {
         let weights = four_bit_state::read(&mut checkpoint, &name).unwrap();
@@ -131,7 +142,14 @@ fn run(from: &Path, to: &Path, config: &CheckpointConfig) -> Result<quantize::Su
 
 #[test]
 fn quantizing_makes_what_transformers_makes() {
-    for (case, config) in [("nf4_nested_shards", nf4()), ("fp4_as_bfloat16", fp4())] {
+    let int8 = |threshold| CheckpointConfig::new(Method::EightBit { threshold });
+    let skipping = int8(6.0).with_skip_modules(vec!["lm_head".to_owned(), "down_proj".to_owned()]);
+    for (case, config, n_quantized) in [
+        ("nf4_nested_shards", nf4(), 7),
+        ("fp4_as_bfloat16", fp4(), 7),
+        ("int8", int8(4.0), 7),
+        ("int8_shards", skipping, 6),
+    ] {
         let to = tempfile::tempdir().unwrap();
         let summary = run(&data().join("checkpoint_base"), to.path(), &config).unwrap();
         let theirs = data().join("checkpoint_dir").join(case);
@@ -142,10 +160,13 @@ fn quantizing_makes_what_transformers_makes() {
             text(&theirs),
             "{case}"
         );
-        assert_eq!((summary.n_quantized, summary.n_copied), (7, 5));
+        assert_eq!(
+            (summary.n_quantized, summary.n_copied),
+            (n_quantized, 12 - n_quantized)
+        );
         let path = to.path().join("model.safetensors");
         // Where all lengths are known beforehand, the whole file is the same.
-        if case == "fp4_as_bfloat16" {
+        if case == "fp4_as_bfloat16" || case == "int8" {
             let same =
                 fs::read(&path).unwrap() == fs::read(theirs.join("model.safetensors")).unwrap();
             assert!(same);
@@ -246,7 +267,7 @@ fn quantized_checkpoints_are_not_quantized_again() {
         Err(FileError::AlreadyQuantized { name })
     );
     single(copy.path(), &[tensor("x.SCB", Dtype::F32, &[0], &[])]);
-    let name = "x.SCB".to_owned();
+    let name = "x.weight".to_owned();
     assert_eq!(
         run(copy.path(), to.path(), &nf4()),
         Err(FileError::AlreadyQuantized { name })
