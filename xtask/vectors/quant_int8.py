@@ -9,6 +9,7 @@ import bitsandbytes
 import bitsandbytes.functional as F
 import torch
 from common import arguments, generator, save, tolerance
+from torch.ao.quantization.observer import PerChannelMinMaxObserver
 
 BNB = f"bitsandbytes {bitsandbytes.__version__}"
 FACTOR = 6.200124e-05  # of the library in plain torch
@@ -31,9 +32,9 @@ def numbers(args, name, shape, kind):
     return x.half()
 
 
-def write_case(args, op, name, params, source, inputs, outputs, rtol=0.0, atol=0.0):
+def write_case(args, op, name, params, source, inputs, outputs, rtol=0.0, atol=0.0, library=f"{BNB} "):
     tensors = {f"in.{k}": v for k, v in inputs.items()} | {f"out.{k}": v for k, v in outputs.items()}
-    metadata = {"op": op, "params": json.dumps(params, sort_keys=True), "source": f"{BNB} {source}, CPU",
+    metadata = {"op": op, "params": json.dumps(params, sort_keys=True), "source": f"{library}{source}, CPU",
                 "rtol": f"{rtol:g}", "atol": f"{atol:g}"}
     path = args.out / op.split(".", 1)[1] / f"{name}.safetensors"
     save(path, tensors, metadata)
@@ -103,8 +104,40 @@ def layers(args):
         write_case(args, op, name, params, "Linear8bitLt", inputs, outputs, rtol, atol)
 
 
+def integers(args):
+    """Codes of four and eight bits by torch's own observers, which know no blocks: a block is a channel."""
+    op = "quant.integer"
+    for name, shape, kind in [("plain", [5, 33], ""), ("outliers", [6, 40], "outliers"), ("halves", [2, 128], "halves"),
+                              ("positive", [3, 20], "positive"), ("negative", [3, 21], "negative")]:
+        for bits in (4, 8):
+            for scheme in ("symmetric", "affine"):
+                x = numbers(args, f"{op}/{name}", shape, kind).float()
+                x = x.abs() if kind == "positive" else -x.abs() - 1 if kind == "negative" else x
+                largest = 2**bits - 1
+                is_affine = scheme == "affine"
+                low, high = (0, largest) if is_affine else (-(largest // 2), largest // 2)
+                observer = PerChannelMinMaxObserver(
+                    ch_axis=0, quant_min=low, quant_max=high, eps=0.0,
+                    qscheme=torch.per_channel_affine if is_affine else torch.per_channel_symmetric,
+                    dtype=torch.quint8 if is_affine else torch.qint8,
+                )
+                observer(x)
+                scale, zero = observer.calculate_qparams()
+                zero = zero.int()
+                back = torch.fake_quantize_per_channel_affine(x, scale, zero, 0, low, high)
+                codes = torch.round(back / scale.unsqueeze(1)).int() + zero.unsqueeze(1)
+                middle = 0 if is_affine else largest // 2 + 1
+                outputs = {"codes": (codes + middle).to(torch.uint8), "scale": scale, "dequantised": back}
+                if is_affine:
+                    outputs["zero_point"] = zero.to(torch.uint8)
+                params = {"bits": bits, "scheme": scheme, "block": shape[1]}
+                source = f"torch {torch.__version__.split('+')[0]} PerChannelMinMaxObserver, fake_quantize_per_channel_affine"
+                write_case(args, op, f"{scheme}{bits}_{name}", params, source, {"x": x}, outputs, library="")
+
+
 def write(args):
     rows(args)
+    integers(args)
     products(args)
     layers(args)
 

@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+pub mod af4;
 pub mod calculator;
+pub mod code_book;
+pub mod density;
 pub mod double;
 pub mod dynamic_map;
 pub mod eight_bit;
@@ -10,6 +13,7 @@ pub mod files;
 pub mod four_bit;
 pub mod fp4;
 pub mod int8_matmul;
+pub mod integer;
 pub mod matmul;
 pub mod nf4;
 pub mod normal;

@@ -10,6 +10,7 @@ use llm_quant::{dynamic_map, reference};
 use ndarray::{Array1, Array2, ArrayD, Ix1, arr1};
 
 mod int8;
+mod integer;
 #[cfg(feature = "files")]
 mod state_dict;
 
@@ -39,6 +40,7 @@ fn vectors() {
         ("quant.blockwise8", _) => eight(case, tier),
         ("quant.int8_vectorwise", _) => int8::rows(case, tier),
         ("quant.int8_matmul", _) => int8::product(case, tier),
+        ("quant.integer", _) => integer::run(case, tier),
         ("quant.int8_linear", _) => int8::layer(case, tier),
         #[cfg(feature = "files")]
         ("quant.linear4bit.state_dict", _) => state_dict::run(case, tier),
