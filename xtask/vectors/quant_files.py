@@ -32,6 +32,7 @@ LAYERS = {
     "one": (1, 1, 64, "float32", False, "uint8", False),
     "zeros": (3, 30, 64, "float32", True, "uint8", False),
     "tiny": (4, 32, 64, "float32", True, "uint8", False),
+    "small": (4, 32, 64, "float32", True, "uint8", False),  # its offset has an exponent of one digit
     "as_bfloat16": (8, 16, 64, "bfloat16", False, "bfloat16", False),
     "as_float16": (8, 16, 32, "float16", True, "float16", True),
     "as_float32": (8, 16, 64, "float32", True, "float32", False),
@@ -57,6 +58,8 @@ def layers(args):
                 weight.zero_()
             elif label == "tiny":
                 weight *= 1e-12
+            elif label == "small":
+                weight *= 1e-6
             weight = weight.to(DTYPES[dtype])
             bias = torch.randn([d_out], generator=rng) if has_bias else None
             inputs = {"weight": weight, "x": torch.randn([2, 3, d_in], generator=rng),
@@ -87,7 +90,7 @@ def layers(args):
 
             wide = {k: v.double() for k, v in inputs.items()}
             single, double = product({k: v.float() for k, v in inputs.items()}), product(wide)
-            rtol, atol = tolerance(single, double) if label not in ("zeros", "tiny") else (2e-6, 1e-6)
+            rtol, atol = tolerance(single, double) if label not in ("zeros", "tiny", "small") else (2e-6, 1e-6)
             params = {"blocksize": block, "compress_statistics": nested, "dtype": dtype, "in_features": d_in,
                       "out_features": d_out, "quant_storage": storage, "quant_type": quant_type}
             tensors = {f"in.{k}": v for k, v in inputs.items()}

@@ -64,7 +64,7 @@ pub fn code(block: usize, zero: ZeroCell) -> Result<[f32; 16], QuantError> {
     }))
 }
 
-/// `F - 1/2` on `[0, 1]`, without what is at 1; it has the same values with a sign below 0.
+/// `F - 1/2` on `[0, 1]`, up to a factor and without what is at 1; it has the same values with a sign below 0.
 struct Table(Vec<f64>);
 
 impl Table {
@@ -72,7 +72,6 @@ impl Table {
         let n = block as f64;
         let mut sums = vec![0.0; STEPS + 1];
         let mut within = vec![0.0; STEPS + 1];
-        let mut mass = 0.0;
         for k in 1..=MAXIMA {
             let m = LAST * k as f64 / MAXIMA as f64;
             // The area below the density from 0 to x, by the rule of Simpson.
@@ -90,14 +89,12 @@ impl Table {
             // P(|z| < m), and from it the density of the largest magnitude of n, up to a factor.
             let inside = 2.0 * m * within[STEPS] / (2.0 * core::f64::consts::PI).sqrt();
             let weight = inside.powf(n - 1.0) * density(2 * STEPS);
-            mass += weight;
             for (sum, part) in sums.iter_mut().zip(&within) {
                 *sum += weight * part / (2.0 * within[STEPS]);
             }
         }
-        // One of n numbers is the largest: it is at 1.
-        let rest = (1.0 - 1.0 / n) / mass;
-        Self(sums.iter().map(|sum| sum * rest).collect())
+        // A factor, as for the one of n numbers that is the largest, would change none of the values.
+        Self(sums)
     }
 
     fn at(&self, x: f64) -> f64 {

@@ -530,5 +530,7 @@ fn weights_are_chosen_by_their_names() {
         [&["lm_head"], &mlp[..]].concat()
     );
     assert_eq!(chosen(Some(&["model.layers.0.self", "proj"])), ["lm_head"]);
+    // A part of a name is no module.
+    assert_eq!(chosen(Some(&["model.layers.0.self"])).len(), 8);
     assert_eq!(chosen(Some(&["model", "lm_head"])), [""; 0]);
 }

@@ -82,6 +82,17 @@ proptest! {
 }
 
 #[test]
+fn halfway_goes_to_the_lower_value() {
+    let book = CodeBook::new(nf4::code()).unwrap();
+    let [low, high] = [nf4::code()[14], nf4::code()[15]];
+    let middle = (low + high) / 2.0;
+    // 1 makes the scale 1 in a block that is not full, where numbers are divided.
+    let x = arr1(&[1.0, middle, middle.next_up(), -1.0]);
+    let coded = code_book::quantize(&x, &book, 64).unwrap();
+    assert_eq!(coded.packed(), [0xfe, 0xf0]);
+}
+
+#[test]
 fn two_clusters_are_found() {
     // Beside -1, 0 and 1 there are numbers at 0.3 and -0.7 alone: means of their cells, by hand.
     let x = Array1::from_shape_fn(64, |i| [1.0, 0.3, -0.7, 0.0][i % 4]);
