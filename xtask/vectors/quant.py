@@ -10,6 +10,8 @@ import json
 
 import bitsandbytes
 import bitsandbytes.functional as F
+import quant_files
+import quant_int8
 import torch
 from bitsandbytes.functional import QuantState
 from common import arguments, generator, save
@@ -175,6 +177,8 @@ def main():
     nested(args)
     eight(args)
     codes(args)
+    quant_files.write(args)
+    quant_int8.write(args)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use llm_numerics::{Storage, threads};
 use ndarray::{ArrayD, ArrayRef, Dimension};
 
-use crate::four_bit::blocks::{TASK, filled, first_error, row_major, scale, zeros};
+use crate::four_bit::blocks::{SMALLEST, TASK, filled, first_error, row_major, scale, zeros};
 use crate::four_bit::{NonFinite, check_block, elements};
 use crate::{QuantError, dynamic_map};
 
@@ -264,11 +264,18 @@ fn quantize_blocks<S: Storage>(
         for (to, from) in scaled.iter_mut().zip(x) {
             *to = from.to_f32();
         }
-        // The compiled code multiplies by the reciprocal everywhere and knows no smallest scale.
+        // The compiled code multiplies by the reciprocal everywhere.
         let is_full = x.len() == block || search == EightBitSearch::BitsandbytesCpu;
         *stored = scale(scaled, is_full, non_finite)
             .map_err(|(index, value)| (b * block + index, value))?;
         if search == EightBitSearch::BitsandbytesCpu {
+            if *stored < SMALLEST {
+                // The compiled code knows no smallest scale; its reciprocal may be infinite, then what is 0 gets code 0.
+                let factor = 1.0 / *stored;
+                for (to, from) in scaled.iter_mut().zip(x) {
+                    *to = (from.to_f32() * factor).clamp(-1.0, 1.0);
+                }
+            }
             for (code, &x) in codes.iter_mut().zip(&*scaled) {
                 *code = if *stored == 0.0 { 0 } else { MAP.cell(x) };
             }

@@ -111,4 +111,61 @@ pub enum QuantError {
         /// What came.
         got: Vec<usize>,
     },
+    /// There is not one scale for each row.
+    #[error("scales must have length {expected} (one for each row), got {got}")]
+    RowScales {
+        /// Rows that there are.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// The threshold of outliers is no magnitude.
+    #[error("the threshold of outliers must be finite and not negative, got {got}")]
+    Threshold {
+        /// What came.
+        got: f32,
+    },
+    /// The factor of an integer product cannot be.
+    #[error("the factor of an integer product must be finite and above 0, got {got}")]
+    Factor {
+        /// What came.
+        got: f32,
+    },
+    /// A block has no element.
+    #[error("block must be at least 1 (elements), got 0")]
+    EmptyBlock,
+    /// Zero points do not fit scheme or codes.
+    #[error(
+        "there must be {expected} zero points (one for each block, none if symmetric) of at most {largest}, got {got} of up to {found}"
+    )]
+    ZeroPoint {
+        /// How many are needed.
+        expected: usize,
+        /// How many came.
+        got: usize,
+        /// The largest code.
+        largest: u8,
+        /// The largest zero point.
+        found: u8,
+    },
+    /// Values are no code book.
+    #[error(
+        "values of a code book must be finite and ascending from -1 to 1 with 0 among them, got {got:?}"
+    )]
+    CodeBook {
+        /// What came.
+        got: [f32; 16],
+    },
+    /// A histogram has no bin, or bounds that are none.
+    #[error(
+        "a histogram must have at least one bin and finite bounds, low below high, got {n_bins} from {low} to {high}"
+    )]
+    Histogram {
+        /// How many bins.
+        n_bins: usize,
+        /// The lower end.
+        low: f64,
+        /// The upper end.
+        high: f64,
+    },
 }

@@ -6,5 +6,7 @@
 
 pub mod blocks;
 pub mod double;
+pub mod integer;
 pub mod matmul;
 pub mod normal;
+pub mod vector_wise;

@@ -3,6 +3,7 @@
 use ndarray::{ArrayRef, Dimension};
 
 use crate::QuantError;
+use crate::four_bit::blocks::zeros;
 
 /// How far numbers are from what they should be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,25 +56,153 @@ pub fn compare<D: Dimension>(
     exact: &ArrayRef<f32, D>,
     got: &ArrayRef<f32, D>,
 ) -> Result<ErrorReport, QuantError> {
-    if exact.shape() != got.shape() {
-        return Err(QuantError::OutShape {
-            expected: exact.shape().to_vec(),
-            got: got.shape().to_vec(),
-        });
+    check_shapes(exact, got)?;
+    Ok(of_pairs(exact.iter().copied().zip(got.iter().copied())))
+}
+
+/// [`compare`] for each block of the elements in row-major order.
+///
+/// # Shapes
+///
+/// - `exact`, `got`: any, the same, any strides
+/// - returns: one report for each block, the last of which may be shorter
+///
+/// # Errors
+///
+/// - [`QuantError::OutShape`] if the shapes differ.
+/// - [`QuantError::EmptyBlock`] if the block has no element.
+///
+/// # Precision
+///
+/// That of [`compare`].
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::report;
+/// use ndarray::array;
+///
+/// let reports = report::by_block(&array![1.0, 2.0, 3.0], &array![1.0, 2.0, 2.5], 2)?;
+/// assert_eq!((reports[0].max, reports[1].max, reports[1].n), (0.0, 0.5, 1));
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
+pub fn by_block<D: Dimension>(
+    exact: &ArrayRef<f32, D>,
+    got: &ArrayRef<f32, D>,
+    block: usize,
+) -> Result<Vec<ErrorReport>, QuantError> {
+    check_shapes(exact, got)?;
+    if block == 0 {
+        return Err(QuantError::EmptyBlock);
     }
-    let (mut max, mut noise, mut signal) = (0.0_f64, 0.0, 0.0);
-    for (&exact, &got) in exact.iter().zip(got) {
+    let mut pairs = exact.iter().copied().zip(got.iter().copied());
+    let n_blocks = exact.len().div_ceil(block);
+    let mut reports = Vec::new();
+    reports
+        .try_reserve_exact(n_blocks)
+        .map_err(|_| QuantError::TooLarge { elements: n_blocks })?;
+    reports.extend((0..n_blocks).map(|_| of_pairs(pairs.by_ref().take(block))));
+    Ok(reports)
+}
+
+fn check_shapes<D: Dimension>(
+    exact: &ArrayRef<f32, D>,
+    got: &ArrayRef<f32, D>,
+) -> Result<(), QuantError> {
+    if exact.shape() == got.shape() {
+        return Ok(());
+    }
+    Err(QuantError::OutShape {
+        expected: exact.shape().to_vec(),
+        got: got.shape().to_vec(),
+    })
+}
+
+fn of_pairs(pairs: impl Iterator<Item = (f32, f32)>) -> ErrorReport {
+    let (mut n, mut max, mut noise, mut signal) = (0, 0.0_f64, 0.0, 0.0);
+    for (exact, got) in pairs {
+        n += 1;
         let (exact, got) = (f64::from(exact), f64::from(got));
         let error = (got - exact).abs();
         max = max.max(error);
         noise += error * error;
         signal += exact * exact;
     }
-    let n = exact.len();
-    Ok(ErrorReport {
+    ErrorReport {
         n,
         max: if noise.is_nan() { f64::NAN } else { max },
         mean_square: noise / n.max(1) as f64,
         signal_to_noise: 10.0 * (signal / noise).log10(),
-    })
+    }
+}
+
+/// How many numbers are where.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Histogram {
+    /// The lower end of the first bin.
+    pub low: f64,
+    /// The upper end of the last bin.
+    pub high: f64,
+    /// Numbers in each of the bins, which are equally wide; a number on an edge is in the upper one of two, `high` in the last.
+    pub counts: Vec<u64>,
+    /// Numbers below `low`.
+    pub below: u64,
+    /// Numbers above `high`.
+    pub above: u64,
+    /// Numbers that are NaN.
+    pub n_nan: u64,
+}
+
+/// Counts numbers: those of [`by_block`] say how errors are spread over blocks.
+///
+/// # Errors
+///
+/// - [`QuantError::Histogram`] if there is no bin, or `low` and `high` are not finite with `low` below `high`.
+/// - [`QuantError::TooLarge`] if there is no memory.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::report;
+/// use ndarray::array;
+///
+/// let exact = array![1.0, 2.0, 3.0, 4.0];
+/// let reports = report::by_block(&exact, &array![1.0, 2.0, 2.5, 4.0], 2)?;
+/// let errors = reports.iter().map(|report| report.max);
+/// let histogram = report::histogram(errors, 4, 0.0, 1.0)?;
+/// assert_eq!(histogram.counts, [1, 0, 1, 0]);
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
+pub fn histogram(
+    numbers: impl IntoIterator<Item = f64>,
+    n_bins: usize,
+    low: f64,
+    high: f64,
+) -> Result<Histogram, QuantError> {
+    let width = (high - low) / n_bins as f64;
+    if n_bins == 0 || !(low < high && width.is_finite()) {
+        return Err(QuantError::Histogram { n_bins, low, high });
+    }
+    let mut histogram = Histogram {
+        low,
+        high,
+        counts: zeros(n_bins)?,
+        below: 0,
+        above: 0,
+        n_nan: 0,
+    };
+    for x in numbers {
+        if x.is_nan() {
+            histogram.n_nan += 1;
+        } else if x < low {
+            histogram.below += 1;
+        } else if x > high {
+            histogram.above += 1;
+        } else {
+            let bin = (((x - low) / width) as usize).min(n_bins - 1);
+            histogram.counts[bin] += 1;
+        }
+    }
+    Ok(histogram)
 }

@@ -1,9 +1,14 @@
 //! One test for each variant of the error type; each compares the variant with its numbers.
 
+use llm_quant::af4::{self, ZeroCell};
 use llm_quant::calculator::{self, ScaleStorage};
+use llm_quant::code_book::{self, CodeBook, Coded};
 use llm_quant::eight_bit::{self, EightBit, EightBitConfig, EightBitSearch};
 use llm_quant::four_bit::{self, BLOCKS, FourBit, FourBitCode, FourBitConfig, Scales};
-use llm_quant::{QuantError, double, dynamic_map, matmul, nf4, normal, report};
+use llm_quant::int8_matmul::{self, EXACT_FACTOR, Int8MatmulConfig};
+use llm_quant::integer::{self, IntegerBits, IntegerConfig, IntegerScheme, Integers};
+use llm_quant::vector_wise::{self, VectorWise};
+use llm_quant::{QuantError, density, double, dynamic_map, matmul, nf4, normal, report};
 use ndarray::{Array1, Array2, Array3, array};
 
 const NF4: FourBitConfig = FourBitConfig::new(FourBitCode::Nf4, 64);
@@ -268,4 +273,206 @@ fn a_product_of_rows_that_are_repeated_without_end_is_refused() {
     let x = row.broadcast([1 << 40, 1 << 10]).unwrap();
     let error = QuantError::TooLarge { elements: 1 << 50 };
     assert_eq!(matmul::forward(&x, &weights), Err(error));
+}
+
+#[test]
+fn there_must_be_a_scale_for_each_row() {
+    let found = VectorWise::from_parts(Array2::zeros([3, 2]), vec![1.0; 2]);
+    let (expected, got) = (3, 2);
+    assert_eq!(found, Err(QuantError::RowScales { expected, got }));
+}
+
+#[test]
+fn thresholds_and_factors_must_be_possible() {
+    let x = Array2::<f32>::ones([1, 2]);
+    let weights = vector_wise::quantize(&x).unwrap();
+    for got in [-1.0, f32::INFINITY, f32::MIN] {
+        let error = QuantError::Threshold { got };
+        assert_eq!(vector_wise::quantize_inputs(&x, got), Err(error.clone()));
+        let config = Int8MatmulConfig::new(got, EXACT_FACTOR);
+        assert_eq!(int8_matmul::forward(&x, &weights, &config), Err(error));
+    }
+    for got in [0.0, -1.0, f32::INFINITY] {
+        let config = Int8MatmulConfig::new(6.0, got);
+        let error = QuantError::Factor { got };
+        assert_eq!(int8_matmul::forward(&x, &weights, &config), Err(error));
+    }
+    assert!(vector_wise::quantize_inputs(&x, f32::NAN).is_err());
+    let config = Int8MatmulConfig::new(6.0, f32::NAN);
+    assert!(int8_matmul::forward(&x, &weights, &config).is_err());
+}
+
+#[test]
+fn integer_products_refuse_what_other_products_refuse() {
+    let weights = vector_wise::quantize(&Array2::<f32>::ones([4, 3])).unwrap();
+    let config = Int8MatmulConfig::new(0.0, EXACT_FACTOR);
+    let error = |x| QuantError::InnerAxis { x, weights: [4, 3] };
+    let found = int8_matmul::forward(&Array2::zeros([2, 4]), &weights, &config);
+    assert_eq!(found, Err(error([2, 4])));
+    let found = int8_matmul::backward(&Array2::zeros([2, 3]), &weights);
+    assert_eq!(found, Err(error([2, 3])));
+    let mut x = Array2::<f32>::zeros([400, 500]);
+    x[[399, 499]] = f32::NAN;
+    x[[300, 3]] = f32::NEG_INFINITY;
+    let (index, value) = (150_003, f32::NEG_INFINITY);
+    let error = QuantError::NonFinite { index, value };
+    assert_eq!(vector_wise::quantize(&x), Err(error));
+    let one = Array1::<f32>::ones(1);
+    let x = one.broadcast([1 << 30, 1 << 30]).unwrap();
+    let elements = 1 << 60;
+    let error = QuantError::TooLarge { elements };
+    assert_eq!(vector_wise::quantize(&x), Err(error));
+    let none = Array2::<f32>::zeros([0, 1 << 60]);
+    assert_eq!(vector_wise::quantize(&none).unwrap().shape(), [0, 1 << 60]);
+    let weights = VectorWise::from_parts(Array2::zeros([1 << 20, 0]), vec![0.0; 1 << 20]).unwrap();
+    let found = int8_matmul::forward(&Array2::zeros([1 << 45, 0]), &weights, &config);
+    let shape = vec![1 << 45, 1 << 20];
+    assert_eq!(found, Err(QuantError::Size { shape }));
+}
+
+#[test]
+fn integers_must_fit_their_shape_and_scheme() {
+    let config = |bits, scheme, block| IntegerConfig::new(bits, scheme, block);
+    let (four, affine) = (IntegerBits::Four, IntegerScheme::Affine);
+    let found = integer::quantize(&array![1.0_f32], &config(four, affine, 0));
+    assert_eq!(found, Err(QuantError::EmptyBlock));
+    let parts = |config, n_bytes, n_scales, zeros: &[u8]| {
+        let (packed, scales) = (vec![0; n_bytes], vec![1.0; n_scales]);
+        Integers::from_parts(config, &[3, 3], packed, scales, zeros.to_vec())
+    };
+    assert_eq!(
+        parts(config(four, affine, 0), 5, 3, &[0; 3]),
+        Err(QuantError::EmptyBlock)
+    );
+    for (bits, expected) in [(four, 5), (IntegerBits::Eight, 9)] {
+        let (shape, got) = (vec![3, 3], 6);
+        let error = QuantError::CodesLen {
+            shape,
+            expected,
+            got,
+        };
+        assert_eq!(parts(config(bits, affine, 3), 6, 3, &[0; 3]), Err(error));
+    }
+    let (block, expected, got) = (4, 3, 2);
+    let error = QuantError::ScalesLen {
+        block,
+        expected,
+        got,
+    };
+    assert_eq!(parts(config(four, affine, 4), 5, 2, &[0; 3]), Err(error));
+    for (scheme, zeros, expected, largest) in [
+        (affine, &[0, 1][..], 3, 1),
+        (affine, &[0, 16, 1], 3, 16),
+        (IntegerScheme::Symmetric, &[8; 3], 0, 8),
+    ] {
+        let error = QuantError::ZeroPoint {
+            expected,
+            got: zeros.len(),
+            largest: 15,
+            found: largest,
+        };
+        assert_eq!(parts(config(four, scheme, 3), 5, 3, zeros), Err(error));
+    }
+    let shape = vec![usize::MAX, 2];
+    let found = Integers::from_parts(config(four, affine, 3), &shape, vec![], vec![], vec![]);
+    assert_eq!(found, Err(QuantError::Size { shape }));
+    let (index, value) = (2, f32::INFINITY);
+    let found = integer::quantize(&array![0.0, 1.0, value], &config(four, affine, 2));
+    assert_eq!(found, Err(QuantError::NonFinite { index, value }));
+}
+
+#[test]
+fn a_code_book_must_ascend_from_end_to_end_over_zero() {
+    for (place, value) in [
+        (0, -0.9),
+        (15, 1.1),
+        (7, 1e-3),
+        (3, f32::NAN),
+        (3, 0.5),
+        (4, nf4::code()[3]),
+    ] {
+        let mut got = nf4::code();
+        got[place] = value;
+        let found = CodeBook::new(got);
+        assert!(matches!(found, Err(QuantError::CodeBook { .. })), "{value}");
+    }
+    let got = [0.5; 16];
+    assert_eq!(CodeBook::new(got), Err(QuantError::CodeBook { got }));
+}
+
+#[test]
+fn numbers_of_a_code_book_are_checked_like_others() {
+    let book = CodeBook::new(nf4::code()).unwrap();
+    let x = array![1.0_f32, f32::NEG_INFINITY];
+    let (index, value) = (1, f32::NEG_INFINITY);
+    let error = QuantError::NonFinite { index, value };
+    assert_eq!(code_book::quantize(&x, &book, 64), Err(error.clone()));
+    assert_eq!(code_book::learn(&x, 64, &book, 1), Err(error));
+    let (offered, got) = (&BLOCKS, 65);
+    let error = QuantError::Block { offered, got };
+    assert_eq!(code_book::quantize(&x, &book, 65), Err(error.clone()));
+    assert_eq!(code_book::learn(&x, 65, &book, 1), Err(error.clone()));
+    assert_eq!(af4::code(65, ZeroCell::Empty), Err(error.clone()));
+    assert_eq!(
+        Coded::from_parts(book, 65, &[1], vec![0], vec![1.0]),
+        Err(error)
+    );
+    let (shape, expected, got) = (vec![3], 2, 1);
+    let error = QuantError::PackedLen {
+        shape,
+        expected,
+        got,
+    };
+    assert_eq!(
+        Coded::from_parts(book, 64, &[3], vec![0], vec![1.0]),
+        Err(error)
+    );
+    let (block, expected, got) = (64, 1, 2);
+    let error = QuantError::ScalesLen {
+        block,
+        expected,
+        got,
+    };
+    assert_eq!(
+        Coded::from_parts(book, 64, &[2], vec![0], vec![1.0; 2]),
+        Err(error)
+    );
+    let shape = vec![usize::MAX, 2];
+    let found = Coded::from_parts(book, 64, &shape, vec![], vec![]);
+    assert_eq!(found, Err(QuantError::Size { shape }));
+}
+
+#[test]
+fn histograms_and_densities_must_be_possible() {
+    for (n_bins, low, high) in [
+        (0, 0.0, 1.0),
+        (3, 1.0, 1.0),
+        (3, 2.0, 1.0),
+        (3, 0.0, f64::INFINITY),
+    ] {
+        let error = QuantError::Histogram { n_bins, low, high };
+        assert_eq!(report::histogram([0.5], n_bins, low, high), Err(error));
+    }
+    assert!(report::histogram([0.5], 3, f64::NAN, 1.0).is_err());
+    let elements = 1 << 60;
+    let error = QuantError::TooLarge { elements };
+    assert_eq!(report::histogram([0.5], elements, 0.0, 1.0), Err(error));
+    let x = array![1.0_f32];
+    assert_eq!(report::by_block(&x, &x, 0), Err(QuantError::EmptyBlock));
+    let (expected, got) = (vec![1], vec![2]);
+    let error = QuantError::OutShape { expected, got };
+    assert_eq!(report::by_block(&x, &array![1.0, 2.0], 1), Err(error));
+    for got in [0.0, -1.0, f32::INFINITY] {
+        assert_eq!(
+            density::at(0.0, got.into()),
+            Err(QuantError::Factor { got })
+        );
+        assert_eq!(
+            density::cells(&[0.0], got.into()),
+            Err(QuantError::Factor { got })
+        );
+    }
+    let (index, value) = (1, f32::INFINITY);
+    let error = QuantError::NonFinite { index, value };
+    assert_eq!(density::cells(&[0.0, value], 1.0), Err(error));
 }

@@ -1,8 +1,9 @@
 //! Known answers, from independent implementations or from arithmetic shown in a comment; never from our own output.
 
-use llm_quant::eight_bit::EightBitSearch;
+use llm_quant::af4::{self, ZeroCell};
+use llm_quant::eight_bit::{self, EightBitConfig, EightBitSearch};
 use llm_quant::four_bit::{self, FourBitCode, FourBitConfig, NonFinite};
-use llm_quant::{calculator, double, fp4, nf4, normal, report};
+use llm_quant::{calculator, density, double, fp4, nf4, normal, report};
 use ndarray::{Array1, array};
 
 #[test]
@@ -169,3 +170,149 @@ const OFFSETS: [(u64, u32); 9] = [
     (20000, 0x3efff989),
     (32000, 0x3efffeb5),
 ];
+
+#[test]
+fn the_table_has_no_smallest_scale() {
+    // bitsandbytes 0.50.2, CPU: quantize_blockwise([s, -s, s / 2, 0, 0.3 s, -0.3 s]). Below 2.94e-39 the reciprocal is infinite.
+    for (s, codes) in [
+        (9e-39_f32, [255, 0, 219, 131, 205, 49]),
+        (3e-39, [255, 0, 219, 131, 205, 49]),
+        (2.9e-39, [255, 0, 255, 0, 255, 0]),
+        (1e-44, [255, 0, 255, 0, 255, 0]),
+    ] {
+        let x = array![s, -s, s / 2.0, 0.0, s * 0.3, -s * 0.3];
+        let config = EightBitConfig::new(EightBitSearch::BitsandbytesCpu, 256);
+        let quantized = eight_bit::quantize(&x, &config).unwrap();
+        assert_eq!(quantized.codes(), codes, "{s}");
+        assert_eq!(quantized.scales(), [s]);
+    }
+}
+
+#[test]
+fn af4_has_the_values_of_the_paper() {
+    // bitsandbytes 0.50.2, get_4bit_type("af4", blocksize=64), as published in arXiv:2306.06965.
+    let published = [
+        -1.0,
+        -0.69441008,
+        -0.51243739,
+        -0.3736951,
+        -0.25607552,
+        -0.14982478,
+        -0.04934812,
+        0.0,
+        0.04273164,
+        0.12934483,
+        0.21961274,
+        0.31675666,
+        0.42563882,
+        0.55496234,
+        0.72424863,
+        1.0,
+    ];
+    near(64, ZeroCell::Empty, &published);
+    // scipy 1.17.1: the same equations with norm.cdf, Gauss-Legendre over the largest magnitude and brentq; values above 0.
+    let above = [
+        0.03129430604,
+        0.09480323400,
+        0.16126887013,
+        0.23343416147,
+        0.31577979198,
+        0.41743354283,
+        0.56468758335,
+        1.0,
+    ];
+    near(4096, ZeroCell::Empty, &above);
+    let above = [
+        0.08033040565,
+        0.16258617941,
+        0.24900108146,
+        0.34256386267,
+        0.44787491222,
+        0.57320730116,
+        0.73696970842,
+        1.0,
+    ];
+    near(64, ZeroCell::Nearest, &above);
+    let above = [
+        0.06437915404,
+        0.13043020539,
+        0.20013835750,
+        0.27628424510,
+        0.36346728572,
+        0.47096611732,
+        0.62443546274,
+        1.0,
+    ];
+    near(1024, ZeroCell::Nearest, &above);
+}
+
+/// The last values of AF4.
+fn near(block: usize, zero: ZeroCell, want: &[f64]) {
+    let code = af4::code(block, zero).unwrap();
+    for (got, want) in code[16 - want.len()..].iter().zip(want) {
+        assert!(
+            (f64::from(*got) - want).abs() < 1e-6,
+            "{block} {zero:?}: {got} {want}"
+        );
+    }
+}
+
+#[test]
+fn blocks_and_histograms_are_counted() {
+    let exact = array![[1.0_f32, 2.0, 3.0], [4.0, 5.0, 6.0]];
+    let got = array![[1.0, 2.5, 3.0], [4.0, 5.0, f32::NAN]];
+    let reports = report::by_block(&exact, &got, 4).unwrap();
+    assert_eq!(
+        (reports[0].n, reports[0].max, reports[0].mean_square),
+        (4, 0.5, 0.0625)
+    );
+    assert!(reports[1].n == 2 && reports[1].max.is_nan());
+    let whole = report::by_block(&exact, &exact, usize::MAX).unwrap();
+    assert_eq!(whole, [report::compare(&exact, &exact).unwrap()]);
+    // Columns first: the blocks are those of the row-major order.
+    let turned = report::by_block(&exact.t(), &got.t(), 2).unwrap();
+    assert_eq!(
+        turned.iter().map(|report| report.n).collect::<Vec<_>>(),
+        [2, 2, 2]
+    );
+    assert_eq!(turned[1].max, 0.5);
+    let numbers = [
+        -0.1,
+        0.0,
+        0.24,
+        0.25,
+        0.5,
+        0.99,
+        1.0,
+        1.1,
+        f64::NAN,
+        f64::INFINITY,
+    ];
+    let histogram = report::histogram(numbers, 4, 0.0, 1.0).unwrap();
+    assert_eq!(histogram.counts, [2, 1, 1, 2]);
+    assert_eq!(
+        (histogram.below, histogram.above, histogram.n_nan),
+        (1, 2, 1)
+    );
+}
+
+#[test]
+fn cells_of_a_code_have_the_shares_of_scipy() {
+    // scipy 1.17.1: norm.cdf of the bounds (0, 1/2, 3/2 times 1.5) of the values -1, 0, 1, 2, in float64.
+    let cells = density::cells(&[2.0, 0.0, 1.0, -1.0], 1.5).unwrap();
+    let want = [
+        0.2266273523768682,
+        0.5467452952462635,
+        0.2144028797218236,
+        0.012224472655044671,
+    ];
+    for (cell, want) in cells.iter().zip(want) {
+        assert!((cell.share - want).abs() < 1e-14, "{cell:?} {want}");
+    }
+    assert_eq!(
+        (cells[0].low, cells[0].high, cells[3].value),
+        (f64::NEG_INFINITY, -0.5, 2.0)
+    );
+    // 1.5 * norm.pdf(1.5)
+    assert!((cells[2].density - 0.19427639349883763).abs() < 1e-15);
+}

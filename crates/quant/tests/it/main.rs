@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod errors;
+#[cfg(feature = "files")]
+mod files;
 mod golden;
 #[cfg(feature = "gpu")]
 mod gpu;

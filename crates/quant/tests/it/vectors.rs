@@ -9,10 +9,21 @@ use llm_quant::four_bit::{self, FourBit, FourBitCode, FourBitConfig, Scales};
 use llm_quant::{dynamic_map, reference};
 use ndarray::{Array1, Array2, ArrayD, Ix1, arr1};
 
+mod int8;
+mod integer;
+#[cfg(feature = "files")]
+mod state_dict;
+
 #[test]
 fn vectors() {
     let files = VectorRun::new("quant", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"))
         .with_tiers(&[Tier::Reference, Tier::Cpu]);
+    // Without the feature nobody here knows states.
+    let files = if cfg!(feature = "files") {
+        files
+    } else {
+        files.with_elsewhere(&["quant.linear4bit.state_dict"])
+    };
     run_crate(&files, |case, tier| match (case.op(), tier) {
         (_, Tier::Gpu) => Err(case.unsupported("no kernel")),
         ("quant.code", Tier::Reference) => Err(case.unsupported("a list of roundings")),
@@ -27,6 +38,12 @@ fn vectors() {
             }
         }
         ("quant.blockwise8", _) => eight(case, tier),
+        ("quant.int8_vectorwise", _) => int8::rows(case, tier),
+        ("quant.int8_matmul", _) => int8::product(case, tier),
+        ("quant.integer", _) => integer::run(case, tier),
+        ("quant.int8_linear", _) => int8::layer(case, tier),
+        #[cfg(feature = "files")]
+        ("quant.linear4bit.state_dict", _) => state_dict::run(case, tier),
         ("quant.blockwise8_cpu_table", _) => eight_by_table(case),
         _ => Err(case.unknown_op()),
     });

@@ -1,0 +1,285 @@
+//! Files that are whole or not there.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
+
+use super::{FileError, Tensor, header};
+
+/// Writes a file beside its place, and renames it when it is whole and on the disk.
+///
+/// The folder is made if needed. An interruption leaves the old file or the new one.
+///
+/// # Errors
+///
+/// [`FileError::Io`] if that fails; the old file is still there then.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut temporary = Temporary::create(path)?;
+    let written = temporary.file.write_all(bytes);
+    written.map_err(|error| FileError::io(path, &error))?;
+    temporary.finish()
+}
+
+/// Writes tensors as one safetensors file: as [`TensorWriter`] does, all of them from memory.
+///
+/// # Errors
+///
+/// Those of [`TensorWriter`].
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::files::{self, Dtype, Tensor, TensorFile, TensorSource};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("x.safetensors");
+/// let x = Tensor { name: "x".into(), dtype: Dtype::U8, shape: vec![3], bytes: vec![1, 2, 3] };
+/// files::write_tensors(&path, &files::torch_metadata(), &[x])?;
+/// assert_eq!(TensorFile::open(&path)?.read("x")?, [1, 2, 3]);
+/// # Ok::<(), files::FileError>(())
+/// ```
+pub fn write_tensors(
+    path: &Path,
+    metadata: &BTreeMap<String, String>,
+    tensors: &[Tensor],
+) -> Result<(), FileError> {
+    let announced = tensors.iter().map(|tensor| {
+        let Tensor {
+            name, dtype, shape, ..
+        } = tensor;
+        (name.clone(), *dtype, shape.clone())
+    });
+    let mut writer = TensorWriter::create(path, metadata, announced, [])?;
+    for tensor in tensors {
+        writer.write(&tensor.name, &tensor.bytes)?;
+    }
+    writer.finish()
+}
+
+/// What transformers writes into each file and asks for: that it is for torch.
+#[must_use]
+pub fn torch_metadata() -> BTreeMap<String, String> {
+    [("format".to_owned(), "pt".to_owned())].into()
+}
+
+/// Writes a safetensors file one tensor after the other, in any order.
+///
+/// Tensors lie in the order of the library: the widest type first, then by name. Lists whose length is known only once they are written come
+/// last. The file appears under its name when it is whole and on the disk; whoever is dropped before leaves nothing.
+#[derive(Debug)]
+pub struct TensorWriter {
+    temporary: Temporary,
+    metadata: BTreeMap<String, String>,
+    places: Vec<Place>,
+    /// Bytes before the data.
+    start: u64,
+    /// Where the next list begins whose length was not known.
+    end: usize,
+}
+
+#[derive(Debug)]
+struct Place {
+    name: String,
+    info: TensorInfo,
+    is_late: bool,
+    is_written: bool,
+}
+
+impl TensorWriter {
+    /// Makes a file for tensors of these names, types and shapes, and for lists of bytes of the names `late`.
+    ///
+    /// # Errors
+    ///
+    /// - [`FileError::Io`] if the file cannot be made.
+    /// - [`FileError::DuplicateKey`] if a name stands twice.
+    /// - [`FileError::RegionLen`] if a shape does not fit, [`FileError::HeaderLen`] if there are too many tensors.
+    pub fn create(
+        path: &Path,
+        metadata: &BTreeMap<String, String>,
+        tensors: impl IntoIterator<Item = (String, Dtype, Vec<usize>)>,
+        late: impl IntoIterator<Item = String>,
+    ) -> Result<Self, FileError> {
+        let mut tensors: Vec<_> = tensors.into_iter().collect();
+        tensors.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let (mut places, mut end) = (Vec::new(), 0_usize);
+        for (name, dtype, shape) in tensors {
+            let mut info = TensorInfo {
+                dtype,
+                shape,
+                data_offsets: (end, end),
+            };
+            let sum = header::byte_len(&info).and_then(|len| end.checked_add(len));
+            let Some(sum) = sum.filter(|&sum| i64::try_from(sum).is_ok()) else {
+                let TensorInfo { dtype, shape, .. } = info;
+                let got = 0;
+                return Err(FileError::RegionLen {
+                    name,
+                    dtype,
+                    shape,
+                    got,
+                });
+            };
+            info.data_offsets.1 = sum;
+            end = sum;
+            places.push(Place::new(name, info, false));
+        }
+        for name in late {
+            // As wide as numbers get, so that there is room in the header for what comes.
+            let info = TensorInfo {
+                dtype: Dtype::U8,
+                shape: vec![usize::MAX],
+                data_offsets: (usize::MAX, usize::MAX),
+            };
+            places.push(Place::new(name, info, true));
+        }
+        let mut names: Vec<&str> = places.iter().map(|place| &place.name[..]).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            let key = twice[0].to_owned();
+            return Err(FileError::DuplicateKey { key });
+        }
+        let header = header::write(metadata, &infos(&places), 0)?;
+        Ok(Self {
+            temporary: Temporary::create(path)?,
+            metadata: metadata.clone(),
+            places,
+            start: header::LEN + header.len() as u64,
+            end,
+        })
+    }
+
+    /// Writes the bytes of a tensor to its place.
+    ///
+    /// # Errors
+    ///
+    /// - [`FileError::MissingTensor`] if it was not announced.
+    /// - [`FileError::Written`] if it has another length, or was written before.
+    /// - [`FileError::Io`] if that fails.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        let place = self.places.iter_mut().find(|place| place.name == name);
+        let place = place.ok_or_else(|| FileError::MissingTensor {
+            name: name.to_owned(),
+        })?;
+        if place.is_late && !place.is_written {
+            place.info.shape = vec![bytes.len()];
+            place.info.data_offsets = (self.end, self.end + bytes.len());
+            self.end += bytes.len();
+        }
+        let (start, end) = place.info.data_offsets;
+        if place.is_written || end - start != bytes.len() {
+            return Err(FileError::Written {
+                name: name.to_owned(),
+                expected: end - start,
+                got: bytes.len(),
+            });
+        }
+        place.is_written = true;
+        let at = SeekFrom::Start(self.start + start as u64);
+        let file = &mut self.temporary.file;
+        file.seek(at)
+            .and_then(|_| file.write_all(bytes))
+            .map_err(|error| FileError::io(&self.temporary.path, &error))
+    }
+
+    /// Bytes of all tensors, without the header.
+    #[must_use]
+    pub fn n_bytes(&self) -> usize {
+        self.end
+    }
+
+    /// Writes the header and gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// - [`FileError::Written`] if a tensor was announced and not written.
+    /// - [`FileError::Io`] if that fails; an old file of that name is still there then.
+    pub fn finish(mut self) -> Result<(), FileError> {
+        if let Some(place) = self.places.iter().find(|place| !place.is_written) {
+            let (start, end) = place.info.data_offsets;
+            return Err(FileError::Written {
+                name: place.name.clone(),
+                expected: end - start,
+                got: 0,
+            });
+        }
+        let room = (self.start - header::LEN) as usize;
+        let header = header::write(&self.metadata, &infos(&self.places), room)?;
+        let file = &mut self.temporary.file;
+        file.rewind()
+            .and_then(|()| file.write_all(&(header.len() as u64).to_le_bytes()))
+            .and_then(|()| file.write_all(&header))
+            .map_err(|error| FileError::io(&self.temporary.path, &error))?;
+        self.temporary.finish()
+    }
+}
+
+impl Place {
+    fn new(name: String, info: TensorInfo, is_late: bool) -> Self {
+        Self {
+            name,
+            info,
+            is_late,
+            is_written: false,
+        }
+    }
+}
+
+fn infos(places: &[Place]) -> Vec<(&str, &TensorInfo)> {
+    let mut infos: Vec<_> = { places.iter() }
+        .map(|place| (&place.name[..], &place.info))
+        .collect();
+    infos.sort_by_key(|(_, info)| info.data_offsets.0);
+    infos
+}
+
+/// A file under another name that is removed again unless it is finished.
+#[derive(Debug)]
+struct Temporary {
+    file: File,
+    path: PathBuf,
+    temporary: PathBuf,
+    is_finished: bool,
+}
+
+impl Temporary {
+    fn create(path: &Path) -> Result<Self, FileError> {
+        let io = |error| FileError::io(path, &error);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(io)?;
+        }
+        // The whole name and an ending: files that differ in their own ending only do not meet.
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        Ok(Self {
+            file: File::create(&temporary).map_err(io)?,
+            path: path.to_owned(),
+            temporary,
+            is_finished: false,
+        })
+    }
+
+    fn finish(mut self) -> Result<(), FileError> {
+        let renamed = { self.file.sync_all() }
+            .and_then(|()| fs::rename(&self.temporary, &self.path))
+            .map_err(|error| FileError::io(&self.path, &error));
+        self.is_finished = renamed.is_ok();
+        // Best effort: the new name outlives a power cut only if the folder is on the disk too; not all systems can do that.
+        let folder = self.path.parent().map(File::open);
+        let _: Option<io::Result<()>> = folder.map(|folder| folder.and_then(|f| f.sync_all()));
+        renamed
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // Best effort: what went wrong has been said.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Rows in eight bits, with columns of outliers, and their product.
+
+/// Codes, scale of each row and columns with outliers of the rows `x`, each of `n` elements.
+///
+/// `code = round(127 x / max |x|)`, halves to even, with `1 / max`, 127 times it and the product with that rounded to `f32`, as in bitsandbytes 0.50.2. Elements from a
+/// positive threshold on are outliers: they count as 0, and all of their column gets code 0. Dettmers et al. 2022, arXiv:2208.07339v2 §3.
+#[must_use]
+pub fn quantize(x: &[f32], n: usize, threshold: f32) -> (Vec<i8>, Vec<f32>, Vec<usize>) {
+    let is_outlier = |x: f32| threshold > 0.0 && x.abs() >= threshold;
+    let outliers: Vec<usize> = (0..n)
+        .filter(|&j| x.chunks(n).any(|row| is_outlier(row[j])))
+        .collect();
+    let (mut codes, mut scales) = (Vec::new(), Vec::new());
+    for row in x.chunks(n) {
+        let inside = |&x: &f32| if is_outlier(x) { 0.0 } else { x };
+        let scale = row
+            .iter()
+            .map(inside)
+            .fold(0.0, |max: f32, x| max.max(x.abs()));
+        scales.push(scale);
+        for (j, x) in row.iter().enumerate() {
+            let quotient = match 1.0 / scale * 127.0 {
+                factor if factor.is_finite() => inside(x) * factor,
+                _ if scale > 0.0 => inside(x) / scale * 127.0,
+                _ => 0.0,
+            };
+            let code = half_to_even(f64::from(quotient));
+            codes.push(if outliers.contains(&j) { 0 } else { code });
+        }
+    }
+    (codes, scales, outliers)
+}
+
+fn half_to_even(x: f64) -> i8 {
+    let low = x.floor();
+    let is_up = match x - low {
+        rest if rest > 0.5 => true,
+        rest if rest < 0.5 => false,
+        _ => low % 2.0 != 0.0,
+    };
+    (low + f64::from(u8::from(is_up))) as i8
+}
+
+/// `x_ij = code_ij · scale_i / 127`.
+#[must_use]
+pub fn dequantize(codes: &[i8], scales: &[f32], n: usize) -> Vec<f64> {
+    let value = |(i, &code): (usize, &i8)| f64::from(code) * f64::from(scales[i / n]) / 127.0;
+    codes.iter().enumerate().map(value).collect()
+}
+
+/// The product of rows `x` with weights `(codes, scales)`, each of `n` elements: that of the parts that were dequantized, inputs of outlier columns as they
+/// are.
+#[must_use]
+pub fn forward(x: &[f32], weights: (&[i8], &[f32]), n: usize, threshold: f32) -> Vec<f64> {
+    let (codes, scales, outliers) = quantize(x, n, threshold);
+    let mut inputs = dequantize(&codes, &scales, n);
+    for (row, exact) in inputs.chunks_mut(n).zip(x.chunks(n)) {
+        for &j in &outliers {
+            row[j] = f64::from(exact[j]);
+        }
+    }
+    let w = dequantize(weights.0, weights.1, n);
+    super::matmul::forward(&inputs, &w, n, weights.1.len())
+}

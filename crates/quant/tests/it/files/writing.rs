@@ -1,0 +1,151 @@
+//! Files are whole or not there, and lie as the library of the format lays them out.
+
+use std::fs;
+
+use llm_quant::files::{
+    self, Dtype, FileError, Tensor, TensorFile, TensorSource, TensorWriter, write_whole,
+};
+use proptest::prelude::*;
+
+use super::{serialize, tensor};
+
+const TYPES: [Dtype; 6] = [
+    Dtype::U8,
+    Dtype::F64,
+    Dtype::BF16,
+    Dtype::I8,
+    Dtype::F32,
+    Dtype::F16,
+];
+
+fn tensors() -> impl Strategy<Value = Vec<Tensor>> {
+    let one = (0..6_usize, 0..5_usize, any::<u8>());
+    prop::collection::btree_map("[a-c\"\\\\]{0,4}", one, 0..8).prop_map(|tensors| {
+        let one = |(name, (dtype, len, byte)): (String, (usize, usize, u8))| {
+            let n_bytes = len * TYPES[dtype].bitsize() / 8;
+            tensor(&name, TYPES[dtype], &[len, 1], &vec![byte; n_bytes])
+        };
+        tensors.into_iter().map(one).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn files_have_the_bytes_of_the_library_of_the_format(tensors in tensors()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        files::write_tensors(&path, &Default::default(), &tensors).unwrap();
+        prop_assert_eq!(fs::read(&path).unwrap(), serialize(&tensors));
+    }
+
+    /// Lists whose length comes late lie last; all is read as it was written, by the library of the format too.
+    #[test]
+    fn lists_of_unknown_length_come_last(tensors in tensors(), late in prop::collection::vec(0..200_usize, 0..5)) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let announced = tensors.iter().map(|t| (t.name.clone(), t.dtype, t.shape.clone()));
+        let late: Vec<Tensor> = { late.iter().enumerate() }
+            .map(|(i, &len)| tensor(&format!("late{i}"), Dtype::U8, &[len], &vec![i as u8; len]))
+            .collect();
+        let names = late.iter().map(|tensor| tensor.name.clone());
+        let mut writer = TensorWriter::create(&path, &files::torch_metadata(), announced, names).unwrap();
+        for tensor in late.iter().rev().chain(&tensors) {
+            writer.write(&tensor.name, &tensor.bytes).unwrap();
+        }
+        writer.finish().unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let theirs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut ours = TensorFile::open(&path).unwrap();
+        prop_assert_eq!(ours.metadata(), &files::torch_metadata());
+        prop_assert_eq!(ours.names().len(), tensors.len() + late.len());
+        for tensor in tensors.iter().chain(&late) {
+            prop_assert_eq!(theirs.tensor(&tensor.name).unwrap().data(), &tensor.bytes[..]);
+            prop_assert_eq!(&ours.read(&tensor.name).unwrap(), &tensor.bytes);
+        }
+        // Each number lies where its type may lie.
+        for (_, view) in theirs.tensors() {
+            let offset = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+            prop_assert!(view.data().is_empty() || offset.is_multiple_of(view.dtype().bitsize() / 8));
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_finished_leaves_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/x.safetensors");
+    write_whole(&path, b"old").unwrap();
+    let one = || [("x".to_owned(), Dtype::F32, vec![2])];
+    let none = Default::default();
+    let mut writer = TensorWriter::create(&path, &none, one(), []).unwrap();
+    writer.write("x", &[0; 8]).unwrap();
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2);
+    drop(writer);
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    let mut writer = TensorWriter::create(&path, &none, one(), []).unwrap();
+    writer.write("x", &[0; 8]).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    assert_eq!(TensorFile::open(&path).unwrap().read("x").unwrap(), [0; 8]);
+}
+
+#[test]
+fn each_tensor_is_written_once_and_as_announced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    let none = Default::default();
+    let one = || ("x".to_owned(), Dtype::F32, vec![2]);
+    let written = |expected, got| FileError::Written {
+        name: "x".to_owned(),
+        expected,
+        got,
+    };
+    let mut writer = TensorWriter::create(&path, &none, [one()], []).unwrap();
+    let name = "y".to_owned();
+    assert_eq!(
+        writer.write("y", &[]),
+        Err(FileError::MissingTensor { name })
+    );
+    assert_eq!(writer.write("x", &[0; 7]), Err(written(8, 7)));
+    writer.write("x", &[0; 8]).unwrap();
+    assert_eq!(writer.write("x", &[0; 8]), Err(written(8, 8)));
+    let writer = TensorWriter::create(&path, &none, [one()], []).unwrap();
+    assert_eq!(writer.finish(), Err(written(8, 0)));
+    let key = "x".to_owned();
+    let twice = TensorWriter::create(&path, &none, [one(), one()], []).unwrap_err();
+    assert_eq!(twice, FileError::DuplicateKey { key: key.clone() });
+    let twice = TensorWriter::create(&path, &none, [one()], [key.clone()]).unwrap_err();
+    assert_eq!(twice, FileError::DuplicateKey { key });
+    let shape = vec![usize::MAX, 2];
+    let huge = TensorWriter::create(
+        &path,
+        &none,
+        [("x".to_owned(), Dtype::F32, shape.clone())],
+        [],
+    );
+    let (name, dtype, got) = ("x".to_owned(), Dtype::F32, 0);
+    let error = FileError::RegionLen {
+        name,
+        dtype,
+        shape,
+        got,
+    };
+    assert_eq!(huge.unwrap_err(), error);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("inside"), "x").unwrap();
+    // A file cannot take the place of a folder.
+    let error = write_whole(&path, b"new").unwrap_err();
+    assert!(
+        matches!(&error, FileError::Io { path: named, .. } if *named == path),
+        "{error}"
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
