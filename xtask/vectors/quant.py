@@ -117,6 +117,7 @@ def nested(args):
                     "packed": packed, "absmax_u8": codes, "nested_absmax": nested_absmax, "nested_code": nested_code,
                     "offset": offset.reshape(1), "absmax_unnested": absmax,
                     "dequantised": F.dequantize_4bit(packed, whole).reshape(shape),
+                    "serialised_json": whole.as_dict(packed=True)[f"quant_state.bitsandbytes__{quant_type}"],
                 }
 
             source = f"{BNB} quantize_4bit, quantize_blockwise (form in torch), dequantize_4bit, CPU"

@@ -109,6 +109,12 @@ fn four<S: Storage>(case: &Case, tier: Tier, x: ArrayD<S>) -> Result<(), VectorE
         }
         _ => return Err(VectorError::op("scales of an unknown form")),
     }
+    if case.has_output("serialised_json") {
+        #[cfg(feature = "files")]
+        state_dict::check_json(case, &weights)?;
+        #[cfg(not(feature = "files"))]
+        case.output_i64("serialised_json")?; // compared where files are known
+    }
     let back = match tier {
         Tier::Reference => {
             let codes = reference::blocks::unpack(weights.packed(), x.len());

@@ -9,7 +9,7 @@ use llm_quant::files::four_bit_state::{self, FourBitTensor};
 use llm_quant::files::{Dtype, PackedType, Tensor, WeightType};
 use llm_quant::four_bit::{self, FourBit};
 use llm_quant::{matmul, reference};
-use ndarray::{Array2, Array3, ArrayD, Ix1, Ix2, Ix3};
+use ndarray::{Array2, Array3, ArrayD, Ix1, Ix2, Ix3, arr1};
 
 pub(super) fn run(case: &Case, tier: Tier) -> Result<(), VectorError> {
     match case.param_str("dtype")? {
@@ -54,6 +54,18 @@ fn layer<S: Storage>(case: &Case, tier: Tier, dtype: WeightType) -> Result<(), V
     let tensor = FourBitTensor::new(weights, dtype).with_stored_as(stored_as);
     check_state(case, &tensor)?;
     products::<S>(case, tier, &tensor.weights)
+}
+
+/// The JSON of a state, as it would be in a file.
+pub(super) fn check_json(case: &Case, weights: &FourBit) -> Result<(), VectorError> {
+    let name = case.param_str("dtype")?;
+    let dtype = WeightType::from_name(name)
+        .ok_or_else(|| case.unknown_param("dtype", "float32, float16 or bfloat16"))?;
+    let tensor = FourBitTensor::new(weights.clone(), dtype);
+    let tensors = four_bit_state::tensors("w", &tensor).map_err(VectorError::op)?;
+    let state = { tensors.iter() }.find(|tensor| tensor.name.contains("quant_state"));
+    let json = state.ok_or_else(|| VectorError::op("there is no state"))?;
+    case.expect_int("serialised_json", &arr1(&json.bytes))
 }
 
 /// Each tensor of the state has equal bits, whatever the tolerance of the file.
