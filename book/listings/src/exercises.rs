@@ -3,8 +3,12 @@
 pub mod alibi_slopes;
 pub mod banned;
 pub mod beam_step;
+pub mod codes;
+pub mod computed_keys;
 pub mod count_positions;
 pub mod held_back;
+pub mod held_positions;
+pub mod new_pages;
 pub mod nucleus;
 pub mod online_lse;
 pub mod pass_length;
@@ -13,3 +17,4 @@ pub mod race;
 pub mod rotate_pair;
 pub mod shift_matrix;
 pub mod stretch;
+pub mod turning_batch;

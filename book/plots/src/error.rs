@@ -1,5 +1,6 @@
 //! What can go wrong when a figure is drawn.
 
+use llm_kvcache::KvCacheError;
 use llm_posenc::PosencError;
 use llm_sampling::SamplingError;
 
@@ -13,6 +14,9 @@ pub enum PlotError {
     /// The same for a function that draws tokens.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// The same for a cache of keys and values.
+    #[error(transparent)]
+    KvCache(#[from] KvCacheError),
     /// A value has no place on an axis.
     #[error("{what} must be finite to be drawn, got {got}")]
     NotFinite {

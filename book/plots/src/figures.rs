@@ -6,6 +6,8 @@ mod alibi;
 mod attention_io;
 mod beam_tree;
 mod bf16_positions;
+mod cache_stores;
+mod decode_intensity;
 mod draw_histogram;
 mod kept_tokens;
 mod rope_decay;
@@ -18,6 +20,8 @@ pub use alibi::alibi;
 pub use attention_io::attention_io;
 pub use beam_tree::beam_tree;
 pub use bf16_positions::bf16_positions;
+pub use cache_stores::cache_stores;
+pub use decode_intensity::decode_intensity;
 pub use draw_histogram::draw_histogram;
 pub use kept_tokens::kept_tokens;
 pub use rope_decay::rope_decay;
@@ -29,13 +33,15 @@ pub use temperature_filters::temperature_filters;
 use crate::figure::FigureEntry;
 
 /// Every figure, in the order of the book.
-pub static FIGURES: [FigureEntry; 11] = [
+pub static FIGURES: [FigureEntry; 13] = [
     sinusoidal_heatmap::ENTRY,
     sinusoidal_dot::ENTRY,
     rope_decay::ENTRY,
     alibi::ENTRY,
     bf16_positions::ENTRY,
     attention_io::ENTRY,
+    decode_intensity::ENTRY,
+    cache_stores::ENTRY,
     temperature_filters::ENTRY,
     kept_tokens::ENTRY,
     draw_histogram::ENTRY,

@@ -26,6 +26,7 @@ fn main() -> Result<(), KvCacheError> {
     Ok(())
 }
 
+// ANCHOR: report
 /// A line for each pass.
 pub(crate) fn report() -> Result<String, KvCacheError> {
     let model = ModelSizes::llama_2_7b();
@@ -48,6 +49,7 @@ pub(crate) fn report() -> Result<String, KvCacheError> {
     text += &format!("token 2049 without a cache: {ratio:.0} times the operations\n");
     Ok(text)
 }
+// ANCHOR_END: report
 
 fn line(name: &str, work: &Work) -> String {
     let intensity = work.intensity();

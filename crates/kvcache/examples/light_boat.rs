@@ -35,6 +35,7 @@ pub(crate) fn report() -> Result<String, KvCacheError> {
     let mut tokens: Vec<usize> = (0..prompt).collect();
     let (mut text, mut all) = (String::new(), [0, 0]);
     while tokens.len() < n {
+        // ANCHOR: ways
         // Without a cache: keys and values of everything.
         let (k, v) = project(&tokens, n);
         let without = attend(&tokens, k.index_axis(Axis(0), 0), v.index_axis(Axis(0), 0));
@@ -46,6 +47,7 @@ pub(crate) fn report() -> Result<String, KvCacheError> {
         let (k, v) = (cache.keys(0)?, cache.values(0)?);
         let with = attend(&tokens, k.index_axis(Axis(0), 0), v.index_axis(Axis(0), 0));
         assert_eq!(with, without, "a cache changes nothing");
+        // ANCHOR_END: ways
 
         let next = likeliest(&with);
         let input: String = tokens.iter().map(|&token| characters[token]).collect();

@@ -9,7 +9,9 @@ use crate::command;
 /// The package with the listings.
 const PACKAGE: &str = "llm-blocks-listings";
 /// Examples of other packages that the book shows.
-const OTHERS: [(&str, &str); 4] = [
+const OTHERS: [(&str, &str); 6] = [
+    ("llm-kvcache", "compute_or_memory"),
+    ("llm-kvcache", "light_boat"),
     ("llm-posenc", "rope_is_relative"),
     ("llm-sampling", "beam_repeats"),
     ("llm-sampling", "forbidden_tokens"),

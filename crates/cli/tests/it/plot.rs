@@ -5,13 +5,15 @@ use std::process::Stdio;
 
 use crate::program::{command, json, run, succeed};
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "sinusoidal-heatmap",
     "sinusoidal-dot",
     "rope-decay",
     "alibi",
     "bf16-positions",
     "attention-io",
+    "decode-intensity",
+    "cache-stores",
     "temperature-filters",
     "kept-tokens",
     "draw-histogram",

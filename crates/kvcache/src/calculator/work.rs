@@ -182,6 +182,7 @@ pub fn pass_work(
     let [batch, past, seq, size] = [batch, past, seq, element_bytes].map(|n| n as u128);
     let count = |n: Option<u128>| checked(n, model.factors());
     let head = width * vocab; // part of the weights, so it fits
+    // ANCHOR: flops
     // seq past + seq (seq + 1) / 2
     let pairs = add(&[mul(&[seq, past]), mul(&[seq, seq + 1]).map(|n| n / 2)]);
     let heads_of_all = mul(&[4, batch, layers, heads, dim]);
@@ -190,6 +191,7 @@ pub fn pass_work(
         .filter(|_| seq > 0)
         .or((seq == 0).then_some(0));
     let attention = pairs.zip(heads_of_all).and_then(|(a, b)| a.checked_mul(b));
+    // ANCHOR_END: flops
     let cached = model.cached();
     let cache = |tokens: Option<u128>| {
         let bytes = cached.zip(tokens).and_then(|(a, b)| a.checked_mul(b));

@@ -131,6 +131,7 @@ impl PrefixIndex {
         self.idle.values().copied()
     }
 
+    // ANCHOR: find
     /// The entry that continues `parent` with these tokens, if hash, parent and tokens are equal.
     pub(super) fn find(&self, hash: u64, parent: &Parent, tokens: &[u32]) -> Option<(u64, u32)> {
         self.buckets.get(&hash)?.iter().find_map(|id| {
@@ -138,6 +139,7 @@ impl PrefixIndex {
             (entry.parent == *parent && *entry.tokens == *tokens).then_some((*id, entry.page))
         })
     }
+    // ANCHOR_END: find
 
     /// A new entry, which is not there yet; its page is held by a sequence.
     pub(super) fn insert(&mut self, hash: u64, parent: Parent, tokens: &[u32], page: u32) -> u64 {

@@ -39,6 +39,7 @@ pub fn step(x: &[f64], bits: u32) -> (f64, f64) {
     (scale.unwrap_or(f64::INFINITY), min)
 }
 
+// ANCHOR: affine
 /// A group of numbers with a step and a least value: `min + scale * round((x - min) / scale)`.
 #[must_use]
 pub fn affine(x: &[f64], bits: u32) -> Vec<f64> {
@@ -52,6 +53,7 @@ pub fn affine(x: &[f64], bits: u32) -> Vec<f64> {
     };
     x.iter().map(value).collect()
 }
+// ANCHOR_END: affine
 
 /// All finite `f16`, rising.
 fn all_f16() -> &'static [f64] {

@@ -25,6 +25,7 @@ impl<T: Clone> SeenTokens<T> {
         }
     }
 
+    // ANCHOR: push
     /// One token more; the one that is then too old is lost.
     pub fn push(&mut self, token: T) {
         self.seen.push(Some(token));
@@ -34,6 +35,7 @@ impl<T: Clone> SeenTokens<T> {
             self.seen[lost] = None;
         }
     }
+    // ANCHOR_END: push
 
     /// Keeps the first `len` tokens; false, and no change, if there are fewer or if one is lost that
     /// the next query would see.

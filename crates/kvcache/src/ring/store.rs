@@ -103,6 +103,7 @@ impl<E: Copy + Zero> RingCache<E> {
         state.check_append(row, k[1])
     }
 
+    // ANCHOR: write
     /// Writes tokens that were checked.
     pub(crate) fn write(&mut self, row: usize, k: &ArrayRef3<E>, v: &ArrayRef3<E>) {
         let capacity = self.capacity();
@@ -121,6 +122,7 @@ impl<E: Copy + Zero> RingCache<E> {
             start += n;
         }
     }
+    // ANCHOR_END: write
 
     /// Fills a row that holds nothing with tokens from a position on.
     pub(crate) fn restore(&mut self, row: usize, first: usize, k: &ArrayRef3<E>, v: &ArrayRef3<E>) {

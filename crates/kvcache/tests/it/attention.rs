@@ -49,6 +49,7 @@ fn worst(a: &Array4<f32>, b: &Array4<f32>) -> f32 {
     (a - b).fold(0.0, |most, x| most.max(x.abs()))
 }
 
+// ANCHOR: contiguous
 #[test]
 fn contiguous_ones_are_what_they_were_given() {
     let [q, k, v] = data();
@@ -65,6 +66,7 @@ fn contiguous_ones_are_what_they_were_given() {
         assert_eq!(got, want);
     }
 }
+// ANCHOR_END: contiguous
 
 #[test]
 fn a_ring_is_a_window_in_order_and_in_two_parts() {
@@ -248,6 +250,7 @@ fn fork_tokens() -> Vec<usize> {
         .collect()
 }
 
+// ANCHOR: pages
 #[test]
 fn pages_are_read_where_they_lie() {
     let [q, k, v] = data();
@@ -269,6 +272,7 @@ fn pages_are_read_where_they_lie() {
         }
     }
 }
+// ANCHOR_END: pages
 
 #[test]
 fn half_precision_pages_are_read_where_they_lie() {

@@ -101,6 +101,7 @@ fn int8(data: &Data) -> ([Array2<f64>; 2], usize) {
     ([wide(k), wide(v)], cache.bytes())
 }
 
+// ANCHOR: peers
 #[test]
 fn kivi_has_no_larger_error_of_attention_than_transformers_at_equal_bytes() {
     for op in ["quantised.quanto", "quantised.hqq"] {
@@ -125,6 +126,7 @@ fn kivi_has_no_larger_error_of_attention_than_transformers_at_equal_bytes() {
         }
     }
 }
+// ANCHOR_END: peers
 
 /// Where all channels are alike. Channels far from zero need a step of their own, which the layout of int8 pages has not:
 /// such keys are what KIVI is for, as the test above shows, and what the second part of this one shows too.

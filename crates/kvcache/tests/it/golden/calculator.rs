@@ -60,6 +60,7 @@ fn a_decode_step_by_hand() {
     assert_eq!((work.cache_read_bytes, work.cache_write_bytes), (192, 32));
 }
 
+// ANCHOR: steps
 /// The steps of a sequence are its prefill, but that each computes logits and reads the weights.
 #[test]
 fn decode_steps_add_up_to_a_prefill() {
@@ -79,6 +80,7 @@ fn decode_steps_add_up_to_a_prefill() {
     );
     assert_eq!(pass_work(&model, 3, 4, 0, 2).unwrap().flops, 0);
 }
+// ANCHOR_END: steps
 
 #[test]
 fn the_stores_take_the_bytes_that_are_computed() {

@@ -290,6 +290,7 @@ proptest! {
         }
     }
 
+    // ANCHOR: chunks
     /// One by one = all at once.
     #[test]
     fn chunks_do_not_matter(seq in 0..12_usize, cuts in prop::collection::vec(0..12_usize, 0..4)) {
@@ -308,4 +309,5 @@ proptest! {
         prop_assert_eq!(parts.padded_keys(), whole.padded_keys());
         prop_assert_eq!(parts.padded_values(), whole.padded_values());
     }
+    // ANCHOR_END: chunks
 }

@@ -35,6 +35,7 @@ fn only_the_same_tokens_after_the_same_tokens_are_found() {
     }
 }
 
+// ANCHOR: salt
 #[test]
 fn another_salt_finds_nothing_whatever_the_hash() {
     for mut table in tables() {
@@ -50,6 +51,7 @@ fn another_salt_finds_nothing_whatever_the_hash() {
         assert_eq!(table.cached_tokens(b"tenant b", &[1, 2, 3, 4]), 0);
     }
 }
+// ANCHOR_END: salt
 
 #[test]
 fn what_nobody_has_held_for_longest_goes_first_and_ends_go_before_starts() {

@@ -101,6 +101,7 @@ proptest! {
         }
     }
 
+    // ANCHOR: int4
     /// Pages of 4 bits hold the textbook's numbers.
     #[test]
     fn int4_is_the_textbook(x in numbers()) {
@@ -111,6 +112,7 @@ proptest! {
             }
         }
     }
+    // ANCHOR_END: int4
 
     /// Pages of floating-point numbers hold the bits.
     #[test]

@@ -178,6 +178,7 @@ fn run(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
+    // ANCHOR: ring
     /// Any operations on windows do what they do to lists from which old tokens are lost.
     #[test]
     fn a_ring_is_a_list_whose_old_tokens_are_lost(
@@ -186,6 +187,7 @@ proptest! {
     ) {
         run(sizes, operations)?;
     }
+    // ANCHOR_END: ring
 
     /// The same with sinks that are never lost.
     #[test]
