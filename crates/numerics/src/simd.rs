@@ -3,12 +3,14 @@
 mod at_least;
 mod prefetch;
 mod rows;
+mod sixteen;
 mod widen;
 
 pub use at_least::at_least;
 pub use prefetch::prefetch;
 pub use rows::{add_weighted, dots};
-pub use widen::widen_f16;
+pub use sixteen::{CHUNK, Sixteen, arrange};
+pub use widen::{narrow, widen_f16};
 
 /// Runs `op` compiled for the widest vector instructions that this processor has.
 ///

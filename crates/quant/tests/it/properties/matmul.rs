@@ -2,12 +2,12 @@
 
 use llm_quant::double;
 use llm_quant::eight_bit::EightBitSearch;
-use llm_quant::four_bit::{self, FourBit, FourBitConfig};
+use llm_quant::four_bit::{self, FourBit, FourBitConfig, Scales};
 use llm_quant::{matmul, reference};
 use ndarray::{Array2, s};
 use proptest::prelude::*;
 
-use super::strategies::config;
+use super::strategies::{code, config};
 
 /// Numbers from -1 to 1 that look random.
 fn noise(shape: [usize; 2], seed: u64) -> Array2<f32> {
@@ -118,6 +118,38 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Rows of whole chunks of 64, each with one scale: within the bound that the documentation of the product has, of weights that are not
+    /// rounded; and a row of x has the same bits with others beside it.
+    #[test]
+    fn rows_of_whole_chunks_are_within_their_bound(
+        code in code(), power in 6..13_u32, seq in 1..5_usize, d_out in 1..20_usize, chunks in 1..20_usize, seed in any::<u64>(), is_nested in any::<bool>(),
+    ) {
+        let d_in = 64 * chunks;
+        let weights = packed([d_out, d_in], seed, &FourBitConfig::new(code, 1 << power), is_nested);
+        let scales = match weights.scales() {
+            Scales::Plain(scales) => scales.clone(),
+            Scales::Nested(nested) => double::dequantize(nested).unwrap(),
+            _ => unreachable!(),
+        };
+        let codes = reference::blocks::unpack(weights.packed(), d_out * d_in);
+        let w = reference::blocks::dequantize(&codes, &scales, &code.values(), 1 << power);
+        let x = noise([seq, d_in], seed ^ 1);
+        let y = matmul::forward(&x, &weights).unwrap();
+        let magnitudes = |x: &[f64]| x.iter().map(|x| x.abs()).collect::<Vec<_>>();
+        let want = reference::matmul::forward(&wide(&x), &w, d_in, d_out);
+        let sizes = reference::matmul::forward(&magnitudes(&wide(&x)), &magnitudes(&w), d_in, d_out);
+        for ((got, want), size) in y.iter().zip(want).zip(sizes) {
+            let bound = (chunks as f64 + 8.0) * f64::from(f32::EPSILON) / 2.0 * size;
+            prop_assert!((f64::from(*got) - want).abs() <= bound, "{got} {want} {bound}");
+        }
+        for t in 0..seq {
+            let one = matmul::forward(&x.slice(s![t..=t, ..]), &weights).unwrap();
+            prop_assert_eq!(one.row(0), y.row(t));
+        }
+    }
+}
+
 /// Several tasks and several tiles in each direction.
 #[test]
 fn large_products_are_those_of_the_reference() {
@@ -128,6 +160,8 @@ fn large_products_are_those_of_the_reference() {
         (6, 3, 20_001),
         (6, 20_001, 3),
         (2, 20_001, 5),
+        (3, 901, 1536),
+        (70, 530, 1100),
     ] {
         let weights = packed([d_out, d_in], 5, &config, true);
         check(seq, d_out, d_in, 5, &weights).unwrap();

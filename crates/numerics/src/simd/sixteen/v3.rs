@@ -1,0 +1,120 @@
+//! The look-ups with registers of 32 bytes.
+
+use core::arch::x86_64::{__m256, __m256i};
+
+use pulp::cast;
+use pulp::x86::V3;
+
+use super::CHUNK;
+
+/// See [`Sixteen::decode`](super::Sixteen::decode).
+#[inline(always)]
+pub(super) fn decode(
+    v3: V3,
+    bytes: &[[u8; 16]; 4],
+    packed: &[u8; 16],
+    scale: f32,
+    out: &mut [f32; 32],
+) {
+    let (avx, avx2) = (v3.avx, v3.avx2);
+    let both = avx2._mm256_broadcastsi128_si256(cast(*packed));
+    // Each byte twice; the upper half of the register gets the four codes that follow those of the lower half.
+    let twice: [u8; 32] = [
+        0, 0, 1, 1, 4, 4, 5, 5, 8, 8, 9, 9, 12, 12, 13, 13, //
+        2, 2, 3, 3, 6, 6, 7, 7, 10, 10, 11, 11, 14, 14, 15, 15,
+    ];
+    let twice = avx2._mm256_shuffle_epi8(both, cast(twice));
+    let high = avx2._mm256_and_si256(
+        avx2._mm256_srli_epi16::<4>(twice),
+        avx._mm256_set1_epi16(0x000f),
+    );
+    let low = avx2._mm256_and_si256(twice, avx._mm256_set1_epi16(0x0f00));
+    let numbers = look_up(v3, tables(v3, bytes), avx2._mm256_or_si256(high, low));
+    let scale = avx._mm256_set1_ps(scale);
+    let (eights, _) = out.as_chunks_mut::<8>();
+    for (eight, numbers) in eights.iter_mut().zip(numbers) {
+        *eight = cast(avx._mm256_mul_ps(numbers, scale));
+    }
+}
+
+/// See [`Sixteen::dots`](super::Sixteen::dots); all slices have the same length.
+#[inline(always)]
+pub(super) fn dots<const R: usize>(
+    v3: V3,
+    bytes: &[[u8; 16]; 4],
+    packed: &[[u8; CHUNK / 2]],
+    scales: &[f32],
+    x: [&[[f32; CHUNK]]; R],
+    totals: &mut [[f32; 8]; R],
+) {
+    let (avx, avx2) = (v3.avx, v3.avx2);
+    let tables = tables(v3, bytes);
+    let mask = avx._mm256_set1_epi8(15);
+    let mut sums = [avx._mm256_setzero_ps(); R];
+    for (chunk, (packed, &scale)) in packed.iter().zip(scales).enumerate() {
+        let packed: __m256i = cast(*packed);
+        let high = avx2._mm256_and_si256(avx2._mm256_srli_epi16::<4>(packed), mask);
+        let low = avx2._mm256_and_si256(packed, mask);
+        let mut halves = [[avx._mm256_setzero_ps(); R]; 2];
+        for (half, codes) in [high, low].into_iter().enumerate() {
+            let numbers = look_up(v3, tables, codes);
+            for i in 0..R {
+                let (eights, _) = x[i][chunk].as_chunks::<8>();
+                let mut products = numbers;
+                for (product, &eight) in products.iter_mut().zip(&eights[4 * half..]) {
+                    *product = avx._mm256_mul_ps(*product, cast(eight));
+                }
+                let [a, b, c, d] = products;
+                halves[half][i] =
+                    avx._mm256_add_ps(avx._mm256_add_ps(a, b), avx._mm256_add_ps(c, d));
+            }
+        }
+        let scale = avx._mm256_set1_ps(scale);
+        for i in 0..R {
+            let both = avx._mm256_add_ps(halves[0][i], halves[1][i]);
+            sums[i] = avx._mm256_add_ps(sums[i], avx._mm256_mul_ps(both, scale));
+        }
+    }
+    for i in 0..R {
+        totals[i] = cast(sums[i]);
+    }
+}
+
+#[inline(always)]
+fn tables(v3: V3, bytes: &[[u8; 16]; 4]) -> [__m256i; 4] {
+    let [a, b, c, d] = *bytes;
+    [
+        v3.avx2._mm256_broadcastsi128_si256(cast(a)),
+        v3.avx2._mm256_broadcastsi128_si256(cast(b)),
+        v3.avx2._mm256_broadcastsi128_si256(cast(c)),
+        v3.avx2._mm256_broadcastsi128_si256(cast(d)),
+    ]
+}
+
+/// The numbers of 32 codes, one a byte: the first four of each half of the register, the next four, and so on.
+#[inline(always)]
+fn look_up(v3: V3, [a, b, c, d]: [__m256i; 4], codes: __m256i) -> [__m256; 4] {
+    let (avx, avx2) = (v3.avx, v3.avx2);
+    let (a, b) = (
+        avx2._mm256_shuffle_epi8(a, codes),
+        avx2._mm256_shuffle_epi8(b, codes),
+    );
+    let (c, d) = (
+        avx2._mm256_shuffle_epi8(c, codes),
+        avx2._mm256_shuffle_epi8(d, codes),
+    );
+    let lower = [
+        avx2._mm256_unpacklo_epi8(a, b),
+        avx2._mm256_unpackhi_epi8(a, b),
+    ];
+    let upper = [
+        avx2._mm256_unpacklo_epi8(c, d),
+        avx2._mm256_unpackhi_epi8(c, d),
+    ];
+    [
+        avx._mm256_castsi256_ps(avx2._mm256_unpacklo_epi16(lower[0], upper[0])),
+        avx._mm256_castsi256_ps(avx2._mm256_unpackhi_epi16(lower[0], upper[0])),
+        avx._mm256_castsi256_ps(avx2._mm256_unpacklo_epi16(lower[1], upper[1])),
+        avx._mm256_castsi256_ps(avx2._mm256_unpackhi_epi16(lower[1], upper[1])),
+    ]
+}
