@@ -9,7 +9,7 @@ mod widen;
 pub use at_least::at_least;
 pub use prefetch::prefetch;
 pub use rows::{add_weighted, dots};
-pub use sixteen::{CHUNK, Sixteen, arrange};
+pub use sixteen::{CHUNK, Sixteen, WholeChunk, to_whole};
 pub use widen::{narrow, widen_f16};
 
 /// Runs `op` compiled for the widest vector instructions that this processor has.

@@ -29,11 +29,16 @@ use crate::four_bit::blocks::{row_major, zeros};
 ///
 /// # Precision
 ///
-/// One to four rows of `x`, where `d_in` and the block are multiples of 64: the values of the codes are multiplied as they are, and each scale
-/// multiplies the sum of its 64 products, so that the result is off by at most `(d_in / 64 + 8) · 2^-24` times the sum of the magnitudes of all
-/// products. Elsewhere each weight is rounded to `f32` as in [`four_bit::dequantize`](crate::four_bit::dequantize), and each sum is `d_in` products
-/// in `f32`: for a few rows of `x` in eight partial sums, for more in the order of the matrix product. So the last bits of a row depend on how many
-/// rows there are, but not on the number of threads.
+/// One to four rows of `x`, where `d_in` and the block are multiples of 64: each 64 elements of `x` are rounded to whole multiples of their
+/// largest magnitude's `2^-26` or less, and multiplied exactly with the values of NF4 (those of FP4 are rounded to multiples of `2^-27`), see
+/// [`Sixteen::dots`](llm_numerics::simd::Sixteen::dots). A result is off by at most `2^-24` times (`d_in / 64 + 5` times the sum of the magnitudes of
+/// all products, and 26 times the sum over each 64 of their largest magnitude times the scale). That is less than other orders of a sum leave, except
+/// where an `x` far larger than its neighbors meets weights near 0.
+///
+/// Elsewhere, also if one of these `x` is not finite or far from the size of other numbers (a largest magnitude of 64 beyond `2^60` or below `2^-60`),
+/// each weight is rounded to `f32` as in [`four_bit::dequantize`](crate::four_bit::dequantize), and each sum is `d_in` products in `f32`: for a few
+/// rows of `x` in eight partial sums, for more in the order of the matrix product. So the last bits of a row depend on how many rows there are,
+/// but not on the number of threads.
 ///
 /// Memory beyond the result: a copy of one to four rows of `x`; 256 KiB, or one row of weights, a thread.
 ///

@@ -5,7 +5,8 @@ use core::arch::x86_64::{__m256, __m256i};
 use pulp::cast;
 use pulp::x86::V3;
 
-use super::CHUNK;
+use super::whole::{AHEAD, CHUNK, DIGIT, HALF, WholeChunk};
+use crate::simd::prefetch;
 
 /// See [`Sixteen::decode`](super::Sixteen::decode).
 #[inline(always)]
@@ -37,42 +38,70 @@ pub(super) fn decode(
     }
 }
 
-/// See [`Sixteen::dots`](super::Sixteen::dots); all slices have the same length.
+/// See [`Sixteen::dots`](super::Sixteen::dots); slices of the same length, but for `packed`, which may be longer.
 #[inline(always)]
 pub(super) fn dots<const R: usize>(
     v3: V3,
     bytes: &[[u8; 16]; 4],
     packed: &[[u8; CHUNK / 2]],
     scales: &[f32],
-    x: [&[[f32; CHUNK]]; R],
+    x: [&[WholeChunk]; R],
     totals: &mut [[f32; 8]; R],
 ) {
     let (avx, avx2) = (v3.avx, v3.avx2);
-    let tables = tables(v3, bytes);
+    let [low_a, low_b, high_a, high_b] = tables(v3, bytes);
     let mask = avx._mm256_set1_epi8(15);
     let mut sums = [avx._mm256_setzero_ps(); R];
-    for (chunk, (packed, &scale)) in packed.iter().zip(scales).enumerate() {
-        let packed: __m256i = cast(*packed);
-        let high = avx2._mm256_and_si256(avx2._mm256_srli_epi16::<4>(packed), mask);
-        let low = avx2._mm256_and_si256(packed, mask);
-        let mut halves = [[avx._mm256_setzero_ps(); R]; 2];
-        for (half, codes) in [high, low].into_iter().enumerate() {
-            let numbers = look_up(v3, tables, codes);
-            for i in 0..R {
-                let (eights, _) = x[i][chunk].as_chunks::<8>();
-                let mut products = numbers;
-                for (product, &eight) in products.iter_mut().zip(&eights[4 * half..]) {
-                    *product = avx._mm256_mul_ps(*product, cast(eight));
+    for (chunk, (bytes, &scale)) in packed.iter().zip(scales).enumerate() {
+        if let Some(later) = packed.get(chunk + AHEAD) {
+            prefetch(later);
+        }
+        let packed: __m256i = cast(*bytes);
+        let nibbles = [
+            avx2._mm256_and_si256(avx2._mm256_srli_epi16::<4>(packed), mask),
+            avx2._mm256_and_si256(packed, mask),
+        ];
+        let mut main = [avx._mm256_setzero_si256(); R];
+        let mut cross = [avx._mm256_set1_epi32(HALF); R];
+        for (nibble, codes) in nibbles.into_iter().enumerate() {
+            let (a, b) = (
+                avx2._mm256_shuffle_epi8(low_a, codes),
+                avx2._mm256_shuffle_epi8(low_b, codes),
+            );
+            let (c, d) = (
+                avx2._mm256_shuffle_epi8(high_a, codes),
+                avx2._mm256_shuffle_epi8(high_b, codes),
+            );
+            let pairs = [
+                (
+                    avx2._mm256_unpacklo_epi8(c, d),
+                    avx2._mm256_unpacklo_epi8(a, b),
+                ),
+                (
+                    avx2._mm256_unpackhi_epi8(c, d),
+                    avx2._mm256_unpackhi_epi8(a, b),
+                ),
+            ];
+            for (k, (high, low)) in pairs.into_iter().enumerate() {
+                for i in 0..R {
+                    let [x_high, x_low] = x[i][chunk].digits[2 * nibble + k];
+                    let (x_high, x_low) = (cast(x_high), cast(x_low));
+                    let products = avx2._mm256_madd_epi16(high, x_high);
+                    main[i] = avx2._mm256_add_epi32(main[i], products);
+                    let products = avx2._mm256_add_epi32(
+                        avx2._mm256_madd_epi16(high, x_low),
+                        avx2._mm256_madd_epi16(low, x_high),
+                    );
+                    cross[i] = avx2._mm256_add_epi32(cross[i], products);
                 }
-                let [a, b, c, d] = products;
-                halves[half][i] =
-                    avx._mm256_add_ps(avx._mm256_add_ps(a, b), avx._mm256_add_ps(c, d));
             }
         }
         let scale = avx._mm256_set1_ps(scale);
         for i in 0..R {
-            let both = avx._mm256_add_ps(halves[0][i], halves[1][i]);
-            sums[i] = avx._mm256_add_ps(sums[i], avx._mm256_mul_ps(both, scale));
+            let carried = avx2._mm256_srai_epi32::<{ DIGIT as i32 }>(cross[i]);
+            let sum = avx._mm256_cvtepi32_ps(avx2._mm256_add_epi32(main[i], carried));
+            let factor = avx._mm256_mul_ps(scale, cast(x[i][chunk].unit));
+            sums[i] = avx._mm256_add_ps(sums[i], avx._mm256_mul_ps(sum, factor));
         }
     }
     for i in 0..R {
