@@ -1,7 +1,7 @@
 //! Cases of `llm-quant`: a layer of 4096 × 4096 in NF4 with double quantization.
 //!
 //! bitsandbytes gets our bytes, which have its own form, so that its results differ from ours by the order of sums alone. candle and llama.cpp have
-//! formats of their own: with theirs, Q4_0, a product is close to ours, no more.
+//! formats of their own: with theirs, `Q4_0`, a product is close to ours, no more.
 
 #[cfg(feature = "peers")]
 mod candle;

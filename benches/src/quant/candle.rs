@@ -1,4 +1,4 @@
-//! candle's product with weights in its own format of four bits, Q4_0.
+//! candle's product with weights in its own format of four bits, `Q4_0`.
 
 use anyhow::Result;
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
