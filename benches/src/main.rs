@@ -12,6 +12,7 @@ mod limits;
 mod measure;
 mod peers;
 mod posenc;
+mod quant;
 mod sampling;
 mod table;
 
@@ -29,12 +30,13 @@ use crate::peers::Python;
 use crate::table::{PeerTime, Row, scaled, time};
 
 /// The crates with cases, without `llm-`.
-const CRATES: [(&str, Plans); 5] = [
+const CRATES: [(&str, Plans); 6] = [
     ("posenc", posenc::plans),
     ("attention", attention::plans),
     ("sampling", sampling::plans),
     ("kvcache", kvcache::plans),
     ("decoder", decoder::plans),
+    ("quant", quant::plans),
 ];
 
 /// The crates with calls whose memory is measured, without `llm-`.

@@ -1,4 +1,4 @@
-"""llama.cpp's attention on the CPU: the C functions of ggml in the package llama-cpp-python, called without its Python
+"""llama.cpp's attention and products on the CPU: the C functions of ggml in the package llama-cpp-python, called without its Python
 classes, which know whole models only. Version: see requirements.txt; structs as in ggml 0.25."""
 
 import ctypes
@@ -7,7 +7,7 @@ import pathlib
 
 import numpy
 
-F32, F16 = 0, 1
+F32, F16, Q4_0 = 0, 1, 2
 TYPES = {numpy.dtype("float32"): F32, numpy.dtype("float16"): F16}
 POINTER, SIZE, INT, FLOAT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_float
 
@@ -24,6 +24,8 @@ BASE = [
     ("ggml_free", None, [POINTER]),
     ("ggml_new_tensor_4d", POINTER, [POINTER, INT] + 4 * [ctypes.c_int64]),
     ("ggml_get_data", POINTER, [POINTER]),
+    ("ggml_quantize_chunk", SIZE, [INT, POINTER, POINTER] + 3 * [ctypes.c_int64] + [POINTER]),
+    ("ggml_mul_mat", POINTER, 3 * [POINTER]),
     ("ggml_flash_attn_ext", POINTER, 5 * [POINTER] + 3 * [FLOAT]),
     ("ggml_new_graph", POINTER, [POINTER]),
     ("ggml_build_forward_expand", None, [POINTER, POINTER]),
@@ -80,16 +82,37 @@ class Ggml:
             ctypes.memmove(self.get_data(tensor), x.ctypes.data, x.nbytes)
             tensors.append(tensor)
         out = self.flash_attn_ext(context, *tensors, None, scale, 0.0, 0.0)
-        graph = self.new_graph(context)
-        self.build_forward_expand(graph, out)
-        return Attention(self, context, graph, out, q.size)
+        return Graph(self, context, out, q.size)
+
+    def quantize(self, w):
+        """The bytes of a matrix in Q4_0: blocks of 32 with a scale of two bytes."""
+        rows, columns = w.shape
+        w = numpy.ascontiguousarray(w)
+        packed = numpy.empty(rows * columns // 32 * 18, dtype=numpy.uint8)
+        self.quantize_chunk(Q4_0, w.ctypes.data, packed.ctypes.data, 0, rows, columns, None)
+        return packed
+
+    def product(self, packed, shape, x):
+        """A function that computes `x wᵀ` with a copy of a matrix of `shape` in Q4_0; x in float32."""
+        rows, columns = shape
+        size = packed.nbytes + x.nbytes + 4 * x.shape[0] * rows + (1 << 20)
+        context = self.init(InitParams(size, None, False))
+        tensors = []
+        for kind, x in ((Q4_0, packed), (F32, numpy.ascontiguousarray(x))):
+            n_rows = rows if kind == Q4_0 else x.shape[0]
+            tensor = self.new_tensor_4d(context, kind, columns, n_rows, 1, 1)
+            ctypes.memmove(self.get_data(tensor), x.ctypes.data, x.nbytes)
+            tensors.append(tensor)
+        return Graph(self, context, self.mul_mat(context, *tensors), n_rows * rows)
 
 
-class Attention:
+class Graph:
     """A graph of one op with its data."""
 
-    def __init__(self, ggml, context, graph, out, length):
-        self.ggml, self.context, self.graph, self.out, self.length = ggml, context, graph, out, length
+    def __init__(self, ggml, context, out, length):
+        self.ggml, self.context, self.out, self.length = ggml, context, out, length
+        self.graph = ggml.new_graph(context)
+        ggml.build_forward_expand(self.graph, out)
 
     def __call__(self):
         status = self.ggml.backend_graph_compute(self.ggml.backend, self.graph)

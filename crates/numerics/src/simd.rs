@@ -4,13 +4,15 @@ mod at_least;
 pub(crate) mod fused;
 mod prefetch;
 pub(crate) mod rows;
+mod sixteen;
 mod widen;
 
 pub use at_least::at_least;
 pub use fused::{add_weighted_fused, dots_fused};
 pub use prefetch::prefetch;
 pub use rows::dots;
-pub use widen::widen_f16;
+pub use sixteen::{CHUNK, Sixteen, WholeChunk, to_whole};
+pub use widen::{narrow, widen_f16};
 
 /// Runs `op` compiled for the widest vector instructions that this processor has.
 ///

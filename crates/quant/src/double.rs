@@ -67,6 +67,11 @@ impl NestedScales {
         self.moved.bytes() + size_of::<f32>()
     }
 
+    /// As many scales as `out` takes, from number `start` on.
+    pub(crate) fn fill(&self, start: usize, out: &mut [f32]) {
+        self.moved.fill(start, self.offset, out);
+    }
+
     /// Scale number `i`.
     #[inline]
     pub(crate) fn at(&self, i: usize) -> f32 {

@@ -132,6 +132,28 @@ impl EightBit {
         self.codes.len() + size_of_val(&self.scales[..])
     }
 
+    /// As many numbers as `out` takes, from number `start` on, each plus `offset`.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub(crate) fn fill(&self, start: usize, offset: f32, out: &mut [f32]) {
+        let values = &MAP.values;
+        let (mut at, mut rest) = (start, out);
+        while !rest.is_empty() {
+            let n = rest.len().min(self.block - at % self.block);
+            let (now, later) = rest.split_at_mut(n);
+            for (out, &code) in now.iter_mut().zip(&self.codes[at..at + n]) {
+                *out = values[usize::from(code)];
+            }
+            let scale = self.scales[at / self.block];
+            for out in now {
+                *out = *out * scale + offset;
+            }
+            (at, rest) = (at + n, later);
+        }
+    }
+
     /// Number `i` in row-major order.
     #[inline]
     pub(crate) fn at(&self, i: usize) -> f32 {

@@ -6,6 +6,8 @@ mod quantize;
 
 use std::sync::LazyLock;
 
+use llm_numerics::simd::Sixteen;
+
 use crate::double::NestedScales;
 use crate::{QuantError, fp4, nf4};
 
@@ -31,7 +33,7 @@ impl FourBitCode {
     /// The value of each code.
     #[must_use]
     pub fn values(self) -> [f32; 16] {
-        self.table().values
+        *self.table().numbers.values()
     }
 
     pub(crate) fn table(self) -> &'static Table {
@@ -48,9 +50,7 @@ impl FourBitCode {
 #[derive(Debug)]
 pub(crate) struct Table {
     /// The value of each code.
-    pub(crate) values: [f32; 16],
-    /// The values of the two codes of each byte, the high nibble first.
-    pub(crate) pairs: [[f32; 2]; 256],
+    pub(crate) numbers: Sixteen,
     /// Midpoints between neighboring values, ascending.
     pub(crate) bounds: [f32; 15],
     /// The codes in the order of their values.
@@ -70,8 +70,7 @@ impl Table {
             (low + high) / 2.0
         });
         Self {
-            values,
-            pairs: core::array::from_fn(|byte| [values[byte >> 4], values[byte & 15]]),
+            numbers: Sixteen::new(values),
             bounds,
             order,
         }
@@ -146,6 +145,18 @@ impl Scales {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// As many scales as `out` takes, from number `start` on.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub(crate) fn fill(&self, start: usize, out: &mut [f32]) {
+        match self {
+            Self::Plain(scales) => out.copy_from_slice(&scales[start..start + out.len()]),
+            Self::Nested(nested) => nested.fill(start, out),
+        }
     }
 
     /// Scale number `i`.

@@ -1,19 +1,13 @@
 //! Products with packed weights, which are never unpacked as a whole.
 
-use llm_numerics::{gemm, simd, threads};
-use ndarray::{Array2, ArrayRef2, ArrayView2, ArrayViewMut2, Axis};
+mod few;
+mod many;
+
+use ndarray::{Array2, ArrayRef2, ArrayView2};
 
 use crate::QuantError;
 use crate::four_bit::FourBit;
 use crate::four_bit::blocks::{row_major, zeros};
-use crate::four_bit::dequantize::decode_run;
-
-/// Rows of `x` from which on a tile of weights is unpacked for all of them: below it each row of weights is used as it is unpacked.
-const MANY: usize = 5;
-/// Elements of an unpacked tile: 64 KiB, which stay in the second-level cache.
-const TILE: usize = 1 << 14;
-/// Multiply-adds of a task.
-const TASK: usize = 1 << 18;
 
 /// The product of a layer with packed weights, `y = x Wᵀ`.
 ///
@@ -35,9 +29,18 @@ const TASK: usize = 1 << 18;
 ///
 /// # Precision
 ///
-/// Each weight is rounded to `f32` as in [`four_bit::dequantize`](crate::four_bit::dequantize), each sum is `d_in` products in `f32`. For a
-/// few rows of `x` in eight partial sums, for more in the order of the matrix product: the last bits of a row depend on how many rows there are, but
-/// not on the number of threads. Memory beyond the result: one row of weights or 64 KiB a thread, whichever is more.
+/// One to four rows of `x`, where `d_in` and the block are multiples of 64: each 64 elements of `x` are rounded to whole multiples of their
+/// largest magnitude's `2^-26` or less, and multiplied exactly with the values of NF4 (those of FP4 are rounded to multiples of `2^-27`), see
+/// [`Sixteen::dots`](llm_numerics::simd::Sixteen::dots). A result is off by at most `2^-24` times (`d_in / 64 + 5` times the sum of the magnitudes of
+/// all products, and 26 times the sum over each 64 of their largest magnitude times the scale). That is less than other orders of a sum leave, except
+/// where an `x` far larger than its neighbors meets weights near 0.
+///
+/// Elsewhere, also if one of these `x` is not finite or far from the size of other numbers (a largest magnitude of 64 beyond `2^60` or below `2^-60`),
+/// each weight is rounded to `f32` as in [`four_bit::dequantize`](crate::four_bit::dequantize), and each sum is `d_in` products in `f32`: for a few
+/// rows of `x` in eight partial sums, for more in the order of the matrix product. So the last bits of a row depend on how many rows there are,
+/// but not on the number of threads.
+///
+/// Memory beyond the result: a copy of one to four rows of `x`; 256 KiB, or one row of weights, a thread.
 ///
 /// # Example
 ///
@@ -63,21 +66,12 @@ pub fn forward(x: &ArrayRef2<f32>, weights: &FourBit) -> Result<Array2<f32>, Qua
         return matrix(seq, d_out);
     }
     let x = row_major(x)?;
-    let x = view(seq, d_in, &x)?;
     let mut out = matrix(seq, d_out)?;
-    let rows = rows_of_a_task(seq, d_out, d_in);
-    let tasks: Vec<_> = out
-        .axis_chunks_iter_mut(Axis(1), rows)
-        .enumerate()
-        .collect();
-    let results = threads::map(tasks, |(task, mut out)| {
-        if seq < MANY {
-            few(&x, weights, task * rows, &mut out)
-        } else {
-            many(&x, weights, task * rows, &mut out)
-        }
-    });
-    results.into_iter().collect::<Result<(), _>>()?;
+    if seq < few::ROWS {
+        few::forward(&x, weights, &mut out)?;
+    } else {
+        many::forward(&view(seq, d_in, &x)?, weights, &mut out)?;
+    }
     Ok(out)
 }
 
@@ -119,31 +113,7 @@ pub fn backward(dout: &ArrayRef2<f32>, weights: &FourBit) -> Result<Array2<f32>,
     if dx.is_empty() || d_out == 0 {
         return Ok(dx);
     }
-    // Each task has some columns of dx, and goes through the rows of the weights.
-    let columns = rows_of_a_task(seq, d_in, d_out).next_multiple_of(16);
-    let tasks: Vec<_> = dx
-        .axis_chunks_iter_mut(Axis(1), columns)
-        .enumerate()
-        .collect();
-    let results = threads::map(tasks, |(task, mut dx)| {
-        let width = dx.ncols();
-        let height = (TILE / width).clamp(1, d_out);
-        let mut tile = zeros::<f32>(width * height)?;
-        for first in (0..d_out).step_by(height) {
-            let height = height.min(d_out - first);
-            let tile = &mut tile[..width * height];
-            simd::vectorize(|| {
-                for (j, row) in tile.chunks_exact_mut(width).enumerate() {
-                    decode_run(weights, (first + j) * d_in + task * columns, row);
-                }
-            });
-            let tile = view(height, width, tile)?;
-            let part = dout.slice_axis(Axis(1), (first..first + height).into());
-            gemm::general_matmul(1.0, &part, &tile, 1.0, &mut dx).map_err(unexpected)?;
-        }
-        Ok(())
-    });
-    results.into_iter().collect::<Result<(), _>>()?;
+    many::backward(dout, weights, &mut dx)?;
     Ok(dx)
 }
 
@@ -161,63 +131,6 @@ fn axes(x: &ArrayRef2<f32>, weights: &FourBit, inner: usize) -> Result<[usize; 2
         });
     }
     Ok([d_out, d_in])
-}
-
-/// How many rows of weights (of `n` in all, each of `length`) a task gets. Depends on the shapes alone.
-fn rows_of_a_task(seq: usize, n: usize, length: usize) -> usize {
-    let work = seq.saturating_mul(length).max(1);
-    (TASK / work).clamp(8, n.max(8))
-}
-
-/// One row of weights after the other, unpacked and used at once.
-fn few(
-    x: &ArrayView2<'_, f32>,
-    weights: &FourBit,
-    first: usize,
-    out: &mut ArrayViewMut2<'_, f32>,
-) -> Result<(), QuantError> {
-    let d_in = x.ncols();
-    let mut row = zeros::<f32>(d_in)?;
-    let x: Vec<&[f32]> = x.as_slice().unwrap_or(&[]).chunks_exact(d_in).collect();
-    let mut sums = [0.0; MANY];
-    for (j, mut out) in out.columns_mut().into_iter().enumerate() {
-        simd::vectorize(|| one(weights, (first + j) * d_in, &mut row, &x, &mut sums));
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = sum;
-        }
-    }
-    Ok(())
-}
-
-/// The products of one row of weights with the rows of `x`.
-#[inline(always)]
-fn one(weights: &FourBit, start: usize, row: &mut [f32], x: &[&[f32]], sums: &mut [f32; MANY]) {
-    decode_run(weights, start, row);
-    for (sum, x) in sums.iter_mut().zip(x) {
-        let [[product]] = simd::dots([&*row], [x]);
-        *sum = product;
-    }
-}
-
-/// A tile of some rows of weights after the other, each multiplied with all of `x`.
-fn many(
-    x: &ArrayView2<'_, f32>,
-    weights: &FourBit,
-    first: usize,
-    out: &mut ArrayViewMut2<'_, f32>,
-) -> Result<(), QuantError> {
-    let d_in = x.ncols();
-    let height = (TILE / d_in).clamp(1, out.ncols());
-    let mut tile = zeros::<f32>(height * d_in)?;
-    let mut at = first;
-    for mut out in out.axis_chunks_iter_mut(Axis(1), height) {
-        let tile = &mut tile[..out.ncols() * d_in];
-        simd::vectorize(|| decode_run(weights, at * d_in, tile));
-        at += out.ncols();
-        let tile = view(out.ncols(), d_in, tile)?;
-        gemm::general_matmul(1.0, x, &tile.t(), 0.0, &mut out).map_err(unexpected)?;
-    }
-    Ok(())
 }
 
 /// A matrix of zeros, or an error where it does not fit.

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod laws;
+mod sixteen;
 #[cfg(feature = "testing")]
 mod testing;

@@ -1,10 +1,13 @@
 //! From codes to numbers.
 
+use core::any::Any;
+
+use llm_numerics::simd::Sixteen;
 use llm_numerics::{Storage, simd, threads};
 use ndarray::{ArrayD, ArrayRef, Dimension};
 
+use super::FourBit;
 use super::blocks::{TASK, filled};
-use super::{FourBit, Table};
 use crate::QuantError;
 
 /// The numbers that packed weights stand for.
@@ -86,16 +89,10 @@ pub fn dequantize_into<S: Storage, D: Dimension>(
 fn fill<S: Storage>(weights: &FourBit, out: &mut [S]) {
     let tasks: Vec<_> = out.chunks_mut(TASK).enumerate().collect();
     threads::for_each(tasks, |(task, out)| {
-        let mut numbers = [0.0; 4096];
-        let mut start = task * TASK;
-        for out in out.chunks_mut(weights.block()) {
-            let numbers = &mut numbers[..out.len()];
-            simd::vectorize(|| decode_run(weights, start, numbers));
-            for (out, &x) in out.iter_mut().zip(&*numbers) {
-                *out = S::from_f32(x);
-            }
-            start += out.len();
-        }
+        simd::vectorize(
+            #[inline(always)]
+            || decode_run(weights, task * TASK, out),
+        );
     });
 }
 
@@ -106,45 +103,54 @@ fn fill<S: Storage>(weights: &FourBit, out: &mut [S]) {
 ///
 /// If `out` goes beyond the last element.
 #[inline(always)]
-pub(crate) fn decode_run(weights: &FourBit, start: usize, out: &mut [f32]) {
-    let (block, table) = (weights.block(), weights.code().table());
+pub(crate) fn decode_run<S: Storage>(weights: &FourBit, start: usize, out: &mut [S]) {
+    let (block, numbers) = (weights.block(), &weights.code().table().numbers);
     let (mut at, mut rest) = (start, out);
     while !rest.is_empty() {
         let n = rest.len().min(block - at % block);
         let (now, later) = rest.split_at_mut(n);
-        decode_block(
-            weights.packed(),
-            at,
-            table,
-            weights.scales().at(at / block),
-            now,
-        );
+        let scale = weights.scales().at(at / block);
+        decode_block(weights.packed(), at, numbers, scale, now);
         (at, rest) = (at + n, later);
     }
 }
 
 /// Elements of one block.
 #[inline(always)]
-fn decode_block(packed: &[u8], start: usize, table: &Table, scale: f32, out: &mut [f32]) {
-    let mut out = out;
-    let mut start = start;
+fn decode_block<S: Storage>(
+    packed: &[u8],
+    start: usize,
+    numbers: &Sixteen,
+    scale: f32,
+    out: &mut [S],
+) {
+    let number = |code: u8| S::from_f32(numbers.values()[usize::from(code)] * scale);
+    let (mut out, mut start) = (out, start);
     if start % 2 == 1
         && let [first, rest @ ..] = out
     {
-        *first = table.values[usize::from(packed[start / 2] & 15)] * scale;
+        *first = number(packed[start / 2] & 15);
         (out, start) = (rest, start + 1);
     }
-    let n_bytes = out.len() / 2;
     let bytes = &packed[start / 2..][..out.len().div_ceil(2)];
-    let (pairs, last) = out.as_chunks_mut::<2>();
-    for (pair, &byte) in pairs.iter_mut().zip(bytes) {
-        *pair = table.pairs[usize::from(byte)];
+    let (sixteens, last_bytes) = bytes.as_chunks::<16>();
+    let (outs, last) = out.as_chunks_mut::<32>();
+    for (out, bytes) in outs.iter_mut().zip(sixteens) {
+        if let Some(out) = (out as &mut dyn Any).downcast_mut::<[f32; 32]>() {
+            numbers.decode(bytes, scale, out);
+        } else {
+            let mut wide = [0.0; 32];
+            numbers.decode(bytes, scale, &mut wide);
+            simd::narrow(&wide, out);
+        }
     }
-    for pair in pairs {
-        pair[0] *= scale;
-        pair[1] *= scale;
-    }
-    if let ([last], Some(&byte)) = (last, bytes.get(n_bytes)) {
-        *last = table.values[usize::from(byte >> 4)] * scale;
+    // A last chunk of 31 elements has as many bytes as one of 32.
+    let last_bytes = sixteens
+        .get(outs.len())
+        .map_or(last_bytes, |bytes| &bytes[..]);
+    for (pair, &byte) in last.chunks_mut(2).zip(last_bytes) {
+        for (out, code) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
+            *out = number(code);
+        }
     }
 }

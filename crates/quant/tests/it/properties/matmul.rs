@@ -2,12 +2,12 @@
 
 use llm_quant::double;
 use llm_quant::eight_bit::EightBitSearch;
-use llm_quant::four_bit::{self, FourBit, FourBitConfig};
+use llm_quant::four_bit::{self, FourBit, FourBitConfig, Scales};
 use llm_quant::{matmul, reference};
 use ndarray::{Array2, s};
 use proptest::prelude::*;
 
-use super::strategies::config;
+use super::strategies::{code, config};
 
 /// Numbers from -1 to 1 that look random.
 fn noise(shape: [usize; 2], seed: u64) -> Array2<f32> {
@@ -118,6 +118,65 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Rows of whole chunks of 64, each with one scale: within the bound that the documentation of the product has, of weights that are not
+    /// rounded; and a row of x has the same bits with others beside it.
+    #[test]
+    fn rows_of_whole_chunks_are_within_their_bound(
+        code in code(), power in 6..13_u32, seq in 1..5_usize, d_out in 1..20_usize, chunks in 1..20_usize, seed in any::<u64>(), is_nested in any::<bool>(),
+        size in -15..15_i32,
+    ) {
+        let d_in = 64 * chunks;
+        let weights = packed([d_out, d_in], seed, &FourBitConfig::new(code, 1 << power), is_nested);
+        let scales = match weights.scales() {
+            Scales::Plain(scales) => scales.clone(),
+            Scales::Nested(nested) => double::dequantize(nested).unwrap(),
+            _ => unreachable!(),
+        };
+        let codes = reference::blocks::unpack(weights.packed(), d_out * d_in);
+        let w = reference::blocks::dequantize(&codes, &scales, &code.values(), 1 << power);
+        let mut x = noise([seq, d_in], seed ^ 1) * 10_f32.powi(size);
+        x[[0, 5]] *= 1e3; // in its chunk all others are small
+        let y = matmul::forward(&x, &weights).unwrap();
+        let magnitudes = |x: &[f64]| x.iter().map(|x| x.abs()).collect::<Vec<_>>();
+        let want = reference::matmul::forward(&wide(&x), &w, d_in, d_out);
+        let sizes = reference::matmul::forward(&magnitudes(&wide(&x)), &magnitudes(&w), d_in, d_out);
+        for (i, ((got, want), size)) in y.iter().zip(want).zip(sizes).enumerate() {
+            let (t, j) = (i / d_out, i % d_out);
+            let of_chunk = |chunk: usize| {
+                let x = x.slice(s![t, 64 * chunk..64 * chunk + 64]);
+                let largest = x.iter().fold(0.0_f64, |max, x| max.max(f64::from(x.abs())));
+                largest * f64::from(scales[(j * d_in + 64 * chunk) >> power].abs())
+            };
+            let largest: f64 = (0..chunks).map(of_chunk).sum();
+            let bound = ((chunks as f64 + 5.0) * size + 26.0 * largest) * 2_f64.powi(-24);
+            prop_assert!((f64::from(*got) - want).abs() <= bound, "{got} {want} {bound}");
+        }
+        for t in 0..seq {
+            let one = matmul::forward(&x.slice(s![t..=t, ..]), &weights).unwrap();
+            prop_assert_eq!(one.row(0), y.row(t));
+        }
+    }
+}
+
+/// One number that is not finite, or too large, must not spoil more than it does in any sum.
+#[test]
+fn numbers_that_are_no_whole_ones_count_too() {
+    let config = FourBitConfig::new(four_bit::FourBitCode::Nf4, 64);
+    let weights = four_bit::quantize(&noise([5, 128], 3), &config).unwrap();
+    let w = four_bit::dequantize::<f32>(&weights).unwrap();
+    let mut x = Array2::<f32>::zeros([2, 128]);
+    for special in [f32::NAN, f32::INFINITY, 1e30, -1e-30] {
+        x[[1, 70]] = special;
+        let y = matmul::forward(&x, &weights).unwrap();
+        assert!(y.row(0).iter().all(|&y| y == 0.0));
+        for (j, y) in y.row(1).iter().enumerate() {
+            let want = special * w[[j, 70]];
+            assert!(*y == want || (y.is_nan() && want.is_nan()), "{y} {want}");
+        }
+    }
+}
+
 /// Several tasks and several tiles in each direction.
 #[test]
 fn large_products_are_those_of_the_reference() {
@@ -128,6 +187,8 @@ fn large_products_are_those_of_the_reference() {
         (6, 3, 20_001),
         (6, 20_001, 3),
         (2, 20_001, 5),
+        (3, 901, 1536),
+        (70, 530, 1100),
     ] {
         let weights = packed([d_out, d_in], 5, &config, true);
         check(seq, d_out, d_in, 5, &weights).unwrap();

@@ -1,0 +1,127 @@
+//! Few rows of `x`: the weights are used as they are looked up, and read once.
+
+use llm_numerics::simd::{self, CHUNK, WholeChunk};
+use llm_numerics::threads;
+use ndarray::{Array2, ArrayViewMut2, Axis};
+
+use crate::QuantError;
+use crate::four_bit::FourBit;
+use crate::four_bit::blocks::zeros;
+use crate::four_bit::dequantize::decode_run;
+
+/// Rows of `x` that are no longer few.
+pub(super) const ROWS: usize = 5;
+/// Multiply-adds of a task.
+const TASK: usize = 1 << 18;
+
+/// `x` has 1 to [`ROWS`]` - 1` rows, one behind the other; no axis has length zero.
+pub(super) fn forward(
+    x: &[f32],
+    weights: &FourBit,
+    out: &mut Array2<f32>,
+) -> Result<(), QuantError> {
+    let seq = out.nrows();
+    let d_in = x.len() / seq;
+    if d_in.is_multiple_of(CHUNK) && weights.block().is_multiple_of(CHUNK) {
+        let mut whole = zeros::<WholeChunk>(x.len() / CHUNK)?;
+        if simd::to_whole(x, &mut whole) {
+            let mut rows = whole.chunks_exact(d_in / CHUNK);
+            let mut next = || rows.next().unwrap_or(&[]);
+            let [a, b, c, d] = [next(), next(), next(), next()];
+            return match seq {
+                1 => in_tasks(x.len(), out, |first, out| {
+                    by_chunks([a], weights, first, out)
+                }),
+                2 => in_tasks(x.len(), out, |first, out| {
+                    by_chunks([a, b], weights, first, out)
+                }),
+                3 => in_tasks(x.len(), out, |first, out| {
+                    by_chunks([a, b, c], weights, first, out)
+                }),
+                _ => in_tasks(x.len(), out, |first, out| {
+                    by_chunks([a, b, c, d], weights, first, out)
+                }),
+            };
+        }
+    }
+    in_tasks(x.len(), out, |first, out| {
+        by_rows(x, d_in, weights, first, out)
+    })
+}
+
+/// Cuts the result into tasks of some columns, by the shapes alone. Each gets the number of its first column.
+fn in_tasks(
+    size: usize,
+    out: &mut Array2<f32>,
+    work: impl Fn(usize, ArrayViewMut2<'_, f32>) -> Result<(), QuantError> + Sync + Send,
+) -> Result<(), QuantError> {
+    let n_rows = (TASK / size).clamp(8, out.ncols().max(8));
+    let tasks: Vec<_> = out
+        .axis_chunks_iter_mut(Axis(1), n_rows)
+        .enumerate()
+        .collect();
+    let results = threads::map(tasks, |(task, out)| work(task * n_rows, out));
+    results.into_iter().collect()
+}
+
+/// Rows of weights that are whole chunks, each with one scale.
+fn by_chunks<const R: usize>(
+    x: [&[WholeChunk]; R],
+    weights: &FourBit,
+    first: usize,
+    mut out: ArrayViewMut2<'_, f32>,
+) -> Result<(), QuantError> {
+    let numbers = &weights.code().table().numbers;
+    let d_in = x.first().map_or(0, |row| row.len()) * CHUNK;
+    let block = weights.block();
+    let mut scales = zeros::<f32>(d_in / CHUNK)?;
+    // Those of the blocks that a row touches; it may begin and end inside of one.
+    let mut of_blocks = zeros::<f32>(d_in / block + 2)?;
+    simd::vectorize(
+        #[inline(always)]
+        || {
+            for (j, mut out) in out.columns_mut().into_iter().enumerate() {
+                let start = (first + j) * d_in;
+                if block == CHUNK {
+                    weights.scales().fill(start / CHUNK, &mut scales);
+                } else {
+                    let (first, end) = (start / block, (start + d_in).div_ceil(block));
+                    weights.scales().fill(first, &mut of_blocks[..end - first]);
+                    for (chunk, scale) in scales.iter_mut().enumerate() {
+                        *scale = of_blocks[(start + CHUNK * chunk) / block - first];
+                    }
+                }
+                // With all that follows: the next rows can be asked for.
+                let products = numbers.dots(&weights.packed()[start / 2..], &scales, x);
+                for (out, product) in out.iter_mut().zip(products) {
+                    *out = product;
+                }
+            }
+        },
+    );
+    Ok(())
+}
+
+/// One row of weights after the other, unpacked and used at once.
+fn by_rows(
+    x: &[f32],
+    d_in: usize,
+    weights: &FourBit,
+    first: usize,
+    mut out: ArrayViewMut2<'_, f32>,
+) -> Result<(), QuantError> {
+    let mut row = zeros::<f32>(d_in)?;
+    for (j, mut out) in out.columns_mut().into_iter().enumerate() {
+        simd::vectorize(
+            #[inline(always)]
+            || {
+                decode_run(weights, (first + j) * d_in, &mut row);
+                for (out, x) in out.iter_mut().zip(x.chunks_exact(d_in)) {
+                    let [[product]] = simd::dots([&*row], [x]);
+                    *out = product;
+                }
+            },
+        );
+    }
+    Ok(())
+}
