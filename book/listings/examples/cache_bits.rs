@@ -39,7 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-type Store = fn(&Array3<f32>, &Array3<f32>) -> Result<(usize, KeysValues<f32>), Box<dyn Error>>;
+/// Bytes of a store, and what comes back of it.
+type Held<E> = Result<(usize, KeysValues<E>), Box<dyn Error>>;
+type Store = fn(&Array3<f32>, &Array3<f32>) -> Held<f32>;
 
 fn stores() -> [(&'static str, Store); 6] {
     [
@@ -57,23 +59,16 @@ fn stores() -> [(&'static str, Store); 6] {
 }
 
 // ANCHOR: stores
-/// Bytes of a pool, and what comes back of it.
-fn paged<P: PageData>(
-    k: &Array3<P::Input>,
-    v: &Array3<P::Input>,
-) -> Result<(usize, KeysValues<P::Input>), Box<dyn Error>> {
+/// A pool of pages.
+fn paged<P: PageData>(k: &Array3<P::Input>, v: &Array3<P::Input>) -> Held<P::Input> {
     let mut pool = PagedCache::<P>::new(&PoolConfig::new(1, TOKENS / 16, 16, 1, DIM))?;
     let id = pool.create(b"")?;
     pool.append(id, &[k.view()], &[v.view()])?;
     Ok((pool.bytes(), pool.gather(0, id)?))
 }
 
-/// The same of a KIVI cache.
-fn kivi(
-    bits: u32,
-    k: &Array3<f32>,
-    v: &Array3<f32>,
-) -> Result<(usize, KeysValues<f32>), Box<dyn Error>> {
+/// A KIVI cache.
+fn kivi(bits: u32, k: &Array3<f32>, v: &Array3<f32>) -> Held<f32> {
     let mut cache = KiviCache::new(1, 1, DIM, DIM, &KiviConfig::new(bits, 32, 0))?;
     cache.append(0, k, v)?;
     Ok((cache.bytes(), cache.gather(0)?))
