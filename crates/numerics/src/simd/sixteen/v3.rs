@@ -5,8 +5,11 @@ use core::arch::x86_64::{__m256, __m256i};
 use pulp::cast;
 use pulp::x86::V3;
 
-use super::whole::{AHEAD, CHUNK, DIGIT, HALF, WholeChunk};
+use super::whole::{CHUNK, DIGIT, HALF, WholeChunk};
 use crate::simd::prefetch;
+
+/// How many chunks ahead of the one in hand is asked for: 4 KiB, two rows of many layers.
+const AHEAD: usize = 128;
 
 /// See [`Sixteen::decode`](super::Sixteen::decode).
 #[inline(always)]

@@ -10,8 +10,6 @@ pub const CHUNK: usize = 64;
 
 /// Bits of the lower digit. Both are signed: from -2^13 to 2^13.
 pub(super) const DIGIT: u32 = 14;
-/// How many chunks ahead of the one in hand is asked for: 4 KiB, two rows of many layers.
-pub(super) const AHEAD: usize = 128;
 /// Half a unit of the upper digits' products.
 pub(super) const HALF: i32 = 1 << (DIGIT - 1);
 /// Bits behind the point of a number whose magnitude is at most 1.
