@@ -15,7 +15,8 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// The longest configuration or index that is looked at; that of a model with a million tensors has a tenth of it.
 const MAX_JSON: u64 = 1 << 30;
 
-/// All tensors of a folder as transformers writes it: `model.safetensors`, or files that `model.safetensors.index.json` lists.
+/// All tensors of a folder as transformers writes it: `model.safetensors`, or files that `model.safetensors.index.json` lists. If both are there, the one file
+/// is taken, as transformers 5.23 does.
 ///
 /// The tensors of a weight may be in different files. Only headers are read until a tensor is asked for.
 ///
@@ -58,7 +59,7 @@ impl Checkpoint {
         let config_json = read_text(&folder.join(CONFIG))?;
         let config = QuantizationConfig::read(&config_json)?;
         let index = folder.join(INDEX);
-        let is_sharded = index.exists();
+        let is_sharded = !folder.join(SINGLE).is_file() && index.exists();
         let weight_map = if is_sharded {
             read_index(&read_text(&index)?)?
         } else {
