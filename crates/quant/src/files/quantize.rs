@@ -132,8 +132,9 @@ pub struct Summary {
 
 /// Whether a tensor looks like the weight of a linear layer that transformers would quantize.
 ///
-/// It is a matrix of `F32`, `F16` or `BF16` named `….weight`, no part of its name says that it embeds, and it is in none of the modules that are skipped (without a
-/// list: `lm_head`). A module is skipped if its name ends with an entry of the list, or
+/// It is a matrix of `F32`, `F16` or `BF16` named `….weight`, no part of its name says that it embeds (as `relative_attention_bias` in T5 does), it is no
+/// router (a module `gate`) and no expert (a part `experts` before a number), and it is in none of the modules that are skipped (without a list: `lm_head`).
+/// Routers and experts are no linear layers in transformers 5.23: it keeps experts in arrays of three axes. A module is skipped if its name ends with an entry of the list, or
 /// if the entry is the name of it or of a module that it is in. (transformers takes entries for patterns besides.) Names are all that a file has: where they are others (as `wte`
 /// in GPT-2, whose linear layers are transposed besides), choose by a closure of your own.
 #[must_use]
@@ -150,11 +151,20 @@ pub fn is_linear(name: &str, info: &TensorInfo, skip_modules: Option<&[String]>)
         None => module.ends_with("lm_head"),
         Some(skip) => skip.iter().any(is_in),
     };
-    let embeds = |part: &str| part.contains("embed") || matches!(part, "wte" | "wpe" | "shared");
+    let embeds = |part: &str| {
+        part.contains("embed")
+            || matches!(part, "wte" | "wpe" | "shared" | "relative_attention_bias")
+    };
+    let parts: Vec<&str> = module.split('.').collect();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|x| x.is_ascii_digit());
+    let is_expert = { parts.windows(2) }.any(|two| two[0] == "experts" && is_number(two[1]));
+    let is_router = parts.last() == Some(&"gate");
     info.shape.len() == 2
         && WeightType::from_dtype(info.dtype).is_some()
         && !is_skipped
-        && !module.split('.').any(embeds)
+        && !is_router
+        && !is_expert
+        && !parts.into_iter().any(embeds)
 }
 
 /// Quantizes the checkpoint in the folder `from` and writes it to the folder `to`.

@@ -596,6 +596,54 @@ fn configurations_that_cannot_be_are_refused() {
     }
 }
 
+/// What is no file may have no end.
+#[cfg(unix)]
+#[test]
+fn a_configuration_must_be_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    sharded_base(folder.path());
+    for name in ["model.safetensors.index.json", "config.json"] {
+        let path = folder.path().join(name);
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let error = Checkpoint::open(folder.path()).unwrap_err();
+        assert!(
+            matches!(&error, FileError::Io { path: named, .. } if *named == path),
+            "{error}"
+        );
+    }
+}
+
+/// Routers, experts and tables of positions have matrices too, of which none is a linear layer in transformers.
+#[test]
+fn matrices_of_other_modules_are_not_chosen() {
+    let info = files::TensorInfo {
+        dtype: Dtype::BF16,
+        shape: vec![4, 2],
+        data_offsets: (0, 16),
+    };
+    for name in [
+        "model.layers.0.block_sparse_moe.gate.weight",
+        "model.layers.0.block_sparse_moe.experts.0.w1.weight",
+        "model.layers.0.block_sparse_moe.experts.7.w2.weight",
+        "model.layers.0.block_sparse_moe.experts.15.w3.weight",
+        "model.layers.0.mlp.gate.weight",
+        "model.layers.0.mlp.experts.127.gate_proj.weight",
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+    ] {
+        assert!(!is_linear(name, &info, None), "{name}");
+        assert!(!is_linear(name, &info, Some(&[])), "{name}");
+    }
+    for name in [
+        "model.layers.0.mlp.gate_proj.weight",
+        "model.layers.0.mlp.shared_experts.up_proj.weight",
+        "model.layers.0.block_sparse_moe.experts.down.weight",
+        "encoder.block.0.layer.0.SelfAttention.q.weight",
+    ] {
+        assert!(is_linear(name, &info, None), "{name}");
+    }
+}
+
 #[test]
 fn weights_are_chosen_by_their_names() {
     let checkpoint = Checkpoint::open(&data().join("checkpoint_base")).unwrap();
