@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::{bf16, f16};
 use llm_numerics::Float;
@@ -416,11 +418,8 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DecoderError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(io)?;
     }
-    // The whole name and an ending: files that differ in their own ending only do not meet.
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
+    let (mut file, temporary) = temporary(path).map_err(io)?;
+    let mut write = || -> std::io::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -430,4 +429,22 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DecoderError> {
         let _ = fs::remove_file(&temporary);
         io(error)
     })
+}
+
+/// A new file beside `path`, under a name that nobody else has.
+fn temporary(path: &Path) -> std::io::Result<(fs::File, PathBuf)> {
+    /// So that two files of one process differ.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        // The whole name and an ending: files that differ in their own ending only do not meet.
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{}-{next}.tmp", process::id()));
+        let temporary = PathBuf::from(temporary);
+        match fs::File::create_new(&temporary) {
+            // Left behind by a process of the same number that was killed, or somebody's own.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            file => return Ok((file?, temporary)),
+        }
+    }
 }

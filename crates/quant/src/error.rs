@@ -119,6 +119,14 @@ pub enum QuantError {
         /// What came.
         got: usize,
     },
+    /// A code is none that rows are quantized to.
+    #[error("codes of rows must be from -127 to 127, got {got} at {index} (row-major)")]
+    RowCode {
+        /// Place of the first such code in row-major order.
+        index: usize,
+        /// What stands there.
+        got: i8,
+    },
     /// The threshold of outliers is no magnitude.
     #[error("the threshold of outliers must be finite and not negative, got {got}")]
     Threshold {

@@ -30,7 +30,8 @@ impl VectorWise {
     ///
     /// # Errors
     ///
-    /// [`QuantError::RowScales`] if there is not one scale for each row.
+    /// - [`QuantError::RowScales`] if there is not one scale for each row.
+    /// - [`QuantError::RowCode`] if a code is -128.
     pub fn from_parts(codes: Array2<i8>, scales: Vec<f32>) -> Result<Self, QuantError> {
         if codes.nrows() != scales.len() {
             return Err(QuantError::RowScales {
@@ -42,7 +43,13 @@ impl VectorWise {
             true => codes,
             false => codes.as_standard_layout().into_owned(),
         };
-        Ok(Self { codes, scales })
+        match codes.iter().position(|&code| code == i8::MIN) {
+            Some(index) => Err(QuantError::RowCode {
+                index,
+                got: i8::MIN,
+            }),
+            None => Ok(Self { codes, scales }),
+        }
     }
 
     /// One code for each element.

@@ -202,16 +202,19 @@ fn a_write_that_fails_leaves_no_trace() {
     };
     let file = |name: &str| folder.path().join(name);
     fs::write(file("a.tmp"), "somebody's").unwrap();
+    fs::write(file("a.svg.tmp"), "somebody's").unwrap();
     checkpoint::write_whole(&file("a.svg"), b"new").unwrap();
     checkpoint::write_whole(&file("a.png"), b"other").unwrap();
-    // A file that is not ours has the stem and the ending of a temporary one.
-    assert_eq!(fs::read_to_string(file("a.tmp")).unwrap(), "somebody's");
-    assert_eq!(names(), ["a.png", "a.svg", "a.tmp"]);
+    // Files that are not ours have names of temporary ones.
+    for name in ["a.tmp", "a.svg.tmp"] {
+        assert_eq!(fs::read_to_string(file(name)).unwrap(), "somebody's");
+    }
+    assert_eq!(names(), ["a.png", "a.svg", "a.svg.tmp", "a.tmp"]);
     // A folder in its place cannot be replaced by a file.
     fs::create_dir(file("b")).unwrap();
     let error = checkpoint::write_whole(&file("b"), b"new").unwrap_err();
     assert!(matches!(error, DecoderError::Io { .. }), "{error}");
-    assert_eq!(names(), ["a.png", "a.svg", "a.tmp", "b"]);
+    assert_eq!(names(), ["a.png", "a.svg", "a.svg.tmp", "a.tmp", "b"]);
 }
 
 #[test]

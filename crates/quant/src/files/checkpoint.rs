@@ -1,7 +1,8 @@
 //! A folder with a checkpoint: one file, or several with an index.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorInfo;
@@ -15,7 +16,8 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// The longest configuration or index that is looked at; that of a model with a million tensors has a tenth of it.
 const MAX_JSON: u64 = 1 << 30;
 
-/// All tensors of a folder as transformers writes it: `model.safetensors`, or files that `model.safetensors.index.json` lists.
+/// All tensors of a folder as transformers writes it: `model.safetensors`, or files that `model.safetensors.index.json` lists. If both are there, the one file
+/// is taken, as transformers 5.23 does.
 ///
 /// The tensors of a weight may be in different files. Only headers are read until a tensor is asked for.
 ///
@@ -58,7 +60,7 @@ impl Checkpoint {
         let config_json = read_text(&folder.join(CONFIG))?;
         let config = QuantizationConfig::read(&config_json)?;
         let index = folder.join(INDEX);
-        let is_sharded = index.exists();
+        let is_sharded = !folder.join(SINGLE).is_file() && index.exists();
         let weight_map = if is_sharded {
             read_index(&read_text(&index)?)?
         } else {
@@ -182,10 +184,33 @@ fn read_index(text: &str) -> Result<BTreeMap<String, String>, FileError> {
 
 fn read_text(path: &Path) -> Result<String, FileError> {
     let io = |error| FileError::io(path, &error);
-    let got = fs::metadata(path).map_err(io)?.len();
-    if got > MAX_JSON {
-        let limit = MAX_JSON;
-        return Err(FileError::HeaderLen { limit, got }.in_file(path));
+    // Before it is opened, too: to open a pipe may take for ever.
+    check_regular(&fs::metadata(path).map_err(io)?).map_err(io)?;
+    let file = File::open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    check_regular(&metadata).map_err(io)?;
+    let limit = MAX_JSON;
+    let too_long = |got| FileError::HeaderLen { limit, got }.in_file(path);
+    if metadata.len() > limit {
+        return Err(too_long(metadata.len()));
     }
-    fs::read_to_string(path).map_err(io)
+    let mut text = String::new();
+    // A file may grow while it is read.
+    let got = file.take(limit + 1).read_to_string(&mut text);
+    let got = got.map_err(io)? as u64;
+    match got <= limit {
+        true => Ok(text),
+        false => Err(too_long(got)),
+    }
+}
+
+/// What is no file may have no end.
+fn check_regular(metadata: &Metadata) -> io::Result<()> {
+    match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it must be a file",
+        )),
+    }
 }

@@ -215,11 +215,19 @@ pub enum FileError {
         /// Its shape.
         shape: Vec<usize>,
     },
-    /// There is a checkpoint already where one should be written.
-    #[error("the folder must have no config.json, got {path}")]
+    /// A file of a checkpoint is there already where one should be written.
+    #[error("the folder must have no file of a checkpoint yet, got {path}")]
     Occupied {
-        /// Where.
+        /// Which one.
         path: PathBuf,
+    },
+    /// A weight has rows without a number: each would get a scale of its own, out of a file that holds none of them.
+    #[error("a weight of {rows} rows must have columns, got {name}")]
+    NoColumns {
+        /// Which tensor.
+        name: String,
+        /// How many rows it claims.
+        rows: usize,
     },
     /// What is wrong, and in which file.
     #[error("{path}: {source}")]

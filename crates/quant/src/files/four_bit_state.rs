@@ -3,6 +3,7 @@
 use safetensors::Dtype;
 use serde::Deserialize;
 
+use super::json::Object;
 use super::source::{info, read_f32s, read_list};
 use super::{FileError, PackedType, Tensor, TensorSource, WeightType, python};
 use crate::double::{NESTED_BLOCK, NestedScales};
@@ -375,8 +376,8 @@ impl State {
             )));
         }
         let json = read_list(source, name, Dtype::U8, len)?;
-        let raw: Raw =
-            serde_json::from_slice(&json).map_err(|error| json_error(error.to_string()))?;
+        let Object(raw) = serde_json::from_slice::<Object<Raw>>(&json)
+            .map_err(|error| json_error(error.to_string()))?;
         let field = |field, expected: &str, got: String| FileError::StateField {
             name: name.to_owned(),
             field,

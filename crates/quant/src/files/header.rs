@@ -8,6 +8,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::FileError;
+use super::json::Object;
 
 /// What the format allows.
 pub(crate) const LIMIT: u64 = 100_000_000;
@@ -161,7 +162,8 @@ impl<'de> Deserialize<'de> for Entries {
                 let mut is_known = false;
                 while let Some(key) = map.next_key::<String>()? {
                     if key != METADATA {
-                        entries.tensors.push((key, map.next_value()?));
+                        let Object(info) = map.next_value()?;
+                        entries.tensors.push((key, info));
                     } else if is_known {
                         return Err(serde::de::Error::duplicate_field(METADATA));
                     } else {

@@ -32,7 +32,7 @@ pub fn names(source: &(impl TensorSource + ?Sized)) -> Vec<String> {
 /// - [`FileError::TensorType`] or [`FileError::TensorShape`] if they do not fit each other.
 /// - [`FileError::StateField`] if the format is not 0, which stands for rows: bitsandbytes reads no other.
 /// - [`FileError::NotWeight`] if codes are no matrix, or the name has another end.
-/// - [`FileError::Quant`] if there is no memory, [`FileError::Io`] if it cannot be read.
+/// - [`FileError::Quant`] if a code is -128 or there is no memory, [`FileError::Io`] if it cannot be read.
 ///
 /// Files of old versions have no format; they are read as rows.
 ///

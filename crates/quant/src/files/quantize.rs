@@ -1,7 +1,6 @@
 //! Whole checkpoints, quantized one tensor at a time.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use llm_numerics::Storage;
@@ -11,12 +10,12 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::json;
 
-use super::checkpoint::{CONFIG, Checkpoint, INDEX};
+use super::checkpoint::{CONFIG, Checkpoint, INDEX, SINGLE};
 use super::four_bit_state::{self, FourBitTensor, packed_shape};
 use super::source::info;
 use super::{
     FileError, LoadIn, PackedType, QuantizationConfig, Tensor, TensorSource, TensorWriter,
-    WeightType, int8_state, write_whole,
+    WeightType, int8_state, writer,
 };
 use crate::double::{self, NESTED_BLOCK};
 use crate::eight_bit::EightBitSearch;
@@ -133,8 +132,9 @@ pub struct Summary {
 
 /// Whether a tensor looks like the weight of a linear layer that transformers would quantize.
 ///
-/// It is a matrix of `F32`, `F16` or `BF16` named `….weight`, no part of its name says that it embeds, and it is in none of the modules that are skipped (without a
-/// list: `lm_head`). A module is skipped if its name ends with an entry of the list, or
+/// It is a matrix of `F32`, `F16` or `BF16` named `….weight`, no part of its name says that it embeds (as `relative_attention_bias` in T5 does), it is no
+/// router (a module `gate`) and no expert (a part `experts` before a number), and it is in none of the modules that are skipped (without a list: `lm_head`).
+/// Routers and experts are no linear layers in transformers 5.23: it keeps experts in arrays of three axes. A module is skipped if its name ends with an entry of the list, or
 /// if the entry is the name of it or of a module that it is in. (transformers takes entries for patterns besides.) Names are all that a file has: where they are others (as `wte`
 /// in GPT-2, whose linear layers are transposed besides), choose by a closure of your own.
 #[must_use]
@@ -151,11 +151,20 @@ pub fn is_linear(name: &str, info: &TensorInfo, skip_modules: Option<&[String]>)
         None => module.ends_with("lm_head"),
         Some(skip) => skip.iter().any(is_in),
     };
-    let embeds = |part: &str| part.contains("embed") || matches!(part, "wte" | "wpe" | "shared");
+    let embeds = |part: &str| {
+        part.contains("embed")
+            || matches!(part, "wte" | "wpe" | "shared" | "relative_attention_bias")
+    };
+    let parts: Vec<&str> = module.split('.').collect();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|x| x.is_ascii_digit());
+    let is_expert = { parts.windows(2) }.any(|two| two[0] == "experts" && is_number(two[1]));
+    let is_router = parts.last() == Some(&"gate");
     info.shape.len() == 2
         && WeightType::from_dtype(info.dtype).is_some()
         && !is_skipped
-        && !module.split('.').any(embeds)
+        && !is_router
+        && !is_expert
+        && !parts.into_iter().any(embeds)
 }
 
 /// Quantizes the checkpoint in the folder `from` and writes it to the folder `to`.
@@ -168,11 +177,14 @@ pub fn is_linear(name: &str, info: &TensorInfo, skip_modules: Option<&[String]>)
 /// - Those of [`Checkpoint::open`].
 /// - [`FileError::AlreadyQuantized`] if the checkpoint is quantized.
 /// - [`FileError::NotWeight`] if a tensor is chosen that is no matrix of floating-point numbers.
-/// - [`FileError::Occupied`] if `to` has a `config.json`: an old checkpoint is not overwritten.
+/// - [`FileError::NoColumns`] if a weight is chosen for eight bits that has rows without columns.
+/// - [`FileError::Occupied`] if `to` has a `config.json`, an index or a file of a name that is needed, or gets one from another run
+///   meanwhile: nothing is overwritten.
 /// - [`FileError::Quant`] if a weight cannot be quantized (as with NaN), [`FileError::Storage`] if its bytes cannot be declared so.
 /// - [`FileError::Io`] if something cannot be read or written.
 ///
-/// Files appear when they are whole, and `config.json` last: without it the folder is not a checkpoint, and can be written again.
+/// Files appear when they are whole, and `config.json` last: without it the folder is not a checkpoint. What a run left that was stopped must be
+/// removed before the next one; temporary files end in `.tmp`.
 ///
 /// # Precision
 ///
@@ -192,10 +204,11 @@ pub fn checkpoint(
     check_method(config.method).map_err(FileError::quant(CONFIG))?;
     let mut source = Checkpoint::open(from)?;
     check_plain(&source)?;
-    let path = to.join(CONFIG);
-    if path.exists() {
-        return Err(FileError::Occupied { path });
-    }
+    let files: Vec<String> = source.file_names().map(str::to_owned).collect();
+    let parts = files.iter().map(|file| &file[..]);
+    check_vacant(to, [CONFIG, SINGLE, INDEX].into_iter().chain(parts))?;
+    // What another run writes meanwhile, in one file or in several, would hide ours or be hidden.
+    let other = if source.is_sharded() { SINGLE } else { INDEX };
     let names = source.names();
     let infos = names.iter().filter_map(|name| source.info(name));
     let total = infos.map(|info| n_bytes(info) as u64).sum();
@@ -205,7 +218,6 @@ pub fn checkpoint(
         ..Summary::default()
     };
     let mut weight_map = BTreeMap::new();
-    let files: Vec<String> = source.file_names().map(str::to_owned).collect();
     for file in files {
         let Some(old) = source.file(&file) else {
             continue;
@@ -217,7 +229,7 @@ pub fn checkpoint(
         for name in old.names() {
             let info = info(&source, &name)?;
             let dtype = match choose(&name, info) {
-                true => Some(check_weight(&name, info)?),
+                true => Some(check_weight(&name, info, config.method)?),
                 false => None,
             };
             match dtype {
@@ -254,20 +266,32 @@ pub fn checkpoint(
             });
         }
         summary.after += writer.n_bytes() as u64;
-        writer.finish()?;
+        check_vacant(to, [other])?;
+        writer.finish_new()?;
     }
-    let index = to.join(INDEX);
     if source.is_sharded() {
         let index_json =
             json!({"metadata": {"total_size": summary.after}, "weight_map": weight_map});
-        write_whole(&index, format!("{index_json:#}\n").as_bytes())?;
-    } else if index.exists() {
-        // Left behind by another run that was not finished: it would hide the file.
-        fs::remove_file(&index).map_err(|error| FileError::io(&index, &error))?;
+        writer::write_new(&to.join(INDEX), format!("{index_json:#}\n").as_bytes())?;
     }
+    check_vacant(to, [other])?;
     let config_json = config.section().write(source.config_json())?;
-    write_whole(&path, config_json.as_bytes())?;
+    writer::write_new(&to.join(CONFIG), config_json.as_bytes())?;
     Ok(summary)
+}
+
+/// That a folder has none of these files.
+fn check_vacant<'a>(
+    folder: &Path,
+    files: impl IntoIterator<Item = &'a str>,
+) -> Result<(), FileError> {
+    for file in files {
+        let path = folder.join(file);
+        if path.symlink_metadata().is_ok() {
+            return Err(FileError::Occupied { path });
+        }
+    }
+    Ok(())
 }
 
 fn check_method(method: Method) -> Result<(), QuantError> {
@@ -295,7 +319,14 @@ fn check_plain(source: &Checkpoint) -> Result<(), FileError> {
     }
 }
 
-fn check_weight(name: &str, info: &TensorInfo) -> Result<WeightType, FileError> {
+fn check_weight(name: &str, info: &TensorInfo, method: Method) -> Result<WeightType, FileError> {
+    // Four bits have a scale for so many numbers, eight for each row: a tiny file could ask for any number of scales.
+    if let (Method::EightBit { .. }, &[rows, 0]) = (method, &info.shape[..])
+        && rows > 0
+    {
+        let name = name.to_owned();
+        return Err(FileError::NoColumns { name, rows });
+    }
     let is_weight = name.ends_with(".weight") && info.shape.len() == 2;
     let dtype = WeightType::from_dtype(info.dtype).filter(|_| is_weight);
     dtype.ok_or_else(|| FileError::NotWeight {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
@@ -22,6 +24,14 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let written = temporary.file.write_all(bytes);
     written.map_err(|error| FileError::io(path, &error))?;
     temporary.finish()
+}
+
+/// [`write_whole`] where there must be no file yet.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut temporary = Temporary::create(path)?;
+    let written = temporary.file.write_all(bytes);
+    written.map_err(|error| FileError::io(path, &error))?;
+    temporary.finish_new()
 }
 
 /// Writes tensors as one safetensors file: as [`TensorWriter`] does, all of them from memory.
@@ -79,6 +89,8 @@ pub struct TensorWriter {
     start: u64,
     /// Where the next list begins whose length was not known.
     end: usize,
+    /// What the system said when it did not write: the file is not whole, and never will be.
+    failure: Option<FileError>,
 }
 
 #[derive(Debug)]
@@ -149,6 +161,7 @@ impl TensorWriter {
             places,
             start: header::LEN + header.len() as u64,
             end,
+            failure: None,
         })
     }
 
@@ -158,8 +171,9 @@ impl TensorWriter {
     ///
     /// - [`FileError::MissingTensor`] if it was not announced.
     /// - [`FileError::Written`] if it has another length, or was written before.
-    /// - [`FileError::Io`] if that fails.
+    /// - [`FileError::Io`] if that fails; all later calls return it too.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        self.check()?;
         let place = self.places.iter_mut().find(|place| place.name == name);
         let place = place.ok_or_else(|| FileError::MissingTensor {
             name: name.to_owned(),
@@ -177,12 +191,19 @@ impl TensorWriter {
                 got: bytes.len(),
             });
         }
-        place.is_written = true;
         let at = SeekFrom::Start(self.start + start as u64);
         let file = &mut self.temporary.file;
-        file.seek(at)
-            .and_then(|_| file.write_all(bytes))
-            .map_err(|error| FileError::io(&self.temporary.path, &error))
+        if let Err(error) = file.seek(at).and_then(|_| file.write_all(bytes)) {
+            let error = FileError::io(&self.temporary.path, &error);
+            self.failure = Some(error.clone());
+            return Err(error);
+        }
+        place.is_written = true;
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), FileError> {
+        self.failure.clone().map_or(Ok(()), Err)
     }
 
     /// Bytes of all tensors, without the header.
@@ -196,8 +217,20 @@ impl TensorWriter {
     /// # Errors
     ///
     /// - [`FileError::Written`] if a tensor was announced and not written.
-    /// - [`FileError::Io`] if that fails; an old file of that name is still there then.
+    /// - [`FileError::Io`] if that fails, or if a tensor could not be written; an old file of that name is still there then.
     pub fn finish(mut self) -> Result<(), FileError> {
+        self.write_header()?;
+        self.temporary.finish()
+    }
+
+    /// [`finish`](Self::finish) where there must be no file of that name yet.
+    pub(crate) fn finish_new(mut self) -> Result<(), FileError> {
+        self.write_header()?;
+        self.temporary.finish_new()
+    }
+
+    fn write_header(&mut self) -> Result<(), FileError> {
+        self.check()?;
         if let Some(place) = self.places.iter().find(|place| !place.is_written) {
             let (start, end) = place.info.data_offsets;
             return Err(FileError::Written {
@@ -212,8 +245,7 @@ impl TensorWriter {
         file.rewind()
             .and_then(|()| file.write_all(&(header.len() as u64).to_le_bytes()))
             .and_then(|()| file.write_all(&header))
-            .map_err(|error| FileError::io(&self.temporary.path, &error))?;
-        self.temporary.finish()
+            .map_err(|error| FileError::io(&self.temporary.path, &error))
     }
 }
 
@@ -236,7 +268,7 @@ fn infos(places: &[Place]) -> Vec<(&str, &TensorInfo)> {
     infos
 }
 
-/// A file under another name that is removed again unless it is finished.
+/// A file under a name that nobody else has, which is removed again unless it is finished.
 #[derive(Debug)]
 struct Temporary {
     file: File,
@@ -247,20 +279,31 @@ struct Temporary {
 
 impl Temporary {
     fn create(path: &Path) -> Result<Self, FileError> {
+        /// So that two files of one process differ.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let io = |error| FileError::io(path, &error);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(io)?;
         }
-        // The whole name and an ending: files that differ in their own ending only do not meet.
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        Ok(Self {
-            file: File::create(&temporary).map_err(io)?,
-            path: path.to_owned(),
-            temporary,
-            is_finished: false,
-        })
+        loop {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            // The whole name and an ending: files that differ in their own ending only do not meet.
+            let mut temporary = path.as_os_str().to_owned();
+            temporary.push(format!(".{}-{next}.tmp", process::id()));
+            let temporary = PathBuf::from(temporary);
+            match File::create_new(&temporary) {
+                // Left behind by a process of the same number that was killed, or somebody's own.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                file => {
+                    return Ok(Self {
+                        file: file.map_err(io)?,
+                        path: path.to_owned(),
+                        temporary,
+                        is_finished: false,
+                    });
+                }
+            }
+        }
     }
 
     fn finish(mut self) -> Result<(), FileError> {
@@ -268,10 +311,38 @@ impl Temporary {
             .and_then(|()| fs::rename(&self.temporary, &self.path))
             .map_err(|error| FileError::io(&self.path, &error));
         self.is_finished = renamed.is_ok();
-        // Best effort: the new name outlives a power cut only if the folder is on the disk too; not all systems can do that.
-        let folder = self.path.parent().map(File::open);
-        let _: Option<io::Result<()>> = folder.map(|folder| folder.and_then(|f| f.sync_all()));
+        self.sync_folder();
         renamed
+    }
+
+    /// As [`finish`](Self::finish), but never over another file.
+    fn finish_new(self) -> Result<(), FileError> {
+        let synced = self.file.sync_all();
+        synced.map_err(|error| FileError::io(&self.path, &error))?;
+        // A second name is given only where there is none; the first one goes with the drop.
+        match fs::hard_link(&self.temporary, &self.path) {
+            Ok(()) => {
+                self.sync_folder();
+                Ok(())
+            }
+            Err(_) if self.path.symlink_metadata().is_ok() => {
+                let path = self.path.clone();
+                Err(FileError::Occupied { path })
+            }
+            // Not all systems have second names.
+            Err(_) => self.finish(),
+        }
+    }
+
+    /// Best effort: the new name outlives a power cut only if the folder is on the disk too; not all systems can do that.
+    fn sync_folder(&self) {
+        // The folder of a bare name is the one that we are in.
+        let folder = self.path.parent().map(|folder| match folder.as_os_str() {
+            name if name.is_empty() => Path::new("."),
+            _ => folder,
+        });
+        let folder = folder.map(File::open);
+        let _: Option<io::Result<()>> = folder.map(|folder| folder.and_then(|f| f.sync_all()));
     }
 }
 

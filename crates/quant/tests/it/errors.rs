@@ -277,6 +277,11 @@ fn a_product_of_rows_that_are_repeated_without_end_is_refused() {
 
 #[test]
 fn there_must_be_a_scale_for_each_row() {
+    let codes = ndarray::array![[127_i8, -127], [0, -128]];
+    for (codes, index) in [(codes.clone(), 3), (codes.reversed_axes(), 3)] {
+        let found = VectorWise::from_parts(codes, vec![1.0; 2]);
+        assert_eq!(found, Err(QuantError::RowCode { index, got: -128 }));
+    }
     let found = VectorWise::from_parts(Array2::zeros([3, 2]), vec![1.0; 2]);
     let (expected, got) = (3, 2);
     assert_eq!(found, Err(QuantError::RowScales { expected, got }));

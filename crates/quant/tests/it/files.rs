@@ -1,6 +1,7 @@
 //! Files of bitsandbytes: what it wrote, we read and write again; what lies is refused.
 
 mod checkpoint;
+mod config;
 mod hostile;
 mod int8;
 mod state;

@@ -9,8 +9,7 @@ use llm_numerics::half::{bf16, f16};
 use llm_quant::eight_bit::EightBitSearch;
 use llm_quant::files::quantize::{self, CheckpointConfig, Method, is_linear};
 use llm_quant::files::{
-    self, Checkpoint, Dtype, FileError, LoadIn, PackedType, QuantizationConfig, Tensor, TensorFile,
-    TensorSource, WeightType,
+    self, Checkpoint, Dtype, FileError, PackedType, Tensor, TensorFile, TensorSource, WeightType,
 };
 use llm_quant::files::{four_bit_state, int8_state};
 use llm_quant::four_bit::{self, FourBit, FourBitCode, FourBitConfig};
@@ -340,21 +339,116 @@ fn nothing_and_zero_length_weights_are_checkpoints_too() {
 }
 
 #[test]
-fn a_run_that_was_stopped_can_be_repeated() {
+fn temporary_files_of_others_are_left_alone() {
     let base = data().join("checkpoint_base");
     let to = tempfile::tempdir().unwrap();
-    // What a killed run may leave: files of another shape, half a file, an index.
-    for name in [
-        "model.safetensors.tmp",
-        "model.safetensors",
-        "model.safetensors.index.json",
-    ] {
-        fs::write(to.path().join(name), "half").unwrap();
+    let others = ["model.safetensors.tmp", "config.json.tmp"];
+    for name in others {
+        fs::write(to.path().join(name), "somebody's").unwrap();
     }
     run(&base, to.path(), &nf4()).unwrap();
     let theirs = data().join("checkpoint_dir/nf4_nested_shards");
     assert_eq!(rewritten(to.path()), rewritten(&theirs));
-    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 4);
+    for name in others {
+        let text = fs::read_to_string(to.path().join(name)).unwrap();
+        assert_eq!(text, "somebody's");
+    }
+}
+
+#[test]
+fn files_of_an_unfinished_checkpoint_are_not_overwritten() {
+    let base = data().join("checkpoint_base");
+    let from = tempfile::tempdir().unwrap();
+    sharded_base(from.path());
+    for (from, name) in [
+        (base.as_path(), "model.safetensors"),
+        (&base, "model.safetensors.index.json"),
+        (from.path(), "model.safetensors"),
+        (from.path(), "model.safetensors.index.json"),
+        (from.path(), "b.safetensors"),
+    ] {
+        let to = tempfile::tempdir().unwrap();
+        let path = to.path().join(name);
+        fs::write(&path, "half").unwrap();
+        let error = run(from, to.path(), &nf4()).unwrap_err();
+        let expected = FileError::Occupied { path: path.clone() };
+        assert_eq!(error, expected, "{from:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "half");
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
+    }
+}
+
+/// One run starts and ends while another one is at its first tensor.
+#[test]
+fn two_runs_into_one_folder_do_not_mix() {
+    let base = data().join("checkpoint_base");
+    let shards = tempfile::tempdir().unwrap();
+    sharded_base(shards.path());
+    let int8 = CheckpointConfig::new(Method::EightBit { threshold: 4.0 });
+    for (outer, inner) in [
+        (base.as_path(), base.as_path()),
+        (shards.path(), shards.path()),
+        (&base, shards.path()),
+        (shards.path(), &base),
+    ] {
+        let to = tempfile::tempdir().unwrap();
+        let mut is_first = true;
+        let choose = |name: &str, info: &_| is_linear(name, info, None);
+        let found = quantize::checkpoint(outer, to.path(), &nf4(), choose, |_| {
+            if std::mem::take(&mut is_first) {
+                run(inner, to.path(), &int8).unwrap();
+            }
+        });
+        assert!(
+            matches!(found, Err(FileError::Occupied { .. })),
+            "{outer:?} {inner:?}: {found:?}"
+        );
+        let theirs = data().join("checkpoint_dir/int8");
+        assert_eq!(rewritten(to.path()), rewritten(&theirs));
+        let entries = fs::read_dir(to.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        assert!(
+            names.iter().all(|name| !name.ends_with(".tmp")),
+            "{names:?}"
+        );
+    }
+}
+
+#[test]
+fn one_file_goes_before_an_index_as_in_transformers() {
+    let folder = tempfile::tempdir().unwrap();
+    sharded_base(folder.path());
+    assert!(Checkpoint::open(folder.path()).unwrap().is_sharded());
+    let x = [tensor("x.weight", Dtype::F32, &[1, 1], &[0; 4])];
+    let path = folder.path().join("model.safetensors");
+    files::write_tensors(&path, &files::torch_metadata(), &x).unwrap();
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    assert!(!checkpoint.is_sharded());
+    assert_eq!(checkpoint.names(), ["x.weight"]);
+    // The index is not even looked at.
+    fs::write(folder.path().join("model.safetensors.index.json"), "{").unwrap();
+    assert!(Checkpoint::open(folder.path()).is_ok());
+}
+
+#[test]
+fn rows_without_columns_get_no_scales() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let int8 = CheckpointConfig::new(Method::EightBit { threshold: 0.0 });
+    for rows in [1, 1 << 16, 1 << 60] {
+        single(
+            from.path(),
+            &[tensor("x.weight", Dtype::F32, &[rows, 0], &[])],
+        );
+        let name = "x.weight".to_owned();
+        let error = FileError::NoColumns { name, rows };
+        assert_eq!(run(from.path(), to.path(), &int8), Err(error));
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
+    }
+    single(from.path(), &[tensor("x.weight", Dtype::F32, &[0, 7], &[])]);
+    assert_eq!(run(from.path(), to.path(), &int8).unwrap().n_quantized, 1);
 }
 
 #[test]
@@ -424,79 +518,20 @@ fn an_index_names_files_of_its_own_folder() {
     );
 }
 
+/// What is no file may have no end.
+#[cfg(unix)]
 #[test]
-fn configurations_that_cannot_be_are_refused() {
-    let read = |section: &str| {
-        QuantizationConfig::read(&format!("{{\"quantization_config\": {section}}}"))
-    };
-    let four = QuantizationConfig::new(LoadIn::FourBit);
-    assert_eq!(
-        read(r#"{"load_in_4bit": true, "load_in_8bit": null, "other": [1]}"#),
-        Ok(Some(four))
-    );
-    assert_eq!(read("null"), Ok(None));
-    for (section, name, got) in [
-        ("[]", "quantization_config", "[]"),
-        (r#"{"quant_method": "gptq"}"#, "quant_method", "\"gptq\""),
-        (r#"{"quant_method": 1}"#, "quant_method", "1"),
-        ("{}", "load_in_4bit", "null"),
-        (
-            r#"{"load_in_4bit": true, "load_in_8bit": true}"#,
-            "load_in_4bit",
-            "true",
-        ),
-        (r#"{"load_in_4bit": 1}"#, "load_in_4bit", "1"),
-        (
-            r#"{"load_in_8bit": true, "bnb_4bit_quant_type": "af4"}"#,
-            "bnb_4bit_quant_type",
-            "\"af4\"",
-        ),
-        (
-            r#"{"load_in_8bit": true, "bnb_4bit_compute_dtype": "int8"}"#,
-            "bnb_4bit_compute_dtype",
-            "\"int8\"",
-        ),
-        (
-            r#"{"load_in_8bit": true, "bnb_4bit_quant_storage": "bool"}"#,
-            "bnb_4bit_quant_storage",
-            "\"bool\"",
-        ),
-        (
-            r#"{"load_in_8bit": true, "llm_int8_threshold": -1.0}"#,
-            "llm_int8_threshold",
-            "-1.0",
-        ),
-        (
-            r#"{"load_in_8bit": true, "llm_int8_threshold": "6"}"#,
-            "llm_int8_threshold",
-            "\"6\"",
-        ),
-        (
-            r#"{"load_in_8bit": true, "llm_int8_skip_modules": [1]}"#,
-            "llm_int8_skip_modules",
-            "[1]",
-        ),
-    ] {
-        let error = read(section).unwrap_err();
-        let FileError::ConfigField {
-            field, got: found, ..
-        } = error
-        else {
-            unreachable!("{section}: {error}")
-        };
-        assert_eq!((field, &found[..]), (name, got));
-    }
-    for text in [
-        "",
-        "[]",
-        "{\"a\": 1, \"a\": 1}",
-        "{\"a\": {\"b\": 1, \"b\": 2}}",
-        "{\"a\": NaN}",
-    ] {
-        let error = QuantizationConfig::read(text).unwrap_err();
+fn a_configuration_must_be_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    sharded_base(folder.path());
+    for name in ["model.safetensors.index.json", "config.json"] {
+        let path = folder.path().join(name);
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let error = Checkpoint::open(folder.path()).unwrap_err();
         assert!(
-            matches!(error, FileError::ConfigJson { .. }),
-            "{text}: {error}"
+            matches!(&error, FileError::Io { path: named, .. } if *named == path),
+            "{error}"
         );
     }
 }

@@ -94,6 +94,7 @@ fn a_header_must_be_json_of_tensors() {
         r#"{"x":{"dtype":"U8","shape":[-1],"data_offsets":[0,1]}}"#,
         r#"{"x":{"dtype":"U8","shape":[1e3],"data_offsets":[0,1]}}"#,
         r#"{"x":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#,
+        r#"{"x":["U8",[1],[0,1]]}"#,
         r#"{"__metadata__":{"a":1}}"#,
         r#"{"__metadata__":{},"__metadata__":{}}"#,
     ] {
@@ -314,6 +315,12 @@ fn a_state_must_be_the_json_of_bitsandbytes() {
             "{to}: {error}"
         );
     }
+    // A list of the same values in the same order is no object.
+    let mut changed = tensors(false);
+    let state = get(&mut changed, STATE);
+    state.bytes = br#"["nf4", 64, "float32", [5, 60], null, null, null]"#.to_vec();
+    state.shape = vec![state.bytes.len()];
+    assert!(matches!(read(&changed), FileError::StateJson { .. }));
     // NaN and infinity are no JSON, though Python reads them.
     for to in ["NaN", "Infinity", "-Infinity", "1e999"] {
         let mut changed = tensors(true);

@@ -68,6 +68,16 @@ fn codes_and_scales_must_be_there_and_fit() {
         }
     );
     let mut changed = tensors();
+    changed[0].bytes[7] = 0x80;
+    let error = FileError::Quant {
+        name: "a.weight".to_owned(),
+        source: llm_quant::QuantError::RowCode {
+            index: 7,
+            got: -128,
+        },
+    };
+    assert_eq!(refused(&changed), error);
+    let mut changed = tensors();
     changed[0].shape = vec![15];
     let (name, dtype, shape) = ("a.weight".to_owned(), Dtype::I8, vec![15]);
     assert_eq!(

@@ -149,3 +149,70 @@ fn a_place_that_cannot_be_written_is_named() {
     );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn two_writers_of_one_file_do_not_meet() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    let one = || [("x".to_owned(), Dtype::U8, vec![8])];
+    let none = Default::default();
+    let mut first = TensorWriter::create(&path, &none, one(), []).unwrap();
+    let mut second = TensorWriter::create(&path, &none, one(), []).unwrap();
+    first.write("x", &[1; 8]).unwrap();
+    second.write("x", &[2; 8]).unwrap();
+    first.finish().unwrap();
+    assert_eq!(TensorFile::open(&path).unwrap().read("x").unwrap(), [1; 8]);
+    second.finish().unwrap();
+    assert_eq!(TensorFile::open(&path).unwrap().read("x").unwrap(), [2; 8]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// What has the name of a temporary file is neither followed nor replaced.
+#[cfg(unix)]
+#[test]
+fn links_of_others_are_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other");
+    fs::write(&other, "other").unwrap();
+    let link = folder.path().join("x.tmp");
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    write_whole(&folder.path().join("x"), b"new").unwrap();
+    assert_eq!(fs::read(&other).unwrap(), b"other");
+    assert_eq!(fs::read_link(&link).unwrap(), other);
+    assert_eq!(fs::read(folder.path().join("x")).unwrap(), b"new");
+}
+
+/// Files end at a thousand bytes in the shell that this test starts itself in.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_write_that_failed_is_not_finished() {
+    const FOLDER: &str = "LLM_QUANT_FULL_DISK";
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let path = std::path::Path::new(&folder).join("x.safetensors");
+        let tensors = ["x", "y"].map(|name| (name.to_owned(), Dtype::U8, vec![1 << 16]));
+        let mut writer = TensorWriter::create(&path, &Default::default(), tensors, []).unwrap();
+        let is_io = |error: &FileError| matches!(error, FileError::Io { .. });
+        let error = writer.write("x", &[1; 1 << 16]).unwrap_err();
+        assert!(is_io(&error), "{error}");
+        // All later calls say so too, and nothing appears.
+        assert_eq!(writer.write("x", &[1; 1 << 16]), Err(error.clone()));
+        assert_eq!(writer.write("y", &[]), Err(error.clone()));
+        assert_eq!(writer.finish(), Err(error));
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let this = std::env::current_exe().unwrap();
+    let test = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "sh"])
+        .arg(this)
+        .args([
+            "--exact",
+            "files::writing::a_write_that_failed_is_not_finished",
+        ])
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&test.stdout);
+    assert!(test.status.success() && text.contains("1 passed"), "{text}");
+}
