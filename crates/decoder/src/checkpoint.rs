@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 use half::{bf16, f16};
 use llm_numerics::Float;
@@ -415,36 +413,21 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DecoderError> {
         path: path.to_owned(),
         source,
     };
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(io)?;
-    }
-    let (mut file, temporary) = temporary(path).map_err(io)?;
-    let mut write = || -> std::io::Result<()> {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."), // of a bare name
     };
-    write().map_err(|error| {
-        // Best effort: what went wrong is said by the first error.
-        let _ = fs::remove_file(&temporary);
-        io(error)
-    })
-}
-
-/// A new file beside `path`, under a name that nobody else has.
-fn temporary(path: &Path) -> std::io::Result<(fs::File, PathBuf)> {
-    /// So that two files of one process differ.
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        // The whole name and an ending: files that differ in their own ending only do not meet.
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".{}-{next}.tmp", process::id()));
-        let temporary = PathBuf::from(temporary);
-        match fs::File::create_new(&temporary) {
-            // Left behind by a process of the same number that was killed, or somebody's own.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            file => return Ok((file?, temporary)),
-        }
-    }
+    fs::create_dir_all(folder).map_err(io)?;
+    let mut start = path.file_name().unwrap_or_default().to_owned();
+    start.push(".");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&start).suffix(".tmp");
+    // Not for its owner alone, as temporary files else are, but as any new file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|refused| io(refused.error))?;
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The header of a safetensors file: which tensor lies where.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use safetensors::tensor::TensorInfo;
@@ -30,14 +30,12 @@ pub(crate) fn parse(json: &[u8], n_data: u64) -> Result<Header, FileError> {
         serde_json::from_slice(json).map_err(|error| FileError::HeaderJson {
             message: error.to_string(),
         })?;
-    let n_tensors = tensors.len();
+    let tensors = unique(tensors)?;
     check_places(&tensors, n_data)?;
-    let header = Header {
+    Ok(Header {
         metadata: unique(metadata)?,
-        tensors: unique(tensors)?,
-    };
-    debug_assert_eq!(header.tensors.len(), n_tensors);
-    Ok(header)
+        tensors,
+    })
 }
 
 fn unique<V>(entries: Vec<(String, V)>) -> Result<BTreeMap<String, V>, FileError> {
@@ -52,12 +50,8 @@ fn unique<V>(entries: Vec<(String, V)>) -> Result<BTreeMap<String, V>, FileError
 }
 
 /// One behind the other, from the first byte to the last, each as long as its type and shape say.
-fn check_places(tensors: &[(String, TensorInfo)], n_data: u64) -> Result<(), FileError> {
-    let mut names = BTreeSet::new();
-    if let Some((key, _)) = tensors.iter().find(|(key, _)| !names.insert(key)) {
-        return Err(FileError::DuplicateKey { key: key.clone() });
-    }
-    let mut order: Vec<&(String, TensorInfo)> = tensors.iter().collect();
+fn check_places(tensors: &BTreeMap<String, TensorInfo>, n_data: u64) -> Result<(), FileError> {
+    let mut order: Vec<(&String, &TensorInfo)> = tensors.iter().collect();
     order.sort_by_key(|(_, info)| info.data_offsets);
     let mut at = 0;
     for (name, info) in order {

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
+use tempfile::{NamedTempFile, PersistError};
 
 use super::{FileError, Tensor, header};
 
@@ -268,89 +267,66 @@ fn infos(places: &[Place]) -> Vec<(&str, &TensorInfo)> {
     infos
 }
 
-/// A file under a name that nobody else has, which is removed again unless it is finished.
+/// A file beside its place, under a name that nobody else has. It is removed again unless it is finished.
 #[derive(Debug)]
 struct Temporary {
-    file: File,
+    file: NamedTempFile,
     path: PathBuf,
-    temporary: PathBuf,
-    is_finished: bool,
 }
 
 impl Temporary {
     fn create(path: &Path) -> Result<Self, FileError> {
-        /// So that two files of one process differ.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let io = |error| FileError::io(path, &error);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(io)?;
-        }
-        loop {
-            let next = NEXT.fetch_add(1, Ordering::Relaxed);
-            // The whole name and an ending: files that differ in their own ending only do not meet.
-            let mut temporary = path.as_os_str().to_owned();
-            temporary.push(format!(".{}-{next}.tmp", process::id()));
-            let temporary = PathBuf::from(temporary);
-            match File::create_new(&temporary) {
-                // Left behind by a process of the same number that was killed, or somebody's own.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                file => {
-                    return Ok(Self {
-                        file: file.map_err(io)?,
-                        path: path.to_owned(),
-                        temporary,
-                        is_finished: false,
-                    });
-                }
-            }
-        }
+        let folder = folder(path);
+        fs::create_dir_all(folder).map_err(io)?;
+        let mut start = path.file_name().unwrap_or_default().to_owned();
+        start.push(".");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&start).suffix(".tmp");
+        // Not for its owner alone, as temporary files else are, but as any new file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(io)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
     }
 
-    fn finish(mut self) -> Result<(), FileError> {
-        let renamed = { self.file.sync_all() }
-            .and_then(|()| fs::rename(&self.temporary, &self.path))
-            .map_err(|error| FileError::io(&self.path, &error));
-        self.is_finished = renamed.is_ok();
-        self.sync_folder();
-        renamed
+    fn finish(self) -> Result<(), FileError> {
+        self.publish(|file, path| file.persist(path))
     }
 
     /// As [`finish`](Self::finish), but never over another file.
     fn finish_new(self) -> Result<(), FileError> {
-        let synced = self.file.sync_all();
-        synced.map_err(|error| FileError::io(&self.path, &error))?;
-        // A second name is given only where there is none; the first one goes with the drop.
-        match fs::hard_link(&self.temporary, &self.path) {
-            Ok(()) => {
-                self.sync_folder();
-                Ok(())
-            }
-            Err(_) if self.path.symlink_metadata().is_ok() => {
-                let path = self.path.clone();
-                Err(FileError::Occupied { path })
-            }
-            // Not all systems have second names.
-            Err(_) => self.finish(),
-        }
+        self.publish(|file, path| file.persist_noclobber(path))
     }
 
-    /// Best effort: the new name outlives a power cut only if the folder is on the disk too; not all systems can do that.
-    fn sync_folder(&self) {
-        // The folder of a bare name is the one that we are in.
-        let folder = self.path.parent().map(|folder| match folder.as_os_str() {
-            name if name.is_empty() => Path::new("."),
-            _ => folder,
-        });
-        let folder = folder.map(File::open);
-        let _: Option<io::Result<()>> = folder.map(|folder| folder.and_then(|f| f.sync_all()));
+    fn publish(
+        self,
+        persist: impl FnOnce(NamedTempFile, &Path) -> Result<File, PersistError>,
+    ) -> Result<(), FileError> {
+        let Self { file, path } = self;
+        let synced = file.as_file().sync_all();
+        synced.map_err(|error| FileError::io(&path, &error))?;
+        match persist(file, &path) {
+            Ok(_) => {
+                // Best effort: the new name outlives a power cut only if the folder is on the disk too; not all systems can do that.
+                let _: io::Result<()> = File::open(folder(&path)).and_then(|f| f.sync_all());
+                Ok(())
+            }
+            Err(PersistError { error, .. }) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(FileError::Occupied { path })
+            }
+            Err(PersistError { error, .. }) => Err(FileError::io(&path, &error)),
+        }
     }
 }
 
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            // Best effort: what went wrong has been said.
-            let _ = fs::remove_file(&self.temporary);
-        }
+/// The folder of a file; that of a bare name is the one that we are in.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }

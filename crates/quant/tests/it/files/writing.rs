@@ -167,6 +167,19 @@ fn two_writers_of_one_file_do_not_meet() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
+/// Not those of a temporary file, which is for its owner alone.
+#[cfg(unix)]
+#[test]
+fn permissions_are_those_of_any_new_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let [plain, whole] = ["plain", "whole"].map(|name| folder.path().join(name));
+    fs::write(&plain, "x").unwrap();
+    write_whole(&whole, b"x").unwrap();
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(whole), mode(plain));
+}
+
 /// What has the name of a temporary file is neither followed nor replaced.
 #[cfg(unix)]
 #[test]
