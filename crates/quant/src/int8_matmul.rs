@@ -5,6 +5,7 @@ use ndarray::{Array2, ArrayRef2, ArrayView2, ArrayViewMut2, Axis};
 
 use crate::QuantError;
 use crate::four_bit::blocks::zeros;
+use crate::matmul::{matrix, unexpected};
 use crate::vector_wise::{VectorWise, WithoutOutliers, quantize_inputs, value};
 
 /// `1 / 127²`: what the product of two codes of 127 is multiplied by to be 1.
@@ -286,18 +287,4 @@ fn picked(
         }
     }
     Ok(out)
-}
-
-/// A matrix of zeros, or an error where it does not fit.
-fn matrix(rows: usize, columns: usize) -> Result<Array2<f32>, QuantError> {
-    let size = || QuantError::Size {
-        shape: vec![rows, columns],
-    };
-    let len = rows.checked_mul(columns).ok_or_else(size)?;
-    Array2::from_shape_vec([rows, columns], zeros(len)?).map_err(|_| size())
-}
-
-/// The shapes are ours, so the product cannot refuse them.
-fn unexpected(_: llm_numerics::NumericsError) -> QuantError {
-    QuantError::Size { shape: Vec::new() }
 }

@@ -134,7 +134,7 @@ fn axes(x: &ArrayRef2<f32>, weights: &FourBit, inner: usize) -> Result<[usize; 2
 }
 
 /// A matrix of zeros, or an error where it does not fit.
-fn matrix(rows: usize, columns: usize) -> Result<Array2<f32>, QuantError> {
+pub(crate) fn matrix(rows: usize, columns: usize) -> Result<Array2<f32>, QuantError> {
     let size = || QuantError::Size {
         shape: vec![rows, columns],
     };
@@ -149,6 +149,6 @@ fn view(rows: usize, columns: usize, data: &[f32]) -> Result<ArrayView2<'_, f32>
 }
 
 /// The shapes are ours, so the product cannot refuse them.
-fn unexpected(_: llm_numerics::NumericsError) -> QuantError {
+pub(crate) fn unexpected(_: llm_numerics::NumericsError) -> QuantError {
     QuantError::Size { shape: Vec::new() }
 }

@@ -4,7 +4,7 @@ use llm_numerics::{Storage, simd, threads};
 use ndarray::{Array2, ArrayRef2};
 
 use crate::QuantError;
-use crate::four_bit::blocks::{filled, first_error, row_major, zeros};
+use crate::four_bit::blocks::{self, filled, first_error, row_major, zeros};
 
 /// Elements of a task.
 const TASK: usize = 1 << 16;
@@ -284,7 +284,7 @@ fn task_of_rows<S: Storage>(
         for (to, from) in numbers.iter_mut().zip(elements) {
             *to = from.to_f32();
         }
-        let largest = largest(&numbers);
+        let largest = blocks::largest(&numbers);
         if !largest.is_finite() {
             let mut all = numbers.iter().copied().enumerate();
             let (column, value) = all.find(|(_, x)| !x.is_finite()).unwrap_or_default();
@@ -302,20 +302,12 @@ fn task_of_rows<S: Storage>(
                     }
                 }
             }
-            self::largest(&numbers)
+            blocks::largest(&numbers)
         };
         *stored = scale;
         simd::vectorize(|| encode(&numbers, scale, codes));
     }
     Ok(outliers)
-}
-
-/// The largest magnitude; NaN if one is.
-fn largest(x: &[f32]) -> f32 {
-    simd::vectorize(|| {
-        let bits = x.iter().map(|x| x.to_bits() & 0x7fff_ffff);
-        f32::from_bits(bits.fold(0, u32::max)) // magnitudes are in the order of their bits, NaN last
-    })
 }
 
 #[inline(always)]

@@ -38,10 +38,7 @@ pub(crate) fn scale(
     is_full: bool,
     non_finite: NonFinite,
 ) -> Result<f32, (usize, f32)> {
-    let largest = simd::vectorize(|| {
-        let bits = scaled.iter().map(|x| x.to_bits() & 0x7fff_ffff);
-        f32::from_bits(bits.fold(0, u32::max)) // magnitudes are in the order of their bits, NaN last
-    });
+    let largest = largest(scaled);
     if !largest.is_finite() {
         if non_finite == NonFinite::PoisonBlock {
             scaled.fill(0.0);
@@ -64,6 +61,14 @@ pub(crate) fn scale(
         }
     });
     Ok(if is_full { largest } else { divisor })
+}
+
+/// The largest magnitude; NaN if there is one.
+pub(crate) fn largest(x: &[f32]) -> f32 {
+    simd::vectorize(|| {
+        let bits = x.iter().map(|x| x.to_bits() & 0x7fff_ffff);
+        f32::from_bits(bits.fold(0, u32::max)) // magnitudes are in the order of their bits, NaN last
+    })
 }
 
 /// A list of one number over and over, or an error where there is no memory for it.
