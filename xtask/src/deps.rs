@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::architecture::{self, Layer, Row};
 use crate::cargo::{self, Package};
-use crate::command;
+use crate::{command, fuzz};
 
 /// Most crates from outside that a method crate may build without default features, procedural macros included.
 const MOST_WITHOUT_DEFAULT: usize = 24;
@@ -71,6 +71,7 @@ fn cold(name: &str) -> Result<()> {
 /// The comparison, as `check` runs it.
 pub(crate) fn check() -> Result<()> {
     let root = cargo::root();
+    locked(&root)?;
     let packages = cargo::packages(&root)?;
     let text = std::fs::read_to_string(root.join(architecture::PATH))
         .with_context(|| format!("cannot read {}", architecture::PATH))?;
@@ -126,6 +127,19 @@ pub(crate) fn check() -> Result<()> {
         }
         n => bail!("deps found {n} problem{}", if n == 1 { "" } else { "s" }),
     }
+}
+
+/// The lock files hold what the manifests ask for. The fuzz targets are a workspace of their own, whose lock file no other command of a
+/// day's work touches.
+fn locked(root: &Path) -> Result<()> {
+    for manifest in ["Cargo.toml", fuzz::MANIFEST] {
+        let args = ["metadata", "--locked", "--format-version", "1"];
+        let mut metadata = command::cargo(root);
+        command::read(metadata.args(args).args(["--manifest-path", manifest])).with_context(
+            || format!("the lock file beside {manifest} is stale; mend it with: cargo update --workspace --manifest-path {manifest}"),
+        )?;
+    }
+    Ok(())
 }
 
 /// What the table and the manifests say differently.

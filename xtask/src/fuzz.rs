@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{cargo, command};
 
-const MANIFEST: &str = "fuzz/Cargo.toml";
+/// The workspace of the targets.
+pub(crate) const MANIFEST: &str = "fuzz/Cargo.toml";
 const TARGETS: &str = "fuzz/fuzz_targets";
 /// Largest single allocation, in MiB. Inputs have at most 4 KiB, so more than this is out of proportion.
 const MOST_ALLOCATED: u32 = 64;
