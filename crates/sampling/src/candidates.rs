@@ -464,7 +464,7 @@ fn likely<F: Float>(
 }
 
 /// Fills in `e^(x - max)`, and sums every eighth.
-pub(crate) fn weights<F: Float>(logits: &[F], max: F, weights: &mut [F]) -> [f64; 8] {
+fn weights<F: Float>(logits: &[F], max: F, weights: &mut [F]) -> [f64; 8] {
     simd::vectorize(
         #[inline(always)]
         || {

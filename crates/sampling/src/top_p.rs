@@ -3,9 +3,7 @@
 use llm_numerics::{Float, simd};
 use ndarray::ArrayRef2;
 
-use crate::{
-    Candidates, Context, Processor, SamplingError, Scratch, candidates, processor, rows, select,
-};
+use crate::{Candidates, Context, Processor, SamplingError, Scratch, processor, rows, select};
 
 /// From which end probabilities are summed, and so which of equal tokens remain.
 ///
@@ -49,8 +47,8 @@ pub enum SumFrom {
 ///
 /// # Precision
 ///
-/// `e^(x_i - max)` is computed in `F` (2 units in the last place for `f32`) and summed in
-/// `f64`, so that a token is kept or dropped rightly unless its cumulative probability is
+/// `e^(x_i - max)` is computed in `F` (2 units in the last place for `f32`), and summed in
+/// `F` eight at a time and in `f64` from there, so that a token is kept or dropped rightly unless its cumulative probability is
 /// within `1e-6` (`f32`) of the bound. Logits that stay are unchanged.
 ///
 /// # Example
@@ -262,7 +260,7 @@ impl Crossing {
             ..
         } = scratch;
         weights.resize(row.len(), F::zero());
-        let total: f64 = candidates::weights(row, max, weights).iter().sum();
+        let total = weigh(row, max, weights);
         // Tokens more than d below the maximum weigh at most vocab e^-d, all together. With this d, that is 1 - p of the total at most, so that
         // the crossing is not among them.
         let depth = (row.len() as f64 / ((1.0 - p) * total)).ln();
@@ -352,6 +350,40 @@ fn reach<'a>(
     last
 }
 
+/// Fills in `e^(x - max)`, and returns the sum: of eight numbers in `F`, of those sums in `f64`.
+fn weigh<F: Float>(row: &[F], max: F, weights: &mut [F]) -> f64 {
+    simd::vectorize(
+        #[inline(always)]
+        || {
+            let mut total = [0.0_f64; 8];
+            let (blocks, rest) = row.as_chunks::<64>();
+            let (weight_blocks, weight_rest) = weights.as_chunks_mut::<64>();
+            for (block, weights) in blocks.iter().zip(weight_blocks) {
+                let mut sums = [F::zero(); 8];
+                let (eights, _) = block.as_chunks::<8>();
+                let (weights, _) = weights.as_chunks_mut::<8>();
+                for (eight, weights) in eights.iter().zip(weights) {
+                    // A copy, so that the compiler sees that nothing overlaps.
+                    let mut eight = *eight;
+                    for (x, sum) in eight.iter_mut().zip(&mut sums) {
+                        *x = (*x - max).fast_exp();
+                        *sum += *x;
+                    }
+                    *weights = eight;
+                }
+                for (total, sum) in total.iter_mut().zip(sums) {
+                    *total += sum.as_f64();
+                }
+            }
+            for (&x, weight) in rest.iter().zip(weight_rest) {
+                *weight = (x - max).fast_exp();
+                total[0] += weight.as_f64();
+            }
+            total.iter().sum()
+        },
+    )
+}
+
 /// The weight of each bucket, summed in `f64` in the order of ids; logits below a bound are left out.
 fn histogram<F: Float>(row: &[F], weights: &[F], max: F, bound: F, sums: &mut Vec<f64>) {
     sums.clear();
@@ -362,11 +394,18 @@ fn histogram<F: Float>(row: &[F], weights: &[F], max: F, bound: F, sums: &mut Ve
             let Some(sums) = sums.first_chunk_mut::<BUCKETS>() else {
                 return;
             };
+            let mut buckets = [0; 64];
             for (block, weights) in row.chunks(64).zip(weights.chunks(64)) {
                 let mut stay = select::stay(block, bound);
+                if stay == 0 {
+                    continue;
+                }
+                for (bucket, x) in buckets.iter_mut().zip(block) {
+                    *bucket = self::bucket(*x, max);
+                }
                 while stay != 0 {
                     let i = stay.trailing_zeros() as usize;
-                    sums[bucket(block[i], max) % BUCKETS] += weights[i].as_f64();
+                    sums[buckets[i] % BUCKETS] += weights[i].as_f64();
                     stay &= stay - 1;
                 }
             }
