@@ -11,7 +11,7 @@ pub use at_least::at_least;
 pub use fused::{add_weighted_fused, dots_fused};
 pub use prefetch::prefetch;
 pub use rows::dots;
-pub use sixteen::{CHUNK, Sixteen, WholeChunk, to_whole};
+pub use sixteen::{CHUNK, ShortChunk, Sixteen, WholeChunk, to_short, to_whole};
 pub use widen::{narrow, widen_f16};
 
 /// Runs `op` compiled for the widest vector instructions that this processor has.

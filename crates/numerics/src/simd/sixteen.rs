@@ -3,10 +3,13 @@
 //! Processors of the x86 kind look up bytes: sixteen of a table for each register half, by an instruction that the compiler does not make of a
 //! plain loop. A number of four bytes is four such look-ups, whose results are then joined.
 
+mod short;
 #[cfg(all(feature = "fast", target_arch = "x86_64"))]
 mod v3;
 mod whole;
 
+use short::Short;
+pub use short::{ShortChunk, to_short};
 use whole::Digits;
 pub use whole::{CHUNK, WholeChunk, to_whole};
 
@@ -21,6 +24,7 @@ pub struct Sixteen {
     )]
     bytes: [[u8; 16]; 4],
     digits: Digits,
+    short: Short,
 }
 
 impl Sixteen {
@@ -31,6 +35,7 @@ impl Sixteen {
             values,
             bytes: core::array::from_fn(|k| values.map(|value| value.to_le_bytes()[k])),
             digits: Digits::new(values),
+            short: Short::new(values),
         }
     }
 
@@ -66,4 +71,14 @@ impl Sixteen {
             *pair = [byte >> 4, byte & 15].map(|code| self.values[usize::from(code)] * scale);
         }
     }
+}
+
+/// A code of those of a chunk, two in each byte with the earlier in the high nibble.
+fn code(packed: &[u8; CHUNK / 2], element: usize) -> usize {
+    let byte = packed[element / 2];
+    usize::from(if element.is_multiple_of(2) {
+        byte >> 4
+    } else {
+        byte & 15
+    })
 }

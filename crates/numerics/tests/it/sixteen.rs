@@ -1,7 +1,7 @@
 //! Codes of four bits: looked up and multiplied.
 
 use llm_numerics::half::{bf16, f16};
-use llm_numerics::simd::{self, CHUNK, Sixteen, WholeChunk};
+use llm_numerics::simd::{self, CHUNK, ShortChunk, Sixteen, WholeChunk};
 use proptest::prelude::*;
 
 fn number() -> impl Strategy<Value = f32> {
@@ -21,6 +21,11 @@ fn code(packed: &[u8], i: usize) -> usize {
 fn whole(x: &[f32]) -> Option<Vec<WholeChunk>> {
     let mut whole = vec![WholeChunk::default(); x.len() / CHUNK];
     simd::to_whole(x, &mut whole).then_some(whole)
+}
+
+fn short(x: &[f32]) -> Option<Vec<ShortChunk>> {
+    let mut short = vec![ShortChunk::default(); x.len() / CHUNK];
+    simd::to_short(x, &mut short).then_some(short)
 }
 
 fn same(a: f32, b: f32) -> bool {
@@ -107,6 +112,42 @@ proptest! {
         prop_assert_eq!(got, want);
     }
 
+    /// The same of whole numbers of one digit.
+    #[test]
+    fn short_products_are_what_their_documentation_says(
+        values in prop::array::uniform16(-2.0..2.0_f32), packed in prop::collection::vec(any::<u8>(), 96), scales in prop::array::uniform3(-2.0..2.0_f32),
+        x in prop::collection::vec(prop_oneof![5 => -2.0..2.0_f32, 1 => -1e9..1e9_f32, 1 => Just(0.0)], 192), seed in any::<u64>(),
+    ) {
+        let table = Sixteen::new(values);
+        let other: Vec<f32> = x.iter().rev().map(|x| x * (1 + seed % 9) as f32).collect();
+        let (a, b) = (short(&x).unwrap(), short(&other).unwrap());
+        let got = simd::vectorize(#[inline(always)] || table.short_dots(&packed, &scales, [&a, &b]));
+        prop_assert_eq!(got[1..].to_vec(), table.short_dots(&packed, &scales, [&b])); // outside of vector code too
+        let largest = |x: &[f32]| x.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        let power = 2_f64.powi(f64::from(largest(&values)).log2().ceil() as i32);
+        for (x, got) in [x, other].iter().zip(got) {
+            let mut sums = [0.0_f32; 8];
+            for (chunk, scale) in scales.into_iter().enumerate() {
+                let x = &x[CHUNK * chunk..][..CHUNK];
+                let (factor, unit) = match largest(x) {
+                    0.0 => (0.0, 1.0),
+                    largest => (16383.0 / largest, largest / 16383.0),
+                };
+                for (lane, sum) in sums.iter_mut().enumerate() {
+                    let mut whole = 0;
+                    for i in [0, 1, 2, 3, 16, 17, 18, 19] {
+                        let i = 32 * (lane / 4) + 4 * (lane % 4) + i;
+                        let value = f64::from(values[code(&packed, CHUNK * chunk + i)]);
+                        whole += (value / power * 16384.0).round_ties_even() as i128 * (x[i] * factor).round_ties_even() as i128;
+                    }
+                    *sum += whole as f32 * (scale * unit);
+                }
+            }
+            let [a, b, c, d, e, f, g, h] = sums;
+            prop_assert_eq!(got, (((a + e) + (c + g)) + ((b + f) + (d + h))) * (power / 16384.0) as f32);
+        }
+    }
+
     #[test]
     fn numbers_out_of_range_are_refused(mut x in prop::collection::vec(-2.0..2.0_f32, 130), at in 0..130_usize, power in -80..80_i32) {
         prop_assert!(whole(&x).is_some());
@@ -114,10 +155,12 @@ proptest! {
             let before = x[at];
             x[at] = special;
             prop_assert_eq!(whole(&x).is_some(), at >= 128); // beyond the last whole chunk nothing is looked at
+            prop_assert_eq!(short(&x).is_some(), at >= 128);
             x[at] = before;
         }
         let one = vec![2_f32.powi(power); 64];
         prop_assert_eq!(whole(&one).is_some(), (-60..=60).contains(&power));
+        prop_assert_eq!(short(&one).is_some(), (-60..=60).contains(&power));
     }
 
     #[test]
@@ -133,5 +176,16 @@ proptest! {
             prop_assert!(same(half[i].to_f32(), f16::from_f32_const(want).to_f32()));
             prop_assert!(same(brain[i].to_f32(), bf16::from_f32(want).to_f32()));
         }
+    }
+}
+
+/// All products as large as they get, with one sign: the sum fits.
+#[test]
+fn the_largest_short_sum_does_not_wrap() {
+    let table = Sixteen::new([1.0; 16]);
+    for x in [3.0, -3.0] {
+        let short = short(&[x; 64]).unwrap();
+        let [product] = table.short_dots(&[0; 32], &[1.0], [&short]);
+        assert!((product - 64.0 * x).abs() < 1e-4, "{product}");
     }
 }

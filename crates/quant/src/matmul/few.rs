@@ -1,9 +1,10 @@
 //! Few rows of `x`: the weights are used as they are looked up, and read once.
 
-use llm_numerics::simd::{self, CHUNK, WholeChunk};
+use llm_numerics::simd::{self, CHUNK, ShortChunk, Sixteen, WholeChunk};
 use llm_numerics::threads;
 use ndarray::{Array2, ArrayViewMut2, Axis};
 
+use super::ActivationBits;
 use crate::QuantError;
 use crate::four_bit::FourBit;
 use crate::four_bit::blocks::zeros;
@@ -18,35 +19,98 @@ const TASK: usize = 1 << 18;
 pub(super) fn forward(
     x: &[f32],
     weights: &FourBit,
+    bits: ActivationBits,
     out: &mut Array2<f32>,
 ) -> Result<(), QuantError> {
-    let seq = out.nrows();
-    let d_in = x.len() / seq;
+    let d_in = x.len() / out.nrows();
     if d_in.is_multiple_of(CHUNK) && weights.block().is_multiple_of(CHUNK) {
-        let mut whole = zeros::<WholeChunk>(x.len() / CHUNK)?;
-        if simd::to_whole(x, &mut whole) {
-            let mut rows = whole.chunks_exact(d_in / CHUNK);
-            let mut next = || rows.next().unwrap_or(&[]);
-            let [a, b, c, d] = [next(), next(), next(), next()];
-            return match seq {
-                1 => in_tasks(x.len(), out, |first, out| {
-                    by_chunks([a], weights, first, out)
-                }),
-                2 => in_tasks(x.len(), out, |first, out| {
-                    by_chunks([a, b], weights, first, out)
-                }),
-                3 => in_tasks(x.len(), out, |first, out| {
-                    by_chunks([a, b, c], weights, first, out)
-                }),
-                _ => in_tasks(x.len(), out, |first, out| {
-                    by_chunks([a, b, c, d], weights, first, out)
-                }),
-            };
+        let is_done = match bits {
+            ActivationBits::Bits27 => whole::<WholeChunk>(x, weights, out)?,
+            ActivationBits::Bits15 => whole::<ShortChunk>(x, weights, out)?,
+        };
+        if is_done {
+            return Ok(());
         }
     }
     in_tasks(x.len(), out, |first, out| {
         by_rows(x, d_in, weights, first, out)
     })
+}
+
+/// Elements of `x` in whole numbers.
+trait Chunk: Clone + Default + Sync {
+    /// False if a number is out of range.
+    fn round(x: &[f32], to: &mut [Self]) -> bool;
+
+    fn dots<const R: usize>(
+        numbers: &Sixteen,
+        packed: &[u8],
+        scales: &[f32],
+        x: [&[Self]; R],
+    ) -> [f32; R];
+}
+
+impl Chunk for WholeChunk {
+    fn round(x: &[f32], to: &mut [Self]) -> bool {
+        simd::to_whole(x, to)
+    }
+
+    #[inline(always)]
+    fn dots<const R: usize>(
+        numbers: &Sixteen,
+        packed: &[u8],
+        scales: &[f32],
+        x: [&[Self]; R],
+    ) -> [f32; R] {
+        numbers.dots(packed, scales, x)
+    }
+}
+
+impl Chunk for ShortChunk {
+    fn round(x: &[f32], to: &mut [Self]) -> bool {
+        simd::to_short(x, to)
+    }
+
+    #[inline(always)]
+    fn dots<const R: usize>(
+        numbers: &Sixteen,
+        packed: &[u8],
+        scales: &[f32],
+        x: [&[Self]; R],
+    ) -> [f32; R] {
+        numbers.short_dots(packed, scales, x)
+    }
+}
+
+/// The product in whole numbers; false, with nothing done, if some of `x` is out of range.
+fn whole<C: Chunk>(
+    x: &[f32],
+    weights: &FourBit,
+    out: &mut Array2<f32>,
+) -> Result<bool, QuantError> {
+    let seq = out.nrows();
+    let mut whole = zeros::<C>(x.len() / CHUNK)?;
+    if !C::round(x, &mut whole) {
+        return Ok(false);
+    }
+    let mut rows = whole.chunks_exact(whole.len() / seq);
+    let mut next = || rows.next().unwrap_or(&[]);
+    let [a, b, c, d] = [next(), next(), next(), next()];
+    match seq {
+        1 => in_tasks(x.len(), out, |first, out| {
+            by_chunks([a], weights, first, out)
+        }),
+        2 => in_tasks(x.len(), out, |first, out| {
+            by_chunks([a, b], weights, first, out)
+        }),
+        3 => in_tasks(x.len(), out, |first, out| {
+            by_chunks([a, b, c], weights, first, out)
+        }),
+        _ => in_tasks(x.len(), out, |first, out| {
+            by_chunks([a, b, c, d], weights, first, out)
+        }),
+    }?;
+    Ok(true)
 }
 
 /// Cuts the result into tasks of some columns, by the shapes alone. Each gets the number of its first column.
@@ -65,8 +129,8 @@ fn in_tasks(
 }
 
 /// Rows of weights that are whole chunks, each with one scale.
-fn by_chunks<const R: usize>(
-    x: [&[WholeChunk]; R],
+fn by_chunks<C: Chunk, const R: usize>(
+    x: [&[C]; R],
     weights: &FourBit,
     first: usize,
     mut out: ArrayViewMut2<'_, f32>,
@@ -92,7 +156,7 @@ fn by_chunks<const R: usize>(
                     }
                 }
                 // With all that follows: the next rows can be asked for.
-                let products = numbers.dots(&weights.packed()[start / 2..], &scales, x);
+                let products = C::dots(numbers, &weights.packed()[start / 2..], &scales, x);
                 for (out, product) in out.iter_mut().zip(products) {
                     *out = product;
                 }

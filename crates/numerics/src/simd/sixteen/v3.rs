@@ -5,6 +5,7 @@ use core::arch::x86_64::{__m256, __m256i};
 use pulp::cast;
 use pulp::x86::V3;
 
+use super::short::ShortChunk;
 use super::whole::{CHUNK, DIGIT, HALF, WholeChunk};
 use crate::simd::prefetch;
 
@@ -105,6 +106,58 @@ pub(super) fn dots<const R: usize>(
             let sum = avx._mm256_cvtepi32_ps(avx2._mm256_add_epi32(main[i], carried));
             let factor = avx._mm256_mul_ps(scale, cast(x[i][chunk].unit));
             sums[i] = avx._mm256_add_ps(sums[i], avx._mm256_mul_ps(sum, factor));
+        }
+    }
+    for i in 0..R {
+        totals[i] = cast(sums[i]);
+    }
+}
+
+/// See [`Sixteen::short_dots`](super::Sixteen::short_dots); slices of the same length, but for `packed`, which may be longer.
+#[inline(always)]
+pub(super) fn short_dots<const R: usize>(
+    v3: V3,
+    [low, high]: &[[u8; 16]; 2],
+    packed: &[[u8; CHUNK / 2]],
+    scales: &[f32],
+    x: [&[ShortChunk]; R],
+    totals: &mut [[f32; 8]; R],
+) {
+    let (avx, avx2) = (v3.avx, v3.avx2);
+    let low = avx2._mm256_broadcastsi128_si256(cast(*low));
+    let high = avx2._mm256_broadcastsi128_si256(cast(*high));
+    let mask = avx._mm256_set1_epi8(15);
+    let mut sums = [avx._mm256_setzero_ps(); R];
+    for (chunk, (bytes, &scale)) in packed.iter().zip(scales).enumerate() {
+        if let Some(later) = packed.get(chunk + AHEAD) {
+            prefetch(later);
+        }
+        let packed: __m256i = cast(*bytes);
+        let nibbles = [
+            avx2._mm256_and_si256(avx2._mm256_srli_epi16::<4>(packed), mask),
+            avx2._mm256_and_si256(packed, mask),
+        ];
+        let mut products = [avx._mm256_setzero_si256(); R];
+        for (nibble, codes) in nibbles.into_iter().enumerate() {
+            let low = avx2._mm256_shuffle_epi8(low, codes);
+            let high = avx2._mm256_shuffle_epi8(high, codes);
+            let numbers = [
+                avx2._mm256_unpacklo_epi8(low, high),
+                avx2._mm256_unpackhi_epi8(low, high),
+            ];
+            for (k, numbers) in numbers.into_iter().enumerate() {
+                for i in 0..R {
+                    let x = cast(x[i][chunk].numbers[2 * nibble + k]);
+                    let pairs = avx2._mm256_madd_epi16(numbers, x);
+                    products[i] = avx2._mm256_add_epi32(products[i], pairs);
+                }
+            }
+        }
+        let scale = avx._mm256_set1_ps(scale);
+        for i in 0..R {
+            let factor = avx._mm256_mul_ps(scale, cast(x[i][chunk].unit));
+            let product = avx._mm256_mul_ps(avx._mm256_cvtepi32_ps(products[i]), factor);
+            sums[i] = avx._mm256_add_ps(sums[i], product);
         }
     }
     for i in 0..R {

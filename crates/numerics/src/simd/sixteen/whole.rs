@@ -15,7 +15,7 @@ pub(super) const HALF: i32 = 1 << (DIGIT - 1);
 /// Bits behind the point of a number whose magnitude is at most 1.
 const POINT: i32 = 27;
 /// Chunks whose largest magnitude is beyond a power of two of this size are refused.
-const RANGE: i32 = 60;
+pub(super) const RANGE: i32 = 60;
 
 /// [`CHUNK`] numbers as whole ones, in the order in which [`Sixteen::dots`] looks numbers up.
 ///
@@ -47,12 +47,10 @@ impl Default for WholeChunk {
 pub fn to_whole(x: &[f32], to: &mut [WholeChunk]) -> bool {
     let (chunks, _) = x.as_chunks::<CHUNK>();
     chunks.iter().zip(to).all(|(from, to)| {
-        let largest = from.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-        let is_finite = from.iter().all(|x| x.is_finite());
-        let exponent = exponent(largest);
-        if !is_finite || exponent.abs() > RANGE {
+        let Some(largest) = largest(from) else {
             return false;
-        }
+        };
+        let exponent = exponent(largest);
         let factor = power_of_two(POINT - exponent);
         for (group, digits) in to.digits.iter_mut().enumerate() {
             for place in 0..16 {
@@ -65,11 +63,18 @@ pub fn to_whole(x: &[f32], to: &mut [WholeChunk]) -> bool {
     })
 }
 
+/// The largest magnitude of a chunk; `None` if a number is not finite, or that magnitude is out of range.
+pub(super) fn largest(chunk: &[f32; CHUNK]) -> Option<f32> {
+    let largest = chunk.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+    let is_finite = chunk.iter().all(|x| x.is_finite());
+    (is_finite && exponent(largest).abs() <= RANGE).then_some(largest)
+}
+
 /// Powers of two that a chunk's unit leaves to the end of the sum.
 const WORTH: i32 = POINT - DIGIT as i32;
 
 /// The smallest power of two that is at least that magnitude, as an exponent; that of 0 is 0.
-fn exponent(magnitude: f32) -> i32 {
+pub(super) fn exponent(magnitude: f32) -> i32 {
     if magnitude == 0.0 {
         return 0;
     }
@@ -79,7 +84,7 @@ fn exponent(magnitude: f32) -> i32 {
 }
 
 /// For exponents of normal numbers.
-fn power_of_two(exponent: i32) -> f32 {
+pub(super) fn power_of_two(exponent: i32) -> f32 {
     f32::from_bits(((exponent + 127) as u32) << 23)
 }
 
@@ -91,9 +96,28 @@ fn split(number: f32) -> [i16; 2] {
 }
 
 /// Which element of a chunk stands in which place: joining bytes goes on within each half of a register, which has 16 bytes; high nibbles first.
-const fn element(group: usize, place: usize) -> usize {
+pub(super) const fn element(group: usize, place: usize) -> usize {
     let byte = 8 * (group % 2) + place % 8 + 16 * (place / 8);
     2 * byte + group / 2
+}
+
+/// As many chunks as all have, but bytes that follow stay.
+#[inline(always)]
+pub(super) fn shortest<'a, T, const R: usize>(
+    packed: &'a [u8],
+    scales: &'a [f32],
+    x: [&'a [T]; R],
+) -> (&'a [[u8; CHUNK / 2]], &'a [f32], [&'a [T]; R]) {
+    let (packed, _) = packed.as_chunks();
+    let n = packed.len().min(scales.len());
+    let n = x.iter().fold(n, |n, row| n.min(row.len()));
+    (packed, &scales[..n], x.map(|row| &row[..n]))
+}
+
+/// The sum of eight lanes.
+#[inline(always)]
+pub(super) fn fold([a, b, c, d, e, f, g, h]: [f32; 8]) -> f32 {
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
 /// The numbers of the codes as digits.
@@ -162,23 +186,10 @@ impl Sixteen {
         scales: &[f32],
         x: [&[WholeChunk]; R],
     ) -> [f32; R] {
-        let (packed, _) = packed.as_chunks::<{ CHUNK / 2 }>();
-        let mut n = packed.len().min(scales.len());
-        for row in x {
-            n = n.min(row.len());
-        }
-        let scales = &scales[..n];
-        let mut x = x;
-        for row in &mut x {
-            *row = &row[..n];
-        }
+        let (packed, scales, x) = shortest(packed, scales, x);
         let mut totals = [[0.0_f32; 8]; R];
         self.add(packed, scales, x, &mut totals);
-        let mut products = [0.0; R];
-        for (product, [a, b, c, d, e, f, g, h]) in products.iter_mut().zip(totals) {
-            *product = (((a + e) + (c + g)) + ((b + f) + (d + h))) * self.digits.unit;
-        }
-        products
+        totals.map(|eight| fold(eight) * self.digits.unit)
     }
 
     /// Slices of the same length, but for `packed`, which may be longer.
@@ -211,14 +222,8 @@ impl Sixteen {
         let (mut main, mut cross) = ([0; 8], [HALF; 8]);
         for (group, [x_high, x_low]) in x.digits.iter().enumerate() {
             for place in 0..16 {
-                let element = element(group, place);
-                let byte = packed[element / 2];
-                let code = if element.is_multiple_of(2) {
-                    byte >> 4
-                } else {
-                    byte & 15
-                };
-                let [high, low] = self.digits.values[usize::from(code)].map(i32::from);
+                let code = super::code(packed, element(group, place));
+                let [high, low] = self.digits.values[code].map(i32::from);
                 let (x_high, x_low) = (i32::from(x_high[place]), i32::from(x_low[place]));
                 main[place / 2] += high * x_high;
                 cross[place / 2] += high * x_low + low * x_high;

@@ -3,7 +3,8 @@
 use llm_quant::double;
 use llm_quant::eight_bit::EightBitSearch;
 use llm_quant::four_bit::{self, FourBit, FourBitConfig, Scales};
-use llm_quant::{matmul, reference};
+use llm_quant::matmul::{self, ActivationBits};
+use llm_quant::reference;
 use ndarray::{Array2, s};
 use proptest::prelude::*;
 
@@ -119,44 +120,139 @@ proptest! {
     }
 }
 
-proptest! {
-    /// Rows of whole chunks of 64, each with one scale: within the bound that the documentation of the product has, of weights that are not
-    /// rounded; and a row of x has the same bits with others beside it.
-    #[test]
-    fn rows_of_whole_chunks_are_within_their_bound(
-        code in code(), power in 6..13_u32, seq in 1..5_usize, d_out in 1..20_usize, chunks in 1..20_usize, seed in any::<u64>(), is_nested in any::<bool>(),
-        size in -15..15_i32,
-    ) {
-        let d_in = 64 * chunks;
-        let weights = packed([d_out, d_in], seed, &FourBitConfig::new(code, 1 << power), is_nested);
-        let scales = match weights.scales() {
+/// Rows of whole chunks of 64, each with one scale.
+#[derive(Debug)]
+struct Chunks {
+    weights: FourBit,
+    values: [f32; 16],
+    seq: usize,
+    d_out: usize,
+    chunks: usize,
+    seed: u64,
+    size: i32,
+}
+
+fn chunks() -> impl Strategy<Value = Chunks> {
+    let shape = (1..5_usize, 1..20_usize, 1..20_usize);
+    let drawn = (
+        code(),
+        6..13_u32,
+        shape,
+        any::<u64>(),
+        any::<bool>(),
+        -15..15_i32,
+    );
+    drawn.prop_map(
+        |(code, power, (seq, d_out, chunks), seed, is_nested, size)| {
+            let config = FourBitConfig::new(code, 1 << power);
+            Chunks {
+                weights: packed([d_out, 64 * chunks], seed, &config, is_nested),
+                values: code.values(),
+                seq,
+                d_out,
+                chunks,
+                seed,
+                size,
+            }
+        },
+    )
+}
+
+impl Chunks {
+    fn x(&self) -> Array2<f32> {
+        let mut x = noise([self.seq, 64 * self.chunks], self.seed ^ 1) * 10_f32.powi(self.size);
+        x[[0, 5]] *= 1e3; // in its chunk all others are small
+        x
+    }
+
+    /// Products with weights that are not rounded, and how far each may be off: what sums in `f32` lose, and what `of_chunk` says for each chunk
+    /// of its elements of x, values and scale.
+    fn check(
+        &self,
+        y: &Array2<f32>,
+        of_chunk: impl Fn(&[f64], &[f64], f64) -> f64,
+    ) -> Result<(), TestCaseError> {
+        let d_in = 64 * self.chunks;
+        let scales = match self.weights.scales() {
             Scales::Plain(scales) => scales.clone(),
             Scales::Nested(nested) => double::dequantize(nested).unwrap(),
             _ => unreachable!(),
         };
-        let codes = reference::blocks::unpack(weights.packed(), d_out * d_in);
-        let w = reference::blocks::dequantize(&codes, &scales, &code.values(), 1 << power);
-        let mut x = noise([seq, d_in], seed ^ 1) * 10_f32.powi(size);
-        x[[0, 5]] *= 1e3; // in its chunk all others are small
-        let y = matmul::forward(&x, &weights).unwrap();
-        let magnitudes = |x: &[f64]| x.iter().map(|x| x.abs()).collect::<Vec<_>>();
-        let want = reference::matmul::forward(&wide(&x), &w, d_in, d_out);
-        let sizes = reference::matmul::forward(&magnitudes(&wide(&x)), &magnitudes(&w), d_in, d_out);
-        for (i, ((got, want), size)) in y.iter().zip(want).zip(sizes).enumerate() {
-            let (t, j) = (i / d_out, i % d_out);
-            let of_chunk = |chunk: usize| {
-                let x = x.slice(s![t, 64 * chunk..64 * chunk + 64]);
-                let largest = x.iter().fold(0.0_f64, |max, x| max.max(f64::from(x.abs())));
-                largest * f64::from(scales[(j * d_in + 64 * chunk) >> power].abs())
-            };
-            let largest: f64 = (0..chunks).map(of_chunk).sum();
-            let bound = ((chunks as f64 + 5.0) * size + 26.0 * largest) * 2_f64.powi(-24);
-            prop_assert!((f64::from(*got) - want).abs() <= bound, "{got} {want} {bound}");
+        let codes = reference::blocks::unpack(self.weights.packed(), self.d_out * d_in);
+        let values: Vec<f64> = codes
+            .iter()
+            .map(|&code| self.values[usize::from(code)].into())
+            .collect();
+        let x = wide(&self.x());
+        for ((t, j), got) in y.indexed_iter() {
+            let (mut want, mut size, mut bound) = (0.0, 0.0, 0.0);
+            for chunk in 0..self.chunks {
+                let x = &x[t * d_in + 64 * chunk..][..64];
+                let start = j * d_in + 64 * chunk;
+                let scale = f64::from(scales[start / self.weights.block()]);
+                let values = &values[start..start + 64];
+                for (x, value) in x.iter().zip(values) {
+                    want += x * value * scale;
+                    size += (x * value * scale).abs();
+                }
+                bound += of_chunk(x, values, scale.abs());
+            }
+            bound += (self.chunks as f64 + 5.0) * size * 2_f64.powi(-24);
+            prop_assert!(
+                (f64::from(*got) - want).abs() <= bound,
+                "{got} {want} {bound}"
+            );
         }
-        for t in 0..seq {
-            let one = matmul::forward(&x.slice(s![t..=t, ..]), &weights).unwrap();
+        Ok(())
+    }
+}
+
+fn largest(x: &[f64]) -> f64 {
+    x.iter().fold(0.0, |max, x| max.max(x.abs()))
+}
+
+fn sum(x: &[f64]) -> f64 {
+    x.iter().map(|x| x.abs()).sum()
+}
+
+proptest! {
+    /// Within the bound that the documentation of the product has; and a row of x has the same bits with others beside it.
+    #[test]
+    fn rows_of_whole_chunks_are_within_their_bound(case in chunks()) {
+        let x = case.x();
+        let y = matmul::forward(&x, &case.weights).unwrap();
+        case.check(&y, |x, _, scale| 26.0 * 2_f64.powi(-24) * largest(x) * scale)?;
+        for t in 0..case.seq {
+            let one = matmul::forward(&x.slice(s![t..=t, ..]), &case.weights).unwrap();
             prop_assert_eq!(one.row(0), y.row(t));
         }
+    }
+
+    /// The same of the choice of fewer bits, which is another one.
+    #[test]
+    fn rows_in_15_bits_are_within_their_bound(case in chunks()) {
+        let x = case.x();
+        let y = matmul::forward_rounded(&x, &case.weights, ActivationBits::Bits15).unwrap();
+        case.check(&y, |x, values, scale| scale * (largest(x) * sum(values) / 32e3 + sum(x) * 2_f64.powi(-15)))?;
+        for t in 0..case.seq {
+            let one = matmul::forward_rounded(&x.slice(s![t..=t, ..]), &case.weights, ActivationBits::Bits15).unwrap();
+            prop_assert_eq!(one.row(0), y.row(t));
+        }
+        let fine = matmul::forward_rounded(&x, &case.weights, ActivationBits::Bits27).unwrap();
+        prop_assert_eq!(&fine, &matmul::forward(&x, &case.weights).unwrap());
+    }
+}
+
+/// With more rows, and with rows that are not whole chunks, the choice is of no meaning.
+#[test]
+fn bits_are_chosen_for_few_rows_of_whole_chunks() {
+    let config = FourBitConfig::new(four_bit::FourBitCode::Nf4, 64);
+    for (seq, d_in, is_rounded) in [(4, 128, true), (5, 128, false), (4, 129, false)] {
+        let weights = packed([7, d_in], 3, &config, false);
+        let x = noise([seq, d_in], 4);
+        let fine = matmul::forward(&x, &weights).unwrap();
+        let rounded = matmul::forward_rounded(&x, &weights, ActivationBits::Bits15).unwrap();
+        assert_eq!(rounded != fine, is_rounded, "{seq} {d_in}");
     }
 }
 
@@ -167,13 +263,15 @@ fn numbers_that_are_no_whole_ones_count_too() {
     let weights = four_bit::quantize(&noise([5, 128], 3), &config).unwrap();
     let w = four_bit::dequantize::<f32>(&weights).unwrap();
     let mut x = Array2::<f32>::zeros([2, 128]);
-    for special in [f32::NAN, f32::INFINITY, 1e30, -1e-30] {
-        x[[1, 70]] = special;
-        let y = matmul::forward(&x, &weights).unwrap();
-        assert!(y.row(0).iter().all(|&y| y == 0.0));
-        for (j, y) in y.row(1).iter().enumerate() {
-            let want = special * w[[j, 70]];
-            assert!(*y == want || (y.is_nan() && want.is_nan()), "{y} {want}");
+    for bits in [ActivationBits::Bits27, ActivationBits::Bits15] {
+        for special in [f32::NAN, f32::INFINITY, 1e30, -1e-30] {
+            x[[1, 70]] = special;
+            let y = matmul::forward_rounded(&x, &weights, bits).unwrap();
+            assert!(y.row(0).iter().all(|&y| y == 0.0));
+            for (j, y) in y.row(1).iter().enumerate() {
+                let want = special * w[[j, 70]];
+                assert!(*y == want || (y.is_nan() && want.is_nan()), "{y} {want}");
+            }
         }
     }
 }
