@@ -10,6 +10,7 @@ const MAP: u32 = 16u;
 // Scales that share a scale of their own.
 const NESTED_BLOCK: u32 = 256u;
 
+// ANCHOR: weight
 // The scale of a block: a number, or a code of a byte.
 fn scale_of(block: u32) -> f32 {
     if (params.is_nested == 0u) {
@@ -29,3 +30,4 @@ fn value_of(word: u32, place: u32) -> f32 {
 fn weight(index: u32) -> f32 {
     return value_of(packed[index / 8u], index % 8u) * scale_of(index / params.block);
 }
+// ANCHOR_END: weight

@@ -78,6 +78,7 @@ fn check(
             );
         }
     }
+    // ANCHOR: transpose
     // <y, dout> = <x, dx>: the backward is the transpose.
     let inner = |a: &Array2<f32>, b: &Array2<f32>| -> f64 {
         a.iter()
@@ -88,6 +89,7 @@ fn check(
     let difference = (inner(&y, &dout) - inner(&x, &dx)).abs();
     let allowed = (seq * d_out) as f64 * bound(d_in) + (seq * d_in) as f64 * bound(d_out);
     prop_assert!(difference <= allowed);
+    // ANCHOR_END: transpose
     Ok(())
 }
 
