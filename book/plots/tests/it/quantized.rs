@@ -4,7 +4,7 @@ use roxmltree::{Document, Node};
 
 use crate::read::{Axis, all, number, points, svg};
 
-/// bitsandbytes 0.50.2: get_4bit_type("nf4").
+/// bitsandbytes 0.50.2: `get_4bit_type("nf4")`.
 const NF4: [f64; 16] = [
     -1.0,
     -0.696_192_8,
@@ -23,7 +23,7 @@ const NF4: [f64; 16] = [
     0.722_956_84,
     1.0,
 ];
-/// scipy 1.17.1: norm.ppf(0.9677083).
+/// scipy 1.17.1: `norm.ppf(0.9677083)`.
 const OUTERMOST: f64 = 1.848_130_959_757_373_4;
 
 fn groups<'a>(document: &'a Document<'_>, attribute: &str) -> Vec<Node<'a, 'a>> {

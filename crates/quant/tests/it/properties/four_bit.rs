@@ -158,7 +158,8 @@ fn nothing_is_quantized_to_nothing() {
 #[test]
 fn codes_are_what_their_definitions_say() {
     // ANCHOR: definition
-    // The steps in f32 move a probability by 6e-8 at most, and a quantile by that over the density of the outermost, 0.072.
+    // The steps in f32 move a probability by 6e-8 at most, and a quantile by that over
+    // the density of the outermost, 0.072.
     for (got, want) in nf4::code().iter().zip(reference::normal::nf4(nf4::OFFSET)) {
         assert!((f64::from(*got) - want).abs() < 2e-6, "{got} {want}");
     }
