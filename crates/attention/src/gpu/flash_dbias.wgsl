@@ -49,8 +49,7 @@ fn flash_dbias(
         let past_head = select(own.head + 1u, params.n_heads, is_summed.y);
         for (var head = own.head; head < past_head; head++) {
             for (var query_tile = own_tiles.x; query_tile < past_tiles.x; query_tile++) {
-                var item = item_of(sequence, query_tile * TILE);
-                item.head = head;
+                let item = item_of(sequence, query_tile * TILE);
                 let last = min(item.first + TILE, item.q_len) - 1u;
                 let start = mask_keys(item.first, item.q_len, item.kv_len).x;
                 let end = mask_keys(last, item.q_len, item.kv_len).y;
