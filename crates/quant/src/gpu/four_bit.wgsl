@@ -17,7 +17,7 @@ fn scale_of(block: u32) -> f32 {
         return bitcast<f32>(scales[block]);
     }
     let code = (scales[block / 4u] >> (8u * (block % 4u))) & 255u;
-    return table[MAP + code] * nested_scales[block / NESTED_BLOCK] + params.offset;
+    return table[MAP + code] * nested_scales[1u + block / NESTED_BLOCK] + nested_scales[0];
 }
 
 // The value of one of the eight codes of a word: two a byte, the earlier in the high half.
