@@ -12,6 +12,7 @@ import bitsandbytes
 import bitsandbytes.functional as F
 import quant_files
 import quant_int8
+import quant_lora
 import torch
 from bitsandbytes.functional import QuantState
 from common import arguments, generator, save
@@ -180,6 +181,7 @@ def main():
     codes(args)
     quant_files.write(args)
     quant_int8.write(args)
+    quant_lora.write(args)
 
 
 if __name__ == "__main__":

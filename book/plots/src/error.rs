@@ -2,6 +2,7 @@
 
 use llm_kvcache::KvCacheError;
 use llm_posenc::PosencError;
+use llm_quant::QuantError;
 use llm_sampling::SamplingError;
 
 /// Why there is no picture.
@@ -17,6 +18,9 @@ pub enum PlotError {
     /// The same for a cache of keys and values.
     #[error(transparent)]
     KvCache(#[from] KvCacheError),
+    /// The same for quantized weights.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
     /// A value has no place on an axis.
     #[error("{what} must be finite to be drawn, got {got}")]
     NotFinite {

@@ -265,9 +265,6 @@ pub enum AttentionError {
         /// Features of a value.
         value_dim: usize,
     },
-    /// There is no kernel for the gradient of a bias of packed sequences.
-    #[error("the gradient of a bias of packed sequences is not on the GPU")]
-    PackedBiasGradient,
     /// The device refuses, or cannot do it.
     #[cfg(feature = "gpu")]
     #[error(transparent)]

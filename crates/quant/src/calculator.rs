@@ -45,6 +45,7 @@ pub enum ScaleStorage {
     Nested,
 }
 
+// ANCHOR: scales
 fn scale_bits(block: usize, scales: ScaleStorage) -> Result<f64, QuantError> {
     check_block(block)?;
     let block = block as f64;
@@ -53,6 +54,7 @@ fn scale_bits(block: usize, scales: ScaleStorage) -> Result<f64, QuantError> {
         ScaleStorage::Nested => 8.0 / block + 32.0 / (block * NESTED_BLOCK as f64),
     })
 }
+// ANCHOR_END: scales
 
 /// Bits a weight that double quantization saves.
 ///

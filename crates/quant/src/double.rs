@@ -193,11 +193,11 @@ pub fn compress(weights: FourBit, search: EightBitSearch) -> Result<FourBit, Qua
 }
 
 /// Lanes of a register.
-const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 /// Registers that are added to side by side.
-const ROWS: usize = 4;
+pub(crate) const ROWS: usize = 4;
 /// Levels of the cascade.
-const LEVELS: usize = 4;
+pub(crate) const LEVELS: usize = 4;
 
 /// Adds up in the order in which torch does on processors with eight lanes.
 fn sum(x: &[f32]) -> f32 {
@@ -210,14 +210,19 @@ fn sum(x: &[f32]) -> f32 {
     rest.iter().chain(&lanes).fold(0.0, |sum, x| sum + x)
 }
 
+/// Sums that move up a level together, as a power of two, where [`ROWS`] vectors take so many turns.
+pub(crate) fn power(n_turns: usize) -> usize {
+    let bits = n_turns.next_power_of_two().trailing_zeros() as usize;
+    (bits / LEVELS).max(4)
+}
+
 /// The sum of each lane: four registers take turns; after some additions their sums move up a level, where they meet
 /// numbers of their own size.
 #[inline(always)]
 fn cascade<const L: usize>(vectors: &[[f32; L]]) -> [f32; L] {
     let (turns, left) = vectors.as_chunks::<ROWS>();
     let mut levels = [[[0.0_f32; L]; ROWS]; LEVELS];
-    let bits = turns.len().next_power_of_two().trailing_zeros() as usize;
-    let power = (bits / LEVELS).max(4);
+    let power = power(turns.len());
     for (i, turn) in turns.iter().enumerate() {
         add(&mut levels[0], turn);
         // A level is handed on each time the one below has taken its fill.

@@ -268,6 +268,15 @@ pub(crate) fn quantize_slice<S: Storage>(
     Ok((codes, scales))
 }
 
+/// The code of a number from -1 to 1 that is in a block with a scale of at least [`SMALLEST`].
+#[cfg(feature = "gpu")]
+pub(crate) fn code_of(x: f32, search: EightBitSearch) -> u8 {
+    match search {
+        EightBitSearch::Nearest => MAP.nearest(x),
+        EightBitSearch::BitsandbytesCpu => MAP.cell(x),
+    }
+}
+
 fn quantize_blocks<S: Storage>(
     x: &[S],
     config: &EightBitConfig,

@@ -103,6 +103,36 @@ pub enum QuantError {
         /// Shape of the weights.
         weights: [usize; 2],
     },
+    /// The factors of a low-rank update have different ranks.
+    #[error("the rows of a low-rank factor A of {a:?} must be the columns of B of {b:?} (rank)")]
+    Rank {
+        /// Shape of A.
+        a: [usize; 2],
+        /// Shape of B.
+        b: [usize; 2],
+    },
+    /// A low-rank update is one of other weights.
+    #[error("a low-rank update must have the shape of the weights, {expected:?}, got {got:?}")]
+    UpdateShape {
+        /// Shape of the weights.
+        expected: [usize; 2],
+        /// Rows of B and columns of A.
+        got: [usize; 2],
+    },
+    /// The factor of a low-rank update cannot be.
+    #[error("the scaling of a low-rank update must be finite, got {got}")]
+    Scaling {
+        /// What came.
+        got: f32,
+    },
+    /// An input and the gradient of its output have different rows.
+    #[error("x must have as many rows as dout, {expected}, got {got}")]
+    Rows {
+        /// Rows of the gradient.
+        expected: usize,
+        /// Rows of the input.
+        got: usize,
+    },
     /// An output does not have the shape of the result.
     #[error("the output must have shape {expected:?}, got {got:?}")]
     OutShape {

@@ -6,7 +6,7 @@
 //! # What has the bits of the CPU
 //!
 //! Quantizing: products and quotients are rounded in integers, as shaders may round divisions as they like and take small numbers for
-//! zero. Numbers from plain scales: one product. A nested scale is a product and a sum, which a device may round once instead of twice. Sums
+//! zero. Quantizing scales: their mean too. Numbers from plain scales: one product. A nested scale is a product and a sum, which a device may round once instead of twice. Sums
 //! of products are in `f32` and in another order than on the CPU.
 //!
 //! # Dispatches
@@ -15,8 +15,10 @@
 //! |----------|------------|
 //! | [`four_bit::quantize`] | 1; 2 if numbers that are not finite are refused |
 //! | [`four_bit::dequantize`] | 1 |
+//! | [`double::compress`] | 3; up to 6 with many scales |
 //! | [`matmul::forward`] | 1 for each 4 rows up to 8, else 1 |
 //! | [`matmul::backward`] | 1 |
+//! | [`matmul::low_rank::forward`], [`matmul::low_rank::backward_input`] | 1 more |
 //!
 //! # Example
 //!
@@ -45,6 +47,7 @@
 use llm_gpu::params::Layout;
 use llm_gpu::{GpuElement, GpuTensor, Kernel, Snippet};
 
+pub mod double;
 mod error;
 pub mod four_bit;
 pub mod matmul;
@@ -56,20 +59,28 @@ pub use weights::GpuFourBit;
 
 /// Every kernel of this crate, for tools that compile them all.
 pub const KERNELS: &[&Kernel] = &[
+    &double::DOUBLE_MEAN,
+    &double::DOUBLE_QUANTIZE,
+    &double::DOUBLE_SUM,
     &four_bit::FOUR_BIT_DEQUANTIZE,
     &four_bit::FOUR_BIT_FAULT,
     &four_bit::FOUR_BIT_QUANTIZE,
     &matmul::FOUR_BIT_MATMUL,
     &matmul::FOUR_BIT_MATVEC,
+    &matmul::low_rank::LOW_RANK_PROJECT,
 ];
 
 /// The parameter blocks of these kernels, for the test that compares them with the shaders.
 pub const LAYOUTS: &[Layout] = &[
+    double::DoubleMeanParams::LAYOUT,
+    double::DoubleQuantizeParams::LAYOUT,
+    double::DoubleSumParams::LAYOUT,
     four_bit::FourBitDequantizeParams::LAYOUT,
     four_bit::FourBitFaultParams::LAYOUT,
     four_bit::FourBitQuantizeParams::LAYOUT,
     matmul::FourBitMatmulParams::LAYOUT,
     matmul::FourBitMatvecParams::LAYOUT,
+    matmul::low_rank::LowRankProjectParams::LAYOUT,
 ];
 
 /// The most weights of a tensor on a device: kernels count them in 32 bits.

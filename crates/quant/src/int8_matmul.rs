@@ -219,6 +219,7 @@ fn integers(
     Ok(())
 }
 
+// ANCHOR: sum
 /// The sum of products of codes.
 #[inline(always)]
 fn sum(a: &[i16], b: &[i16]) -> i64 {
@@ -229,6 +230,7 @@ fn sum(a: &[i16], b: &[i16]) -> i64 {
     }
     sum
 }
+// ANCHOR_END: sum
 
 fn widened(codes: &[i8]) -> Result<Vec<i16>, QuantError> {
     let mut wide = zeros::<i16>(codes.len())?;

@@ -1,9 +1,13 @@
 //! Products with packed weights, which are never unpacked as a whole.
 
 mod few;
+pub mod low_rank;
 mod many;
+mod update;
 
 use ndarray::{Array2, ArrayRef2, ArrayView2};
+
+use update::Update;
 
 use crate::QuantError;
 use crate::four_bit::FourBit;
@@ -118,18 +122,62 @@ pub fn forward_rounded(
     bits: ActivationBits,
 ) -> Result<Array2<f32>, QuantError> {
     let [d_out, d_in] = axes(x, weights, 1)?;
-    let seq = x.nrows();
-    if seq == 0 || d_out == 0 || d_in == 0 {
-        return matrix(seq, d_out);
+    if d_out == 0 {
+        return matrix(x.nrows(), d_out);
+    }
+    let rows = row_major(x)?;
+    let mut out = matrix(x.nrows(), d_out)?;
+    let x = view(x.nrows(), d_in, &rows)?;
+    product(&x, weights, bits, None, &mut out)?;
+    Ok(out)
+}
+
+/// [`forward`] into an array that is there; what it holds is not read.
+///
+/// # Shapes
+///
+/// - `x`: `[seq, d_in]`, any strides
+/// - `weights`: `[d_out, d_in]`
+/// - `out`: `[seq, d_out]`, any strides
+///
+/// # Errors
+///
+/// Those of [`forward`], and [`QuantError::OutShape`] if `out` is not `[seq, d_out]`.
+///
+/// # Precision
+///
+/// As [`forward`].
+pub fn forward_into(
+    x: &ArrayRef2<f32>,
+    weights: &FourBit,
+    out: &mut ArrayRef2<f32>,
+) -> Result<(), QuantError> {
+    let [d_out, _] = axes(x, weights, 1)?;
+    check_out(out, [x.nrows(), d_out])?;
+    product(x, weights, ActivationBits::Bits27, None, out)
+}
+
+/// `y = x Wᵀ`, and what is added to it before it is left. The shapes fit.
+fn product(
+    x: &ArrayRef2<f32>,
+    weights: &FourBit,
+    bits: ActivationBits,
+    update: Option<&Update<'_>>,
+    out: &mut ArrayRef2<f32>,
+) -> Result<(), QuantError> {
+    let (seq, d_in) = x.dim();
+    if d_in == 0 {
+        out.fill(0.0);
+    }
+    if out.is_empty() || d_in == 0 {
+        return Ok(());
     }
     let x = row_major(x)?;
-    let mut out = matrix(seq, d_out)?;
     if seq < few::ROWS {
-        few::forward(&x, weights, bits, &mut out)?;
+        few::forward(&x, weights, bits, update, out)
     } else {
-        many::forward(&view(seq, d_in, &x)?, weights, &mut out)?;
+        many::forward(&view(seq, d_in, &x)?, weights, update, out)
     }
-    Ok(out)
 }
 
 /// The gradient of [`forward`] to its input, `dx = dout W`. Packed weights have none.
@@ -164,13 +212,20 @@ pub fn forward_rounded(
 /// # Ok::<(), llm_quant::QuantError>(())
 /// ```
 pub fn backward(dout: &ArrayRef2<f32>, weights: &FourBit) -> Result<Array2<f32>, QuantError> {
+    gradient(dout, weights, None)
+}
+
+/// `dx = dout W`, and what is added to it before it is left. The shapes of the update fit.
+fn gradient(
+    dout: &ArrayRef2<f32>,
+    weights: &FourBit,
+    update: Option<&Update<'_>>,
+) -> Result<Array2<f32>, QuantError> {
     let [d_out, d_in] = axes(dout, weights, 0)?;
-    let seq = dout.nrows();
-    let mut dx = matrix(seq, d_in)?;
-    if dx.is_empty() || d_out == 0 {
-        return Ok(dx);
+    let mut dx = matrix(dout.nrows(), d_in)?;
+    if !dx.is_empty() && d_out > 0 {
+        many::backward(dout, weights, update, &mut dx)?;
     }
-    many::backward(dout, weights, &mut dx)?;
     Ok(dx)
 }
 
@@ -188,6 +243,16 @@ fn axes(x: &ArrayRef2<f32>, weights: &FourBit, inner: usize) -> Result<[usize; 2
         });
     }
     Ok([d_out, d_in])
+}
+
+fn check_out(out: &ArrayRef2<f32>, expected: [usize; 2]) -> Result<(), QuantError> {
+    if out.shape() != expected {
+        return Err(QuantError::OutShape {
+            expected: expected.to_vec(),
+            got: out.shape().to_vec(),
+        });
+    }
+    Ok(())
 }
 
 /// A matrix of zeros, or an error where it does not fit.

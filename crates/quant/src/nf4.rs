@@ -69,6 +69,7 @@ pub fn code_from_offset(offset: f64) -> Result<[f32; 16], QuantError> {
     Ok(from_offset(offset))
 }
 
+// ANCHOR: from_offset
 /// The offset must lie strictly between 1/2 and 1.
 fn from_offset(offset: f64) -> [f32; 16] {
     let quantile = |i: usize, n_steps: usize| {
@@ -82,6 +83,7 @@ fn from_offset(offset: f64) -> [f32; 16] {
         _ => quantile(15 - index, 8) / max,
     })
 }
+// ANCHOR_END: from_offset
 
 /// Step `i` of `n_steps` from `start` to 1/2, each half counted from its own end; one rounding.
 fn step(start: f32, i: usize, n_steps: usize) -> f32 {

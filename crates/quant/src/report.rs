@@ -118,6 +118,7 @@ fn check_shapes<D: Dimension>(
     })
 }
 
+// ANCHOR: pairs
 fn of_pairs(pairs: impl Iterator<Item = (f32, f32)>) -> ErrorReport {
     let (mut n, mut max, mut noise, mut signal) = (0, 0.0_f64, 0.0, 0.0);
     for (exact, got) in pairs {
@@ -135,6 +136,7 @@ fn of_pairs(pairs: impl Iterator<Item = (f32, f32)>) -> ErrorReport {
         signal_to_noise: 10.0 * (signal / noise).log10(),
     }
 }
+// ANCHOR_END: pairs
 
 /// How many numbers are where.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,10 +9,11 @@ use crate::command;
 /// The package with the listings.
 const PACKAGE: &str = "llm-blocks-listings";
 /// Examples of other packages that the book shows.
-const OTHERS: [(&str, &str); 6] = [
+const OTHERS: [(&str, &str); 7] = [
     ("llm-kvcache", "compute_or_memory"),
     ("llm-kvcache", "light_boat"),
     ("llm-posenc", "rope_is_relative"),
+    ("llm-quant", "bits_a_weight"),
     ("llm-sampling", "beam_repeats"),
     ("llm-sampling", "forbidden_tokens"),
     ("llm-sampling", "seven_modes"),

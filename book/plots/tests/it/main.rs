@@ -7,5 +7,6 @@ mod data;
 mod decoding;
 #[cfg(feature = "png")]
 mod png_files;
+mod quantized;
 mod read;
 mod svg_files;

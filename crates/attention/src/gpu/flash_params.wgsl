@@ -69,6 +69,7 @@ struct Item {
     kv_start: u32,
     lse_start: u32,
     bias_start: u32,   // where its first query and key are in the bias, without the head
+    grad_start: u32,   // the same in the gradient of the bias
     first_stream: u32, // of dropout, without the head
     column: u32,       // first column of the result
 }
@@ -80,35 +81,39 @@ fn item_at(index: u32, n_heads: u32) -> Item {
     if (params.is_packed == 0u) {
         item = item_of(tile / params.n_tiles, (tile % params.n_tiles) * TILE);
     } else {
-        item.sequence = small[params.tiles + 2u * tile];
-        item.first = small[params.tiles + 2u * tile + 1u];
-        let queries = small[params.cu_seqlens + item.sequence];
-        let keys = small[params.cu_kv_seqlens + item.sequence];
-        item.q_len = small[params.cu_seqlens + item.sequence + 1u] - queries;
-        item.kv_len = small[params.cu_kv_seqlens + item.sequence + 1u] - keys;
-        item.q_start = queries * params.q_token;
-        item.kv_start = keys * params.kv_token;
-        item.lse_start = queries;
-        item.bias_start = queries * params.bias_query + keys * params.bias_key; // packed sequences are one row of a batch
-        item.first_stream = queries * params.n_heads;                           // behind those of the sequences before
+        item = item_of(small[params.tiles + 2u * tile], small[params.tiles + 2u * tile + 1u]);
     }
     item.head = head_tile % n_heads;
     item.column = (index % params.n_column_tiles) * 128u;
     return item;
 }
 
-// A tile of a sequence that is not packed.
+// The rows of a sequence from `first` on, of its first head.
 fn item_of(sequence: u32, first: u32) -> Item {
     var item = Item();
     item.sequence = sequence;
     item.first = first;
-    item.q_len = params.q_len;
-    item.kv_len = params.kv_len;
-    item.q_start = sequence * params.q_batch;
-    item.kv_start = sequence * params.kv_batch;
-    item.lse_start = sequence * params.lse_batch;
-    item.bias_start = sequence * params.bias_batch;
-    item.first_stream = sequence * params.q_len * params.n_heads;
+    if (params.is_packed == 0u) {
+        item.q_len = params.q_len;
+        item.kv_len = params.kv_len;
+        item.q_start = sequence * params.q_batch;
+        item.kv_start = sequence * params.kv_batch;
+        item.lse_start = sequence * params.lse_batch;
+        item.bias_start = sequence * params.bias_batch;
+        item.grad_start = sequence * params.grad_batch;
+        item.first_stream = sequence * params.q_len * params.n_heads;
+    } else {
+        let queries = small[params.cu_seqlens + sequence];
+        let keys = small[params.cu_kv_seqlens + sequence];
+        item.q_len = small[params.cu_seqlens + sequence + 1u] - queries;
+        item.kv_len = small[params.cu_kv_seqlens + sequence + 1u] - keys;
+        item.q_start = queries * params.q_token;
+        item.kv_start = keys * params.kv_token;
+        item.lse_start = queries;
+        item.bias_start = queries * params.bias_query + keys * params.bias_key; // packed sequences are one row of a batch
+        item.grad_start = queries * params.grad_query + keys * params.grad_key;
+        item.first_stream = queries * params.n_heads;                           // behind those of the sequences before
+    }
     return item;
 }
 

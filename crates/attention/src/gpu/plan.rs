@@ -94,6 +94,8 @@ pub(super) struct Plan<'a> {
     pub(super) tiles: [usize; 2],
     /// Where in the lists the tiles of queries and of keys are.
     pub(super) tile_lists: [u32; 2],
+    /// Tiles of keys of the longest sequence.
+    pub(super) longest: usize,
     pub(super) bias: Option<GpuTensor<f32>>,
 }
 
@@ -162,6 +164,7 @@ impl<'a> Plan<'a> {
             lists: None,
             tiles: [seq, kv_seq].map(|length| batch.saturating_mul(length.div_ceil(TILE))),
             tile_lists: [0; 2],
+            longest: kv_seq.div_ceil(TILE),
             bias: None,
         })
     }

@@ -446,7 +446,8 @@ fn masked_bias(
     Ok(y)
 }
 
-fn record_dbias(
+/// One workgroup for each tile that is not summed. Of packed sequences, what no workgroup writes is zero.
+pub(super) fn record_dbias(
     recorder: &mut Recorder,
     plan: &Plan<'_>,
     dout: &GpuTensor<f32>,
@@ -454,22 +455,31 @@ fn record_dbias(
     bias: &GpuTensor<f32>,
 ) -> Result<GpuTensor<f32>, AttentionError> {
     let sizes = plan.sizes;
-    if rows.is_empty() || sizes.kv_seq == 0 {
-        // No score. Axes beside a zero may have any length.
-        return Ok(recorder.gpu().zeros(bias.shape())?);
+    let dbias = recorder.gpu().zeros::<f32>(bias.shape())?;
+    if rows.is_empty() || sizes.kv_seq == 0 || sizes.value_dim == 0 {
+        // No score, or none that matters. Axes beside a zero may have any length.
+        return Ok(dbias);
     }
-    let dbias = recorder.output::<f32>(bias.shape())?;
     let strides = strides(axes("bias", bias)?);
-    let (q_tiles, kv_tiles) = (sizes.seq.div_ceil(TILE), sizes.kv_seq.div_ceil(TILE));
-    let parts = [sizes.batch, sizes.n_heads, q_tiles, kv_tiles];
-    let n_items = std::iter::zip(parts, strides)
-        .map(|(parts, stride)| if stride == 0 { 1 } else { parts })
-        .fold(1, usize::saturating_mul);
     let [grad_batch, grad_head, grad_query, grad_key] = strides;
+    let kept = |axis: usize, parts: usize| if strides[axis] == 0 { 1 } else { parts };
+    let q_tiles = kept(2, sizes.seq.div_ceil(TILE));
+    let kv_tiles = kept(3, plan.longest);
+    // Packed sequences have lists of tiles: of queries if there is a gradient for each, else of keys.
+    let side = usize::from(grad_query == 0);
+    let (tiles, kv_tiles) = match (plan.params.is_packed, side) {
+        (0, _) => (kept(0, sizes.batch).saturating_mul(q_tiles), kv_tiles),
+        (_, 0) => (plan.tiles[0], kv_tiles),
+        _ => (kept(3, plan.tiles[1]), 1),
+    };
+    let n_items = [tiles, kept(1, sizes.n_heads), kv_tiles]
+        .into_iter()
+        .fold(1, usize::saturating_mul);
     let params = FlashParams {
         n_items: word(n_items),
-        n_column_tiles: 1,
+        n_column_tiles: word(kv_tiles),
         n_tiles: word(q_tiles),
+        tiles: plan.tile_lists[side],
         grad_batch,
         grad_head,
         grad_query,

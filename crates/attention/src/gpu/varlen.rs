@@ -270,6 +270,11 @@ fn packed<'a>(
         lists: None,
         tiles: [tiles(&queries), tiles(&keys)],
         tile_lists: [0; 2],
+        longest: keys
+            .iter()
+            .map(|range| range.len().div_ceil(TILE))
+            .max()
+            .unwrap_or(0),
         bias: None,
     })
 }

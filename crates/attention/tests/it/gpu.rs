@@ -3,6 +3,7 @@
 mod decode;
 mod errors;
 mod flash;
+mod packed_bias;
 mod paged;
 mod score_mods;
 mod shaders;

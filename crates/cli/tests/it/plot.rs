@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::program::{command, json, run, succeed};
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 16] = [
     "sinusoidal-heatmap",
     "sinusoidal-dot",
     "rope-decay",
@@ -19,6 +19,9 @@ const NAMES: [&str; 13] = [
     "draw-histogram",
     "beam-tree",
     "speculative-length",
+    "nf4-density",
+    "quantized-memory",
+    "block-errors",
 ];
 
 /// Width and height as the header of a PNG has them.

@@ -1,6 +1,6 @@
 //! Four bits an element on the GPU.
 
-use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
+use llm_gpu::{Access, Binding, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 
 use super::weights::table;
 use super::{FOUR_BIT, GpuFourBit, GpuQuantError, WORKGROUP_SIZE, check_elements, word};
@@ -13,7 +13,7 @@ llm_gpu::params! {
         n_elements: u32,
         block: u32,
         is_nested: u32,
-        offset: f32,
+        pad0: u32,
     }
 }
 
@@ -158,22 +158,28 @@ pub fn quantize(
     let grid = Grid::linear(n_blocks, 1)?;
     recorder.dispatch(&FOUR_BIT_QUANTIZE, &[], &params, &bindings, grid)?;
     if weights.status.is_some() && !x.is_empty() {
-        let params = FourBitFaultParams {
-            n_elements: word(x.len()),
-            pad0: 0,
-            pad1: 0,
-            pad2: 0,
-        };
-        let bindings = [x.read(), status.write()];
-        recorder.dispatch(
-            &FOUR_BIT_FAULT,
-            &[],
-            &params,
-            &bindings,
-            Grid::linear(1, 1)?,
-        )?;
+        record_fault(recorder, x.read(), x.len(), &status)?;
     }
     Ok(weights)
+}
+
+/// Reads what stands at the place that `status` has.
+pub(super) fn record_fault(
+    recorder: &mut Recorder,
+    numbers: Binding<'_>,
+    n_elements: usize,
+    status: &GpuTensor<u32>,
+) -> Result<(), GpuQuantError> {
+    let params = FourBitFaultParams {
+        n_elements: word(n_elements),
+        pad0: 0,
+        pad1: 0,
+        pad2: 0,
+    };
+    let bindings = [numbers, status.write()];
+    let grid = Grid::linear(1, 1)?;
+    recorder.dispatch(&FOUR_BIT_FAULT, &[], &params, &bindings, grid)?;
+    Ok(())
 }
 
 /// The bounds between the values as keys in the order of numbers, then the codes in the order of their values.
@@ -232,12 +238,11 @@ pub fn dequantize(
     weights: &GpuFourBit,
 ) -> Result<GpuTensor<f32>, GpuQuantError> {
     let y = recorder.output::<f32>(weights.shape())?;
-    let (is_nested, offset) = weights.nesting();
     let params = FourBitDequantizeParams {
         n_elements: word(weights.len()),
         block: word(weights.block()),
-        is_nested,
-        offset,
+        is_nested: weights.is_nested(),
+        pad0: 0,
     };
     let [packed, scales, nested, table] = weights.bindings();
     let bindings = [packed, scales, nested, table, y.write()];

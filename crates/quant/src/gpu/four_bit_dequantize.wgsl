@@ -4,7 +4,7 @@
 // Math      y_i = value(code_i) * scale of the block of i
 // Shapes    packed  [ceil(n_elements / 8)] u32, eight codes a word
 //           scales  bits of [n_blocks] f32, or bytes of [n_blocks] codes, four a word
-//           nested_scales  [ceil(n_blocks / 256)] f32
+//           nested_scales  [1 + ceil(n_blocks / 256)] f32, the offset first
 //           table   [272] f32: the values of the codes, and of the codes of nested scales
 //           y       [n_elements] f32
 // Grid      linear, one invocation per word
@@ -16,7 +16,7 @@ struct FourBitDequantizeParams {
     n_elements: u32,
     block: u32,
     is_nested: u32,
-    offset: f32,
+    pad0: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: FourBitDequantizeParams;

@@ -1,4 +1,4 @@
-// four_bit_fault.wgsl: the first number that is not finite.
+// four_bit_fault.wgsl: the first number that is not finite, or whose difference from a mean is not.
 //
 // Twin      src/four_bit/blocks.rs `first_error`; compared in tests/it/gpu/four_bit.rs
 // Math      value = x at the place that was found

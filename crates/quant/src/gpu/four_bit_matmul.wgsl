@@ -1,14 +1,16 @@
-// four_bit_matmul.wgsl: many rows times packed weights, or times their transpose.
+// four_bit_matmul.wgsl: many rows times packed weights, or times their transpose, and times a low-rank update of them.
 //
-// Twin      src/matmul.rs `forward` and `backward`; compared in tests/it/gpu/matmul.rs
-// Math      y_tj = sum_i x_ti * w_ij, where w_ij is the weight number i * inner_stride + j * outer_stride
+// Twin      src/matmul.rs `forward` and `backward`, and those of src/matmul/low_rank.rs; compared in tests/it/gpu/matmul.rs, tests/it/gpu/low_rank.rs
+// Math      y_tj = sum_i x_ti * w_ij + sum_r low_tr * scaling * f_rj, where w_ij is the weight number i * inner_stride + j * outer_stride, and
+//           f_rj the factor number r * factor_inner_stride + j * factor_outer_stride
 // Shapes    packed, scales, nested_scales, table as in four_bit_dequantize.wgsl
 //           x  [seq, inner] f32
+//           low  [seq, rank] f32, factors  [rank, outer] f32 with strides; any if rank is 0
 //           y  [seq, outer] f32
 // Grid      linear, one workgroup per tile of 32 by 32 elements
 // Races     none: each workgroup writes its own elements
-// Needs     core WebGPU only; 8.3 KiB of workgroup memory
-// Precision f32: each weight is rounded, sums in the order of the inner axis
+// Needs     core WebGPU only, all of its eight storage buffers; 8.3 KiB of workgroup memory
+// Precision f32: each weight is rounded, sums in the order of the inner axis, the update last
 
 struct FourBitMatmulParams {
     seq: u32,
@@ -20,9 +22,13 @@ struct FourBitMatmulParams {
     outer_stride: u32,
     block: u32,
     is_nested: u32,
-    offset: f32,
+    rank: u32,
+    scaling: f32,
+    factor_inner_stride: u32,
+    factor_outer_stride: u32,
     pad0: u32,
     pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: FourBitMatmulParams;
@@ -31,7 +37,9 @@ struct FourBitMatmulParams {
 @group(0) @binding(3) var<storage, read> nested_scales: array<f32>;
 @group(0) @binding(4) var<storage, read> table: array<f32>;
 @group(0) @binding(5) var<storage, read> x: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read> low: array<f32>;
+@group(0) @binding(7) var<storage, read> factors: array<f32>;
+@group(0) @binding(8) var<storage, read_write> y: array<f32>;
 
 const INVOCATIONS: u32 = 64u;
 const TILE: u32 = 32u;
@@ -56,7 +64,12 @@ fn four_bit_matmul(
     let ty = local_index / 8u;
     let tx = local_index % 8u;
     var sums: array<vec4<f32>, 4>; // rows 4 ty + r, columns tx + 8 c
-    for (var first = 0u; first < params.inner; first += TILE) {
+    let n_tiles = (params.inner + TILE - 1u) / TILE;
+    let n_update_tiles = (params.rank + TILE - 1u) / TILE;
+    for (var tile = 0u; tile < n_tiles + n_update_tiles; tile++) {
+        let is_update = tile >= n_tiles;
+        let first = TILE * select(tile, tile - n_tiles, is_update);
+        let end = select(params.inner, params.rank, is_update);
         workgroupBarrier();
         for (var i = local_index; i < TILE * TILE; i += INVOCATIONS) {
             // Neighbors have neighboring elements of x, and of the weights if those of a row are summed over.
@@ -65,14 +78,23 @@ fn four_bit_matmul(
             let inner = first + step;
             let row = first_row + place;
             var value = 0.0;
-            if (row < params.seq && inner < params.inner) {
-                value = x[row * params.inner + inner];
+            if (row < params.seq && inner < end) {
+                if (is_update) {
+                    value = low[row * params.rank + inner];
+                } else {
+                    value = x[row * params.inner + inner];
+                }
             }
             tile_x[place * STRIDE + step] = value;
             let column = first_column + place;
             value = 0.0;
-            if (column < params.outer && inner < params.inner) {
-                value = weight(inner * params.inner_stride + column * params.outer_stride);
+            if (column < params.outer && inner < end) {
+                if (is_update) {
+                    let index = inner * params.factor_inner_stride + column * params.factor_outer_stride;
+                    value = params.scaling * factors[index];
+                } else {
+                    value = weight(inner * params.inner_stride + column * params.outer_stride);
+                }
             }
             tile_w[place * STRIDE + step] = value;
         }

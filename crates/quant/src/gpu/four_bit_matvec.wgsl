@@ -1,13 +1,14 @@
-// four_bit_matvec.wgsl: a few rows times packed weights, each weight read once.
+// four_bit_matvec.wgsl: a few rows times packed weights, each weight read once, and times a low-rank update of them.
 //
-// Twin      src/matmul.rs `forward`; compared in tests/it/gpu/matmul.rs
-// Math      y_tj = sum_i x_ti * value(code_ji) * scale of the block of ji
+// Twin      src/matmul.rs `forward`, src/matmul/low_rank.rs `forward`; compared in tests/it/gpu/matmul.rs, tests/it/gpu/low_rank.rs
+// Math      y_tj = sum_i x_ti * value(code_ji) * scale of the block of ji + scaling * sum_r low_tr * factor_jr
 // Shapes    packed, scales, nested_scales, table as in four_bit_dequantize.wgsl, of [d_out, d_in]
 //           x  [seq, d_in] f32, at most 4 rows from first_row on
+//           low  [seq, rank] f32, factors  [d_out, rank] f32; any if rank is 0
 //           y  [seq, d_out] f32
 // Grid      linear, one workgroup per row of weights
 // Races     none: each workgroup writes the elements of its row
-// Needs     core WebGPU only; 256 bytes of workgroup memory
+// Needs     core WebGPU only, all of its eight storage buffers; 256 bytes of workgroup memory
 // Precision f32: each weight is rounded, 64 running sums and a tree over them
 
 struct FourBitMatvecParams {
@@ -17,8 +18,8 @@ struct FourBitMatvecParams {
     n_rows: u32,
     block: u32,
     is_nested: u32,
-    offset: f32,
-    pad0: u32,
+    rank: u32,
+    scaling: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: FourBitMatvecParams;
@@ -27,7 +28,9 @@ struct FourBitMatvecParams {
 @group(0) @binding(3) var<storage, read> nested_scales: array<f32>;
 @group(0) @binding(4) var<storage, read> table: array<f32>;
 @group(0) @binding(5) var<storage, read> x: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read> low: array<f32>;
+@group(0) @binding(7) var<storage, read> factors: array<f32>;
+@group(0) @binding(8) var<storage, read_write> y: array<f32>;
 
 const ROWS: u32 = 4u;
 
@@ -55,6 +58,12 @@ fn four_bit_matvec(
             for (var row = 0u; row < params.n_rows; row++) {
                 sums[row] += x[(params.first_row + row) * params.d_in + column] * value;
             }
+        }
+    }
+    for (var r = local_index; r < params.rank; r += TREE_INVOCATIONS) {
+        let factor = params.scaling * factors[feature * params.rank + r];
+        for (var row = 0u; row < params.n_rows; row++) {
+            sums[row] += low[(params.first_row + row) * params.rank + r] * factor;
         }
     }
     for (var row = 0u; row < params.n_rows; row++) {

@@ -1,6 +1,10 @@
 //! Products with packed weights on the GPU, which are never unpacked as a whole.
 
+pub mod low_rank;
+
 use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
+
+use low_rank::Projected;
 
 use super::{FOUR_BIT, GpuFourBit, GpuQuantError, matrix, word};
 use crate::QuantError;
@@ -21,8 +25,8 @@ llm_gpu::params! {
         n_rows: u32,
         block: u32,
         is_nested: u32,
-        offset: f32,
-        pad0: u32,
+        rank: u32,
+        scaling: f32,
     }
 }
 
@@ -38,14 +42,20 @@ llm_gpu::params! {
         outer_stride: u32,
         block: u32,
         is_nested: u32,
-        offset: f32,
+        rank: u32,
+        scaling: f32,
+        factor_inner_stride: u32,
+        factor_outer_stride: u32,
         pad0: u32,
         pad1: u32,
+        pad2: u32,
     }
 }
 
-/// Codes, scales, scales of scales, what they stand for; a factor; the result.
+/// Codes, scales, scales of scales, what they stand for; what they are multiplied with; both factors of an update; the result.
 const BINDINGS: &[Access] = &[
+    Access::Read,
+    Access::Read,
     Access::Read,
     Access::Read,
     Access::Read,
@@ -109,14 +119,32 @@ pub fn forward(
     x: &GpuTensor<f32>,
     weights: &GpuFourBit,
 ) -> Result<GpuTensor<f32>, GpuQuantError> {
-    let [seq, d_out, d_in] = sizes("x", x, weights, 1)?;
+    let sizes = sizes("x", x, weights, 1)?;
+    product(recorder, x, weights, sizes, None)
+}
+
+/// The product, and an update if there is one.
+fn product(
+    recorder: &mut Recorder,
+    x: &GpuTensor<f32>,
+    weights: &GpuFourBit,
+    [seq, d_out, d_in]: [usize; 3],
+    update: Option<&Projected<'_>>,
+) -> Result<GpuTensor<f32>, GpuQuantError> {
     let y = recorder.output::<f32>(&[seq, d_out])?;
     if seq > FEW {
         let strides = [1, d_in];
-        record_tiles(recorder, x, weights, &y, [seq, d_in, d_out], strides)?;
+        record_tiles(
+            recorder,
+            x,
+            weights,
+            &y,
+            [seq, d_in, d_out],
+            strides,
+            update,
+        )?;
         return Ok(y);
     }
-    let (is_nested, offset) = weights.nesting();
     for first in (0..seq).step_by(ROWS) {
         let params = FourBitMatvecParams {
             d_in: word(d_in),
@@ -124,12 +152,23 @@ pub fn forward(
             first_row: word(first),
             n_rows: word(ROWS.min(seq - first)),
             block: word(weights.block()),
-            is_nested,
-            offset,
-            pad0: 0,
+            is_nested: weights.is_nested(),
+            rank: update.map_or(0, Projected::rank),
+            scaling: update.map_or(0.0, |update| update.scaling),
         };
         let [packed, scales, nested, table] = weights.bindings();
-        let bindings = [packed, scales, nested, table, x.read(), y.write()];
+        // Without an update nothing is read from there; something has to be bound.
+        let (low, factors) = update.map_or((x, x), |update| (&update.low, update.factors));
+        let bindings = [
+            packed,
+            scales,
+            nested,
+            table,
+            x.read(),
+            low.read(),
+            factors.read(),
+            y.write(),
+        ];
         let grid = Grid::linear(d_out, 1)?;
         recorder.dispatch(&FOUR_BIT_MATVEC, &[], &params, &bindings, grid)?;
     }
@@ -181,10 +220,21 @@ pub fn backward(
     dout: &GpuTensor<f32>,
     weights: &GpuFourBit,
 ) -> Result<GpuTensor<f32>, GpuQuantError> {
-    let [seq, d_out, d_in] = sizes("dout", dout, weights, 0)?;
+    let sizes = sizes("dout", dout, weights, 0)?;
+    gradient(recorder, dout, weights, sizes, None)
+}
+
+/// The gradient, and that of an update if there is one.
+fn gradient(
+    recorder: &mut Recorder,
+    dout: &GpuTensor<f32>,
+    weights: &GpuFourBit,
+    [seq, d_out, d_in]: [usize; 3],
+    update: Option<&Projected<'_>>,
+) -> Result<GpuTensor<f32>, GpuQuantError> {
     let dx = recorder.output::<f32>(&[seq, d_in])?;
-    let strides = [d_in, 1];
-    record_tiles(recorder, dout, weights, &dx, [seq, d_out, d_in], strides)?;
+    let (sizes, strides) = ([seq, d_out, d_in], [d_in, 1]);
+    record_tiles(recorder, dout, weights, &dx, sizes, strides, update)?;
     Ok(dx)
 }
 
@@ -210,7 +260,7 @@ fn sizes(
     Ok([seq, d_out, d_in])
 }
 
-/// The product by tiles: `strides` are those of the weights along the axis that is summed over and along the other.
+/// The product by tiles: strides are those of the weights along the axis that is summed over and along the other.
 fn record_tiles(
     recorder: &mut Recorder,
     x: &GpuTensor<f32>,
@@ -218,10 +268,11 @@ fn record_tiles(
     y: &GpuTensor<f32>,
     [seq, inner, outer]: [usize; 3],
     [inner_stride, outer_stride]: [usize; 2],
+    update: Option<&Projected<'_>>,
 ) -> Result<(), GpuQuantError> {
     let n_column_tiles = outer.div_ceil(TILE);
     let n_items = seq.div_ceil(TILE) * n_column_tiles;
-    let (is_nested, offset) = weights.nesting();
+    let [factor_inner_stride, factor_outer_stride] = update.map_or([0; 2], |update| update.strides);
     let params = FourBitMatmulParams {
         seq: word(seq),
         inner: word(inner),
@@ -231,13 +282,27 @@ fn record_tiles(
         inner_stride: word(inner_stride),
         outer_stride: word(outer_stride),
         block: word(weights.block()),
-        is_nested,
-        offset,
+        is_nested: weights.is_nested(),
+        rank: update.map_or(0, Projected::rank),
+        scaling: update.map_or(0.0, |update| update.scaling),
+        factor_inner_stride: word(factor_inner_stride),
+        factor_outer_stride: word(factor_outer_stride),
         pad0: 0,
         pad1: 0,
+        pad2: 0,
     };
     let [packed, scales, nested, table] = weights.bindings();
-    let bindings = [packed, scales, nested, table, x.read(), y.write()];
+    let (low, factors) = update.map_or((x, x), |update| (&update.low, update.factors));
+    let bindings = [
+        packed,
+        scales,
+        nested,
+        table,
+        x.read(),
+        low.read(),
+        factors.read(),
+        y.write(),
+    ];
     let grid = Grid::linear(n_items, 1)?;
     recorder.dispatch(&FOUR_BIT_MATMUL, &[], &params, &bindings, grid)?;
     Ok(())

@@ -28,8 +28,9 @@ pub struct GpuFourBit {
 /// What scales of scales need.
 #[derive(Clone, Debug)]
 pub(super) struct GpuNested {
-    absmax: GpuTensor<f32>, // [ceil(n_blocks / 256)]
-    offset: f32,
+    pub(super) values: GpuTensor<f32>, // [1 + ceil(n_blocks / 256)]: the offset, then the scale of each 256 codes
+    /// The place of the first scale that could not be quantized and its bits, where they were quantized here.
+    pub(super) status: Option<GpuTensor<u32>>, // [2]
 }
 
 impl GpuFourBit {
@@ -45,9 +46,11 @@ impl GpuFourBit {
         let (scales, nested) = match weights.scales() {
             Scales::Plain(scales) => (scales.iter().map(|x| x.to_bits()).collect(), None),
             Scales::Nested(nested) => {
-                let absmax = gpu.upload_slice(&[nested.absmax().len()], nested.absmax())?;
-                let offset = nested.offset();
-                (words(nested.codes()), Some(GpuNested { absmax, offset }))
+                let mut values = vec![nested.offset()];
+                values.extend(nested.absmax());
+                let values = gpu.upload_slice(&[values.len()], &values)?;
+                let status = None;
+                (words(nested.codes()), Some(GpuNested { values, status }))
             }
         };
         Ok(Self {
@@ -66,18 +69,25 @@ impl GpuFourBit {
     ///
     /// # Errors
     ///
-    /// - [`QuantError::NonFinite`] if they were made from numbers that were not all finite, and such are refused.
+    /// - [`QuantError::NonFinite`] if they were made from numbers that were not all finite, and such are refused; or if their scales were
+    ///   quantized on the device, and a scale or its difference from the mean was not finite.
     /// - [`GpuQuantError::Gpu`] as [`GpuTensor::download`].
     pub async fn download(&self) -> Result<FourBit, GpuQuantError> {
         if let Some(status) = &self.status {
-            check_status(&status.download().await?)?;
+            check_status(&status.download().await?, 0.0)?;
         }
-        let absmax = match &self.nested {
-            Some(nested) => Some(nested.absmax.download().await?),
+        let nested = match &self.nested {
+            Some(nested) => {
+                let values = nested.values.download().await?;
+                if let Some(status) = &nested.status {
+                    check_status(&status.download().await?, offset(&values))?;
+                }
+                Some(values)
+            }
             None => None,
         };
         let packed = self.packed.download().await?;
-        self.on_host(&packed, &self.scales.download().await?, absmax)
+        self.on_host(&packed, &self.scales.download().await?, nested)
     }
 
     /// [`GpuFourBit::download`], and waits for it.
@@ -88,32 +98,37 @@ impl GpuFourBit {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn download_blocking(&self) -> Result<FourBit, GpuQuantError> {
         if let Some(status) = &self.status {
-            check_status(&status.download_blocking()?)?;
+            check_status(&status.download_blocking()?, 0.0)?;
         }
-        let nested = self.nested.as_ref();
-        let absmax = nested.map(|nested| nested.absmax.download_blocking());
+        let nested = match &self.nested {
+            Some(nested) => {
+                let values = nested.values.download_blocking()?;
+                if let Some(status) = &nested.status {
+                    check_status(&status.download_blocking()?, offset(&values))?;
+                }
+                Some(values)
+            }
+            None => None,
+        };
         let packed = self.packed.download_blocking()?;
-        self.on_host(
-            &packed,
-            &self.scales.download_blocking()?,
-            absmax.transpose()?,
-        )
+        self.on_host(&packed, &self.scales.download_blocking()?, nested)
     }
 
     fn on_host(
         &self,
         packed: &ArrayD<u32>,
         scales: &ArrayD<u32>,
-        absmax: Option<ArrayD<f32>>,
+        nested: Option<ArrayD<f32>>,
     ) -> Result<FourBit, GpuQuantError> {
         let packed = bytes(packed, self.len().div_ceil(2));
-        let scales = match (&self.nested, absmax) {
-            (Some(nested), Some(absmax)) => {
+        let scales = match nested {
+            Some(values) => {
                 let codes = bytes(scales, self.len().div_ceil(self.block));
-                let absmax = absmax.into_iter().collect();
-                Scales::Nested(NestedScales::from_parts(codes, absmax, nested.offset)?)
+                let offset = offset(&values);
+                let absmax = values.into_iter().skip(1).collect();
+                Scales::Nested(NestedScales::from_parts(codes, absmax, offset)?)
             }
-            _ => Scales::Plain(scales.iter().map(|&bits| f32::from_bits(bits)).collect()),
+            None => Scales::Plain(scales.iter().map(|&bits| f32::from_bits(bits)).collect()),
         };
         let weights = FourBit::from_parts(self.code, self.block, &self.shape, packed, scales)?;
         Ok(weights)
@@ -149,17 +164,15 @@ impl GpuFourBit {
         self.len() == 0
     }
 
-    /// Whether the scales are nested, and the offset of such.
-    pub(super) fn nesting(&self) -> (u32, f32) {
-        self.nested
-            .as_ref()
-            .map_or((0, 0.0), |nested| (1, nested.offset))
+    /// Whether the scales are nested.
+    pub(super) fn is_nested(&self) -> u32 {
+        u32::from(self.nested.is_some())
     }
 
     /// What `four_bit.wgsl` binds.
     pub(super) fn bindings(&self) -> [Binding<'_>; 4] {
         // Plain scales have no others; something has to be bound.
-        let nested = (self.nested.as_ref()).map_or(&self.table, |nested| &nested.absmax);
+        let nested = (self.nested.as_ref()).map_or(&self.table, |nested| &nested.values);
         [
             self.packed.read(),
             self.scales.read(),
@@ -178,11 +191,17 @@ pub(super) fn table(gpu: &Gpu, code: FourBitCode) -> Result<GpuTensor<f32>, GpuQ
     Ok(gpu.upload_slice(&[values.len()], &values)?)
 }
 
-fn check_status(status: &ArrayD<u32>) -> Result<(), QuantError> {
+/// What was subtracted from nested scales.
+fn offset(values: &ArrayD<f32>) -> f32 {
+    values.first().copied().unwrap_or_default()
+}
+
+/// A number that was found, less what was subtracted from it.
+fn check_status(status: &ArrayD<u32>, offset: f32) -> Result<(), QuantError> {
     match status.as_slice() {
         Some(&[index, bits]) if index != u32::MAX => Err(QuantError::NonFinite {
             index: index as usize,
-            value: f32::from_bits(bits),
+            value: f32::from_bits(bits) - offset,
         }),
         _ => Ok(()),
     }

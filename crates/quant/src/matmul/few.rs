@@ -2,9 +2,10 @@
 
 use llm_numerics::simd::{self, CHUNK, ShortChunk, Sixteen, WholeChunk};
 use llm_numerics::threads;
-use ndarray::{Array2, ArrayViewMut2, Axis};
+use ndarray::{ArrayRef2, ArrayViewMut2, Axis};
 
 use super::ActivationBits;
+use super::update::Update;
 use crate::QuantError;
 use crate::four_bit::FourBit;
 use crate::four_bit::blocks::zeros;
@@ -20,20 +21,21 @@ pub(super) fn forward(
     x: &[f32],
     weights: &FourBit,
     bits: ActivationBits,
-    out: &mut Array2<f32>,
+    update: Option<&Update<'_>>,
+    out: &mut ArrayRef2<f32>,
 ) -> Result<(), QuantError> {
     let d_in = x.len() / out.nrows();
     if d_in.is_multiple_of(CHUNK) && weights.block().is_multiple_of(CHUNK) {
         let is_done = match bits {
-            ActivationBits::Bits27 => whole::<WholeChunk>(x, weights, out)?,
-            ActivationBits::Bits15 => whole::<ShortChunk>(x, weights, out)?,
+            ActivationBits::Bits27 => whole::<WholeChunk>(x, weights, update, out)?,
+            ActivationBits::Bits15 => whole::<ShortChunk>(x, weights, update, out)?,
         };
         if is_done {
             return Ok(());
         }
     }
     in_tasks(x.len(), out, |first, out| {
-        by_rows(x, d_in, weights, first, out)
+        by_rows(x, d_in, weights, update, first, out)
     })
 }
 
@@ -86,7 +88,8 @@ impl Chunk for ShortChunk {
 fn whole<C: Chunk>(
     x: &[f32],
     weights: &FourBit,
-    out: &mut Array2<f32>,
+    update: Option<&Update<'_>>,
+    out: &mut ArrayRef2<f32>,
 ) -> Result<bool, QuantError> {
     let seq = out.nrows();
     let mut whole = zeros::<C>(x.len() / CHUNK)?;
@@ -98,16 +101,16 @@ fn whole<C: Chunk>(
     let [a, b, c, d] = [next(), next(), next(), next()];
     match seq {
         1 => in_tasks(x.len(), out, |first, out| {
-            by_chunks([a], weights, first, out)
+            by_chunks([a], weights, update, first, out)
         }),
         2 => in_tasks(x.len(), out, |first, out| {
-            by_chunks([a, b], weights, first, out)
+            by_chunks([a, b], weights, update, first, out)
         }),
         3 => in_tasks(x.len(), out, |first, out| {
-            by_chunks([a, b, c], weights, first, out)
+            by_chunks([a, b, c], weights, update, first, out)
         }),
         _ => in_tasks(x.len(), out, |first, out| {
-            by_chunks([a, b, c, d], weights, first, out)
+            by_chunks([a, b, c, d], weights, update, first, out)
         }),
     }?;
     Ok(true)
@@ -116,7 +119,7 @@ fn whole<C: Chunk>(
 /// Cuts the result into tasks of some columns, by the shapes alone. Each gets the number of its first column.
 fn in_tasks(
     size: usize,
-    out: &mut Array2<f32>,
+    out: &mut ArrayRef2<f32>,
     work: impl Fn(usize, ArrayViewMut2<'_, f32>) -> Result<(), QuantError> + Sync + Send,
 ) -> Result<(), QuantError> {
     let n_rows = (TASK / size).clamp(8, out.ncols().max(8));
@@ -132,6 +135,7 @@ fn in_tasks(
 fn by_chunks<C: Chunk, const R: usize>(
     x: [&[C]; R],
     weights: &FourBit,
+    update: Option<&Update<'_>>,
     first: usize,
     mut out: ArrayViewMut2<'_, f32>,
 ) -> Result<(), QuantError> {
@@ -157,8 +161,11 @@ fn by_chunks<C: Chunk, const R: usize>(
                 }
                 // With all that follows: the next rows can be asked for.
                 let products = C::dots(numbers, &weights.packed()[start / 2..], &scales, x);
-                for (out, product) in out.iter_mut().zip(products) {
-                    *out = product;
+                for (t, (out, product)) in out.iter_mut().zip(products).enumerate() {
+                    *out = match update {
+                        Some(update) => product + update.at(t, first + j),
+                        None => product,
+                    };
                 }
             }
         },
@@ -171,6 +178,7 @@ fn by_rows(
     x: &[f32],
     d_in: usize,
     weights: &FourBit,
+    update: Option<&Update<'_>>,
     first: usize,
     mut out: ArrayViewMut2<'_, f32>,
 ) -> Result<(), QuantError> {
@@ -180,9 +188,12 @@ fn by_rows(
             #[inline(always)]
             || {
                 decode_run(weights, (first + j) * d_in, &mut row);
-                for (out, x) in out.iter_mut().zip(x.chunks_exact(d_in)) {
+                for (t, (out, x)) in out.iter_mut().zip(x.chunks_exact(d_in)).enumerate() {
                     let [[product]] = simd::dots([&*row], [x]);
-                    *out = product;
+                    *out = match update {
+                        Some(update) => product + update.at(t, first + j),
+                        None => product,
+                    };
                 }
             },
         );

@@ -3,6 +3,7 @@
 use llm_numerics::{gemm, simd, threads};
 use ndarray::{Array2, ArrayRef2, ArrayView2, Axis};
 
+use super::update::Update;
 use super::{unexpected, view};
 use crate::QuantError;
 use crate::four_bit::FourBit;
@@ -20,7 +21,8 @@ const COLUMNS: usize = 256;
 pub(super) fn forward(
     x: &ArrayView2<'_, f32>,
     weights: &FourBit,
-    out: &mut Array2<f32>,
+    update: Option<&Update<'_>>,
+    out: &mut ArrayRef2<f32>,
 ) -> Result<(), QuantError> {
     let d_in = x.ncols();
     let depth = d_in.min(DEPTH);
@@ -41,6 +43,9 @@ pub(super) fn forward(
             let beta = if column == 0 { 0.0 } else { 1.0 };
             gemm::general_matmul(1.0, &part, &tile.t(), beta, &mut out).map_err(unexpected)?;
         }
+        if let Some(update) = update {
+            update.add(task * height, &mut out)?; // while the columns are in the cache
+        }
         Ok(())
     });
     results.into_iter().collect()
@@ -50,6 +55,7 @@ pub(super) fn forward(
 pub(super) fn backward(
     dout: &ArrayRef2<f32>,
     weights: &FourBit,
+    update: Option<&Update<'_>>,
     dx: &mut Array2<f32>,
 ) -> Result<(), QuantError> {
     let (d_out, d_in) = (dout.ncols(), dx.ncols());
@@ -70,6 +76,9 @@ pub(super) fn backward(
             let tile = view(height, width, tile)?;
             let part = dout.slice_axis(Axis(1), (first..first + height).into());
             gemm::general_matmul(1.0, &part, &tile, 1.0, &mut dx).map_err(unexpected)?;
+        }
+        if let Some(update) = update {
+            update.add(task * columns, &mut dx)?;
         }
         Ok(())
     });

@@ -8,6 +8,7 @@
 /// The quotient is rounded as bitsandbytes 0.50.2 does on the CPU: by a reciprocal in full blocks, by a division in a shorter last
 /// one, both with a scale of at least 1e-38, which is also what the shorter one stores.
 #[must_use]
+// ANCHOR: quantize
 pub fn quantize(x: &[f32], values: &[f32], block: usize) -> (Vec<u8>, Vec<f32>) {
     let mut sorted: Vec<(f32, u8)> = values.iter().copied().zip(0..=255).collect();
     sorted.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(core::cmp::Ordering::Equal));
@@ -37,6 +38,7 @@ pub fn quantize(x: &[f32], values: &[f32], block: usize) -> (Vec<u8>, Vec<f32>) 
     }
     (codes, scales)
 }
+// ANCHOR_END: quantize
 
 /// Four-bit codes as bytes: the earlier of two in the high nibble; an odd one at the end is followed by `padding`.
 #[must_use]

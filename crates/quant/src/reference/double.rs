@@ -11,6 +11,7 @@ pub fn quantize(scales: &[f32], values: &[f32]) -> (Vec<u8>, Vec<f32>, f32) {
     (codes, absmax, offset)
 }
 
+// ANCHOR: double
 /// Codes and scales of the scales less an offset, in blocks of 256.
 #[must_use]
 pub fn quantize_with_offset(scales: &[f32], offset: f32, values: &[f32]) -> (Vec<u8>, Vec<f32>) {
@@ -24,3 +25,4 @@ pub fn dequantize(codes: &[u8], absmax: &[f32], offset: f32, values: &[f32]) -> 
     let scale = |(i, &code): (usize, &u8)| values[usize::from(code)] * absmax[i / 256] + offset;
     codes.iter().enumerate().map(scale).collect()
 }
+// ANCHOR_END: double

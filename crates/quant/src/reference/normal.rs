@@ -30,6 +30,7 @@ pub fn quantile(p: f64) -> f64 {
 
 /// The NF4 values in `f64` from the definition in words: quantiles of `n` equal steps on each side, divided by the largest.
 #[must_use]
+// ANCHOR: nf4
 pub fn nf4(offset: f64) -> Vec<f64> {
     let half = |n_steps: usize| {
         (0..n_steps).map(move |i| quantile(offset - (offset - 0.5) * i as f64 / n_steps as f64))
@@ -40,3 +41,4 @@ pub fn nf4(offset: f64) -> Vec<f64> {
     let largest = values[15];
     values.iter().map(|x| x / largest).collect()
 }
+// ANCHOR_END: nf4

@@ -5,6 +5,7 @@
 /// `code = round(127 x / max |x|)`, halves to even, with `1 / max`, 127 times it and the product with that rounded to `f32`, as in bitsandbytes 0.50.2. Elements from a
 /// positive threshold on are outliers: they count as 0, and all of their column gets code 0. Dettmers et al. 2022, arXiv:2208.07339v2 §3.
 #[must_use]
+// ANCHOR: quantize
 pub fn quantize(x: &[f32], n: usize, threshold: f32) -> (Vec<i8>, Vec<f32>, Vec<usize>) {
     let is_outlier = |x: f32| threshold > 0.0 && x.abs() >= threshold;
     let outliers: Vec<usize> = (0..n)
@@ -30,6 +31,7 @@ pub fn quantize(x: &[f32], n: usize, threshold: f32) -> (Vec<i8>, Vec<f32>, Vec<
     }
     (codes, scales, outliers)
 }
+// ANCHOR_END: quantize
 
 fn half_to_even(x: f64) -> i8 {
     let low = x.floor();
@@ -51,6 +53,7 @@ pub fn dequantize(codes: &[i8], scales: &[f32], n: usize) -> Vec<f64> {
 /// The product of rows `x` with weights `(codes, scales)`, each of `n` elements: that of the parts that were dequantized, inputs of outlier columns as they
 /// are.
 #[must_use]
+// ANCHOR: forward
 pub fn forward(x: &[f32], weights: (&[i8], &[f32]), n: usize, threshold: f32) -> Vec<f64> {
     let (codes, scales, outliers) = quantize(x, n, threshold);
     let mut inputs = dequantize(&codes, &scales, n);
@@ -62,3 +65,4 @@ pub fn forward(x: &[f32], weights: (&[i8], &[f32]), n: usize, threshold: f32) ->
     let w = dequantize(weights.0, weights.1, n);
     super::matmul::forward(&inputs, &w, n, weights.1.len())
 }
+// ANCHOR_END: forward

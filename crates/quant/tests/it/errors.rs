@@ -7,6 +7,7 @@ use llm_quant::eight_bit::{self, EightBit, EightBitConfig, EightBitSearch};
 use llm_quant::four_bit::{self, BLOCKS, FourBit, FourBitCode, FourBitConfig, Scales};
 use llm_quant::int8_matmul::{self, EXACT_FACTOR, Int8MatmulConfig};
 use llm_quant::integer::{self, IntegerBits, IntegerConfig, IntegerScheme, Integers};
+use llm_quant::matmul::low_rank::{self, LowRank};
 use llm_quant::vector_wise::{self, VectorWise};
 use llm_quant::{QuantError, density, double, dynamic_map, matmul, nf4, normal, report};
 use ndarray::{Array1, Array2, Array3, array};
@@ -480,4 +481,76 @@ fn histograms_and_densities_must_be_possible() {
     let (index, value) = (1, f32::INFINITY);
     let error = QuantError::NonFinite { index, value };
     assert_eq!(density::cells(&[0.0, value], 1.0), Err(error));
+}
+
+/// Weights of `[3, 5]` and an update of rank 2 that fits.
+fn updated() -> (FourBit, [Array2<f32>; 2]) {
+    let weights = four_bit::quantize(&Array2::<f32>::zeros([3, 5]), &NF4).unwrap();
+    (weights, [Array2::zeros([2, 5]), Array2::zeros([3, 2])])
+}
+
+#[test]
+fn an_update_has_one_rank_and_a_scaling() {
+    let (_, [a, b]) = updated();
+    let error = QuantError::Rank {
+        a: [5, 2],
+        b: [3, 2],
+    };
+    assert_eq!(LowRank::new(&a.t(), &b, 1.0).unwrap_err(), error);
+    for got in [f32::INFINITY, f32::NEG_INFINITY] {
+        let error = QuantError::Scaling { got };
+        assert_eq!(LowRank::new(&a, &b, got).unwrap_err(), error);
+    }
+    let error = LowRank::new(&a, &b, f32::NAN).unwrap_err();
+    assert!(matches!(error, QuantError::Scaling { got } if got.is_nan()));
+}
+
+#[test]
+fn an_update_has_the_shape_of_the_weights() {
+    let (weights, [a, b]) = updated();
+    let (x, dout) = (Array2::zeros([1, 5]), Array2::zeros([1, 3]));
+    let (short, low) = (Array2::zeros([2, 4]), Array2::zeros([4, 2]));
+    for (a, b, got) in [(&short, &b, [3, 4]), (&a, &low, [4, 5])] {
+        let update = LowRank::new(a, b, 1.0).unwrap();
+        let expected = [3, 5];
+        let error = QuantError::UpdateShape { expected, got };
+        let found = low_rank::forward(&x, &weights, &update);
+        assert_eq!(found, Err(error.clone()));
+        let found = low_rank::forward_into(&x, &weights, &update, &mut Array2::zeros([1, 3]));
+        assert_eq!(found, Err(error.clone()));
+        let found = low_rank::backward(&dout, &x, &weights, &update);
+        assert_eq!(found, Err(error.clone()));
+        let found = low_rank::backward_input(&dout, &weights, &update);
+        assert_eq!(found, Err(error));
+    }
+}
+
+#[test]
+fn inputs_of_an_updated_product_fit_the_weights() {
+    let (weights, [a, b]) = updated();
+    let update = LowRank::new(&a, &b, 1.0).unwrap();
+    let zeros = Array2::<f32>::zeros;
+    let inner = |x| QuantError::InnerAxis { x, weights: [3, 5] };
+    let x = low_rank::forward(&zeros([1, 4]), &weights, &update);
+    assert_eq!(x, Err(inner([1, 4])));
+    let x = low_rank::backward(&zeros([1, 3]), &zeros([1, 4]), &weights, &update);
+    assert_eq!(x, Err(inner([1, 4])));
+    let dout = low_rank::backward(&zeros([1, 5]), &zeros([1, 5]), &weights, &update);
+    assert_eq!(dout, Err(inner([1, 5])));
+    let dout = low_rank::backward_input(&zeros([1, 5]), &weights, &update);
+    assert_eq!(dout, Err(inner([1, 5])));
+    let (expected, got) = (7, 6);
+    let rows = low_rank::backward(&zeros([7, 3]), &zeros([6, 5]), &weights, &update);
+    assert_eq!(rows, Err(QuantError::Rows { expected, got }));
+    let (expected, got) = (vec![1, 3], vec![2, 3]);
+    let error = QuantError::OutShape { expected, got };
+    let mut out = zeros([2, 3]);
+    let found = low_rank::forward_into(&zeros([1, 5]), &weights, &update, &mut out);
+    assert_eq!(found, Err(error.clone()));
+    let found = matmul::forward_into(&zeros([1, 5]), &weights, &mut out);
+    assert_eq!(found, Err(error));
+    let deep = four_bit::quantize(&Array3::<f32>::zeros([1, 3, 5]), &NF4).unwrap();
+    let shape = vec![1, 3, 5];
+    let found = low_rank::forward(&zeros([1, 5]), &deep, &update);
+    assert_eq!(found, Err(QuantError::WeightRank { shape }));
 }

@@ -7,6 +7,7 @@ use llm_quant::{calculator, density, double, fp4, nf4, normal, report};
 use ndarray::{Array1, array};
 
 #[test]
+// ANCHOR: nf4
 fn nf4_has_the_bits_of_bitsandbytes() {
     // bitsandbytes 0.50.2: get_4bit_type("nf4").numpy().view(np.uint32)
     let bits = [
@@ -29,6 +30,7 @@ fn nf4_has_the_bits_of_bitsandbytes() {
     ];
     assert_eq!(nf4::code().map(f32::to_bits), bits);
 }
+// ANCHOR_END: nf4
 
 #[test]
 fn fp4_has_the_bits_of_bitsandbytes() {
@@ -111,6 +113,7 @@ fn a_poisoned_block_comes_back_as_nan_and_the_others_as_they_are() {
 }
 
 #[test]
+// ANCHOR: saved
 fn double_quantization_saves_what_the_paper_says() {
     // arXiv:2305.14314v1 §3: 32/64 = 0.5 bits become 8/64 + 32/(64 * 256) = 0.127, so 0.373 are saved: 3 GB of 65e9 weights.
     let saved = calculator::bits_saved(64).unwrap();
@@ -118,8 +121,10 @@ fn double_quantization_saves_what_the_paper_says() {
     let gigabytes = 65e9 * saved / 8.0 / 1e9;
     assert!((gigabytes - 3.03).abs() < 0.005, "{gigabytes}");
 }
+// ANCHOR_END: saved
 
 #[test]
+// ANCHOR: errors
 fn errors_are_reported() {
     // 1, 4, 0 off by 0, -2, 1/2: squares sum to 4.25; 17 / 4.25 is a factor of 4.
     let exact = array![[1.0_f32, 4.0, 0.0]];
@@ -137,6 +142,7 @@ fn errors_are_reported() {
     let found = report::compare(&exact, &array![[f32::NAN, 2.0, 0.5]]).unwrap();
     assert!(found.max.is_nan() && found.mean_square.is_nan() && found.signal_to_noise.is_nan());
 }
+// ANCHOR_END: errors
 
 /// Probability and quantile.
 const QUANTILES: [(f64, f64); 16] = [

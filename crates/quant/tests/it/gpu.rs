@@ -1,11 +1,12 @@
 //! The compute shaders against the CPU and the reference, on whatever adapter there is (`LLM_GPU=off|auto|require`).
 
+mod double;
 mod errors;
 mod four_bit;
+mod low_rank;
 mod matmul;
 mod shaders;
 
-use llm_quant::double;
 use llm_quant::eight_bit::EightBitSearch;
 use llm_quant::four_bit::{self as cpu, FourBit, FourBitCode, FourBitConfig};
 use llm_quant::gpu::llm_gpu::testing::gpu;
@@ -38,7 +39,7 @@ fn numbers(n: usize, seed: u64) -> Array1<f32> {
 fn packed(w: &Array2<f32>, code: FourBitCode, block: usize, is_nested: bool) -> FourBit {
     let packed = cpu::quantize(w, &FourBitConfig::new(code, block)).unwrap();
     if is_nested {
-        double::compress(packed, EightBitSearch::Nearest).unwrap()
+        llm_quant::double::compress(packed, EightBitSearch::Nearest).unwrap()
     } else {
         packed
     }

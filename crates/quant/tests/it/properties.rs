@@ -4,6 +4,7 @@ mod code_book;
 mod eight_bit;
 mod four_bit;
 mod integer;
+mod low_rank;
 mod matmul;
 pub(crate) mod strategies;
 mod vector_wise;

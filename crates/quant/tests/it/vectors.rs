@@ -11,6 +11,7 @@ use ndarray::{Array1, Array2, ArrayD, Ix1, arr1};
 
 mod int8;
 mod integer;
+mod lora;
 #[cfg(feature = "files")]
 mod state_dict;
 
@@ -42,6 +43,7 @@ fn vectors() {
         ("quant.int8_matmul", _) => int8::product(case, tier),
         ("quant.integer", _) => integer::run(case, tier),
         ("quant.int8_linear", _) => int8::layer(case, tier),
+        ("quant.linear4bit.lora", _) => lora::run(case, tier),
         #[cfg(feature = "files")]
         ("quant.linear4bit.state_dict", _) => state_dict::run(case, tier),
         ("quant.blockwise8_cpu_table", _) => eight_by_table(case),

@@ -1,11 +1,11 @@
-//! ALiBi, masks and dropout for packed sequences on the GPU; forward and backward.
+//! ALiBi, biases, masks and dropout for packed sequences on the GPU; forward and backward.
 
 use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 
 use super::{expect, packed};
 use crate::gpu::flash::{record_backward, record_rows};
 use crate::gpu::plan::{Plan, Sizes};
-use crate::gpu::score_mods::{GpuModGradients, GpuScoreMods, record_dslopes};
+use crate::gpu::score_mods::{GpuModGradients, GpuScoreMods, record_dbias, record_dslopes};
 use crate::gpu::{Variant, WORKGROUP_SIZE, axes, forward as kernels, word};
 use crate::{AttentionConfig, AttentionError};
 
@@ -181,12 +181,12 @@ pub fn forward_with(
 /// - `dout`, `out`: `[total, n_heads, value_dim]`; `lse`: `[n_heads, total]`, both from [`forward`] with the same tensors,
 ///   lists, modifications and config
 /// - the others as in [`forward`]
-/// - returns: [`GpuModGradients`], each shaped as what it is for
+/// - returns: [`GpuModGradients`], each shaped as what it is for; of a bias zero for a query and a key of different sequences
 ///
 /// # Errors
 ///
 /// As [`forward`]; also [`AttentionError::PackedShape`] and [`AttentionError::PackedLseShape`] if `dout`, `out` or `lse` does not
-/// have the shape above, and [`AttentionError::PackedBiasGradient`] if there is a bias: its gradient is on the CPU only.
+/// have the shape above.
 ///
 /// # Precision
 ///
@@ -250,22 +250,23 @@ pub fn backward(
     if got != expected {
         return Err(AttentionError::PackedLseShape { expected, got });
     }
-    if mods.bias.is_some() {
-        return Err(AttentionError::PackedBiasGradient);
-    }
     let rows = record_rows(recorder, lse, dout, out, [seq, n_heads, 1])?;
     if !(lse.is_empty() && k.is_empty() && v.is_empty()) {
         plan.set_lists(recorder, lists, true)?;
         plan.join_slopes(recorder)?;
     }
     let inputs = record_backward(recorder, &plan, dout, &rows, [q, k, v])?;
+    let dbias = mods
+        .bias
+        .map(|bias| record_dbias(recorder, &plan, dout, &rows, bias))
+        .transpose()?;
     let dslopes = mods
         .alibi
         .map(|(slopes, _)| record_dslopes(recorder, &plan, dout, &rows, slopes))
         .transpose()?;
     Ok(GpuModGradients {
         inputs,
-        dbias: None,
+        dbias,
         dslopes,
     })
 }

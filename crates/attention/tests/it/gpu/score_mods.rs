@@ -14,8 +14,8 @@ use crate::cases::{Case, cases, masks};
 use crate::score_mods::{Choice, choices};
 
 /// Gradients of a bias are sums of up to some thousand terms, those of slopes are multiplied with distances up to 80.
-const SUMS: Tolerance = Tolerance::new(2e-3, 2e-4);
-const SLOPES: Tolerance = Tolerance::new(2e-2, 2e-4);
+pub(super) const SUMS: Tolerance = Tolerance::new(2e-3, 2e-4);
+pub(super) const SLOPES: Tolerance = Tolerance::new(2e-2, 2e-4);
 
 fn check(gpu: &Gpu, case: &Case, choice: &Choice) -> Result<(), TestCaseError> {
     let mut arrays = choice.arrays(case);

@@ -6,10 +6,11 @@ use llm_attention::gpu::{Variant, flash, varlen};
 use llm_attention::{
     AlibiOrigin, AttentionConfig, AttentionError, CausalAlignment, Mask, MaskPolarity, reference,
 };
-use llm_numerics::testing::{Tolerance, compare};
+use llm_numerics::testing::compare;
 use ndarray::{Array3, Array4, Axis};
 use proptest::prelude::*;
 
+use super::score_mods::{SLOPES, SUMS};
 use super::{close, few, gpu, upload, wide, wide_lse};
 use crate::score_mods::{Choice, choices};
 use crate::varlen::{Packed, packed_up_to};
@@ -73,10 +74,6 @@ fn one_sequence_is_as_unpacked() {
     );
 }
 
-/// Gradients of slopes are multiplied with distances up to 80, as in `score_mods.rs`.
-const SLOPES: Tolerance = Tolerance::new(2e-2, 2e-4);
-
-/// With a bias forward only: its gradient is on the CPU.
 fn check_modified(gpu: &Gpu, mut case: Packed, choice: &Choice) -> Result<(), TestCaseError> {
     for x in [&mut case.q, &mut case.k, &mut case.v, &mut case.dout] {
         x.mapv_inplace(|x| f64::from(x as f32));
@@ -121,16 +118,17 @@ fn check_modified(gpu: &Gpu, mut case: Packed, choice: &Choice) -> Result<(), Te
         close(&wide(out), &want)?;
         close(&wide_lse(lse), &want_lse)?;
     }
-    if mods.bias.is_some() {
-        prop_assert_eq!(got.unwrap_err(), AttentionError::PackedBiasGradient);
-        return Ok(());
-    }
     let got = got.unwrap();
     let want = reference::varlen::score_mods::backward;
     let want = want(&case.dout, q, k, v, starts, kv_starts, &mods, config).unwrap();
     close(&wide(&got.inputs.dq), &want.inputs.dq)?;
     close(&wide(&got.inputs.dk), &want.inputs.dk)?;
     close(&wide(&got.inputs.dv), &want.inputs.dv)?;
+    prop_assert_eq!(got.dbias.is_some(), want.dbias.is_some());
+    if let (Some(got), Some(want)) = (got.dbias, want.dbias) {
+        let same = compare(&wide(&got), &want, SUMS);
+        same.map_err(|m| TestCaseError::fail(m.to_string()))?;
+    }
     prop_assert_eq!(got.dslopes.is_some(), want.dslopes.is_some());
     if let (Some(got), Some(want)) = (got.dslopes, want.dslopes) {
         let same = compare(&wide(&got), &want, SLOPES);
@@ -178,8 +176,4 @@ fn modifications_that_do_not_fit_are_refused() {
         got: [2, 1, 1, 5],
     };
     assert_eq!(got, want);
-    assert_eq!(
-        AttentionError::PackedBiasGradient.to_string(),
-        "the gradient of a bias of packed sequences is not on the GPU"
-    );
 }

@@ -85,6 +85,7 @@ fn rewritten(folder: &Path) -> BTreeMap<String, Tensor> {
 }
 
 #[test]
+// ANCHOR: files
 fn what_transformers_saved_is_written_to_the_same_files() {
     let folders = folders();
     assert!(folders.len() >= 4, "the committed checkpoints are gone");
@@ -110,6 +111,7 @@ fn what_transformers_saved_is_written_to_the_same_files() {
         );
     }
 }
+// ANCHOR_END: files
 
 fn nf4() -> CheckpointConfig {
     CheckpointConfig::new(Method::FourBit {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::{blocks, codes, config, gpu, numbers, packed};
 
 /// Between -1 and 1.
-fn factors(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
+pub(super) fn factors(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
     let random = llm_numerics::philox::Philox4x32::new(seed);
     Array2::from_shape_fn((rows, columns), |(i, j)| {
         2.0 * random.uniform_f32(5, (i * columns + j) as u64) - 1.0
@@ -17,7 +17,7 @@ fn factors(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
 }
 
 /// Each sum may be off by two roundings for each of its terms, and one more of each weight.
-fn close(
+pub(super) fn close(
     got: &ArrayD<f32>,
     want: &Array2<f64>,
     size: &Array2<f64>,

@@ -35,6 +35,7 @@ proptest! {
         prop_assert_eq!(back(&weights), want);
     }
 
+    // ANCHOR: half_step
     /// Each element is off by half the distance between the two values around it at most, times the scale. Eight roundings of
     /// `f32` are between the quotient that is coded and the exact one, all relative to numbers up to 1.
     #[test]
@@ -52,6 +53,7 @@ proptest! {
             prop_assert!(error <= scale * (half + 1e-6), "{x} became {got}, scale {scale}, half a step {half}");
         }
     }
+    // ANCHOR_END: half_step
 
     #[test]
     fn quantizing_again_changes_nothing(x in numbers(), config in config()) {
@@ -110,6 +112,7 @@ proptest! {
     }
 
     #[test]
+    // ANCHOR: compressed
     fn compressed_scales_are_those_of_the_reference(scales in numbers()) {
         let nested = double::quantize(&scales, EightBitSearch::Nearest).unwrap();
         let map = dynamic_map::signed8();
@@ -123,6 +126,7 @@ proptest! {
         let size: f32 = scales.iter().map(|x| x.abs()).sum::<f32>() / scales.len().max(1) as f32;
         prop_assert!((nested.offset() - offset).abs() <= 60.0 * f32::EPSILON * size);
     }
+    // ANCHOR_END: compressed
 }
 
 #[test]
@@ -153,10 +157,13 @@ fn nothing_is_quantized_to_nothing() {
 
 #[test]
 fn codes_are_what_their_definitions_say() {
-    // The steps in f32 move a probability by 6e-8 at most, and a quantile by that over the density of the outermost, 0.072.
+    // ANCHOR: definition
+    // The steps in f32 move a probability by 6e-8 at most, and a quantile by that over
+    // the density of the outermost, 0.072.
     for (got, want) in nf4::code().iter().zip(reference::normal::nf4(nf4::OFFSET)) {
         assert!((f64::from(*got) - want).abs() < 2e-6, "{got} {want}");
     }
+    // ANCHOR_END: definition
     for i in 1..200 {
         let p = f64::from(i) / 200.0;
         let (got, want) = (normal::quantile(p).unwrap(), reference::normal::quantile(p));
@@ -172,6 +179,7 @@ fn codes_are_what_their_definitions_say() {
 
 proptest! {
     #[test]
+    // ANCHOR: calculator
     fn bytes_are_those_of_the_calculator(len in 0..6000_usize, config in config()) {
         let weights = four_bit::quantize(&Array1::<f32>::zeros(len), &config).unwrap();
         let bytes = |scales| calculator::four_bit_bytes(len as u64, config.block, scales).unwrap();
@@ -183,4 +191,5 @@ proptest! {
         let excess = nested.bytes() as f64 - bits * len as f64 / 8.0;
         prop_assert!((0.0..=4.0 + 0.5 + 1.1 + 4.1).contains(&excess), "{}", excess);
     }
+    // ANCHOR_END: calculator
 }

@@ -11,14 +11,19 @@ use proptest::prelude::*;
 use super::strategies::{code, config};
 
 /// Numbers from -1 to 1 that look random.
-fn noise(shape: [usize; 2], seed: u64) -> Array2<f32> {
+pub(super) fn noise(shape: [usize; 2], seed: u64) -> Array2<f32> {
     Array2::from_shape_fn(shape, |(i, j)| {
         let mixed = (seed ^ (i * 4099 + j) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 40) as f32 / 8_388_608.0 - 1.0
     })
 }
 
-fn packed(shape: [usize; 2], seed: u64, config: &FourBitConfig, is_nested: bool) -> FourBit {
+pub(super) fn packed(
+    shape: [usize; 2],
+    seed: u64,
+    config: &FourBitConfig,
+    is_nested: bool,
+) -> FourBit {
     let plain = four_bit::quantize(&noise(shape, seed), config).unwrap();
     if is_nested {
         double::compress(plain, EightBitSearch::Nearest).unwrap()
@@ -35,7 +40,7 @@ fn bound(terms: usize) -> f64 {
     1.02 * terms * terms.min(4.0 * terms.sqrt()) * f64::from(f32::EPSILON) / 2.0
 }
 
-fn wide(x: &Array2<f32>) -> Vec<f64> {
+pub(super) fn wide(x: &Array2<f32>) -> Vec<f64> {
     x.iter().map(|&x| x.into()).collect()
 }
 
@@ -79,6 +84,7 @@ fn check(
             );
         }
     }
+    // ANCHOR: transpose
     // <y, dout> = <x, dx>: the backward is the transpose.
     let inner = |a: &Array2<f32>, b: &Array2<f32>| -> f64 {
         a.iter()
@@ -89,6 +95,7 @@ fn check(
     let difference = (inner(&y, &dout) - inner(&x, &dx)).abs();
     let allowed = (seq * d_out) as f64 * bound(d_in) + (seq * d_in) as f64 * bound(d_out);
     prop_assert!(difference <= allowed);
+    // ANCHOR_END: transpose
     Ok(())
 }
 

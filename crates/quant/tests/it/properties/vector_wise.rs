@@ -27,6 +27,7 @@ fn list(x: &Array2<f32>) -> Vec<f32> {
 
 proptest! {
     #[test]
+    // ANCHOR: outliers
     fn codes_scales_and_outliers_are_those_of_the_reference(x in matrix(), threshold in threshold()) {
         let split = vector_wise::quantize_inputs(&x, threshold).unwrap();
         let n = x.ncols().max(1);
@@ -38,6 +39,7 @@ proptest! {
         }
         prop_assert_eq!(split.rows.shape(), <[usize; 2]>::from(x.dim()));
     }
+    // ANCHOR_END: outliers
 
     /// A step is a 127th of the largest magnitude of the row; four roundings are relative to numbers up to that.
     #[test]
