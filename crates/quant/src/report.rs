@@ -1,5 +1,7 @@
 //! What quantization loses.
 
+use core::ops::RangeInclusive;
+
 use ndarray::{ArrayRef, Dimension};
 
 use crate::QuantError;
@@ -35,7 +37,7 @@ pub struct ErrorReport {
 ///
 /// # Errors
 ///
-/// [`QuantError::OutShape`] if the shapes differ.
+/// [`QuantError::ComparedShapes`] if the shapes differ.
 ///
 /// # Precision
 ///
@@ -69,7 +71,7 @@ pub fn compare<D: Dimension>(
 ///
 /// # Errors
 ///
-/// - [`QuantError::OutShape`] if the shapes differ.
+/// - [`QuantError::ComparedShapes`] if the shapes differ.
 /// - [`QuantError::EmptyBlock`] if the block has no element.
 ///
 /// # Precision
@@ -112,8 +114,8 @@ fn check_shapes<D: Dimension>(
     if exact.shape() == got.shape() {
         return Ok(());
     }
-    Err(QuantError::OutShape {
-        expected: exact.shape().to_vec(),
+    Err(QuantError::ComparedShapes {
+        exact: exact.shape().to_vec(),
         got: got.shape().to_vec(),
     })
 }
@@ -133,6 +135,37 @@ fn of_pairs(pairs: impl Iterator<Item = (f32, f32)>) -> ErrorReport {
         max: if noise.is_nan() { f64::NAN } else { max },
         mean_square: noise / n.max(1) as f64,
         signal_to_noise: 10.0 * (signal / noise).log10(),
+    }
+}
+
+/// Settings of [`histogram`]: equally wide bins between two ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct HistogramConfig {
+    /// The lower end of the first bin.
+    pub low: f64,
+    /// The upper end of the last bin.
+    pub high: f64,
+    /// How many bins; 10 unless set.
+    pub n_bins: usize,
+}
+
+impl HistogramConfig {
+    /// Ten bins over a range.
+    #[must_use]
+    pub const fn new(range: RangeInclusive<f64>) -> Self {
+        Self {
+            low: *range.start(),
+            high: *range.end(),
+            n_bins: 10,
+        }
+    }
+
+    /// Sets [`n_bins`](Self::n_bins).
+    #[must_use]
+    pub const fn with_bins(mut self, n_bins: usize) -> Self {
+        self.n_bins = n_bins;
+        self
     }
 }
 
@@ -158,32 +191,39 @@ pub struct Histogram {
 ///
 /// # Errors
 ///
-/// - [`QuantError::Histogram`] if there is no bin, or `low` and `high` are not finite with `low` below `high`.
+/// - [`QuantError::Bins`] if there is no bin.
+/// - [`QuantError::Bounds`] if `low` and `high`, or their distance, are not finite, or `low` is not below `high`.
 /// - [`QuantError::TooLarge`] if there is no memory.
+///
+/// # Precision
+///
+/// The bin of a number is that of `(x - low) / width` in `f64`: a number within rounding of an edge may be in either of two.
 ///
 /// # Example
 ///
 /// ```
-/// use llm_quant::report;
+/// use llm_quant::report::{self, HistogramConfig};
 /// use ndarray::array;
 ///
 /// let exact = array![1.0, 2.0, 3.0, 4.0];
 /// let reports = report::by_block(&exact, &array![1.0, 2.0, 2.5, 4.0], 2)?;
 /// let errors = reports.iter().map(|report| report.max);
-/// let histogram = report::histogram(errors, 4, 0.0, 1.0)?;
+/// let histogram = report::histogram(errors, &HistogramConfig::new(0.0..=1.0).with_bins(4))?;
 /// assert_eq!(histogram.counts, [1, 0, 1, 0]);
 /// # Ok::<(), llm_quant::QuantError>(())
 /// ```
 pub fn histogram(
     numbers: impl IntoIterator<Item = f64>,
-    n_bins: usize,
-    low: f64,
-    high: f64,
+    config: &HistogramConfig,
 ) -> Result<Histogram, QuantError> {
-    let width = (high - low) / n_bins as f64;
-    if n_bins == 0 || !(low < high && width.is_finite()) {
-        return Err(QuantError::Histogram { n_bins, low, high });
+    let HistogramConfig { low, high, n_bins } = *config;
+    if n_bins == 0 {
+        return Err(QuantError::Bins);
     }
+    if !(low < high && (high - low).is_finite()) {
+        return Err(QuantError::Bounds { low, high });
+    }
+    let width = (high - low) / n_bins as f64;
     let mut histogram = Histogram {
         low,
         high,

@@ -77,10 +77,11 @@ pub fn read(
 ///
 /// ```
 /// use llm_quant::files::int8_state;
+/// use llm_quant::four_bit::NonFinite;
 /// use llm_quant::vector_wise;
 /// use ndarray::array;
 ///
-/// let weights = vector_wise::quantize(&array![[1.0_f32, -0.5], [0.25, 0.0]])?;
+/// let weights = vector_wise::quantize(&array![[1.0_f32, -0.5], [0.25, 0.0]], NonFinite::Refuse)?;
 /// let tensors = int8_state::tensors("up_proj.weight", &weights).unwrap();
 /// let names: Vec<&str> = tensors.iter().map(|tensor| &tensor.name[..]).collect();
 /// assert_eq!(names, ["up_proj.weight", "up_proj.SCB", "up_proj.weight_format"]);

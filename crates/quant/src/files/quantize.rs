@@ -20,7 +20,7 @@ use super::{
 use crate::double::{self, NESTED_BLOCK};
 use crate::eight_bit::EightBitSearch;
 use crate::four_bit::blocks::filled;
-use crate::four_bit::{self, FourBitConfig, check_block};
+use crate::four_bit::{self, FourBitConfig, NonFinite, check_block};
 use crate::{QuantError, vector_wise};
 
 /// How weights are quantized.
@@ -438,7 +438,7 @@ fn weights<S: Storage>(
         stored_as,
     } = method
     else {
-        let rows = vector_wise::quantize(&x.mapv(to_half));
+        let rows = vector_wise::quantize(&x.mapv(to_half), NonFinite::Refuse);
         return int8_state::tensors(name, &rows.map_err(FileError::quant(name))?);
     };
     let mut packed = four_bit::quantize(&x, &config).map_err(FileError::quant(name))?;
