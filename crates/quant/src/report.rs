@@ -2,6 +2,8 @@
 
 use core::ops::RangeInclusive;
 
+#[cfg(feature = "files")]
+use llm_numerics::Storage;
 use ndarray::{ArrayRef, Dimension};
 
 use crate::QuantError;
@@ -121,20 +123,56 @@ fn check_shapes<D: Dimension>(
 }
 
 fn of_pairs(pairs: impl Iterator<Item = (f32, f32)>) -> ErrorReport {
-    let (mut n, mut max, mut noise, mut signal) = (0, 0.0_f64, 0.0, 0.0);
+    let mut sums = Sums::default();
     for (exact, got) in pairs {
-        n += 1;
+        sums.add(exact, got);
+    }
+    sums.report()
+}
+
+/// What a report is made of, so that it can be of several arrays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    n: usize,
+    max: f64,
+    noise: f64,
+    signal: f64,
+}
+
+impl Sums {
+    #[inline]
+    fn add(&mut self, exact: f32, got: f32) {
         let (exact, got) = (f64::from(exact), f64::from(got));
         let error = (got - exact).abs();
-        max = max.max(error);
-        noise += error * error;
-        signal += exact * exact;
+        self.n += 1;
+        self.max = self.max.max(error);
+        self.noise += error * error;
+        self.signal += exact * exact;
     }
-    ErrorReport {
-        n,
-        max: if noise.is_nan() { f64::NAN } else { max },
-        mean_square: noise / n.max(1) as f64,
-        signal_to_noise: 10.0 * (signal / noise).log10(),
+
+    /// Compares arrays of one shape.
+    #[cfg(feature = "files")]
+    pub(crate) fn add_all<S: Storage, D: Dimension, E: Dimension>(
+        &mut self,
+        exact: &ArrayRef<S, D>,
+        got: &ArrayRef<f32, E>,
+    ) {
+        for (exact, got) in exact.iter().zip(got) {
+            self.add(exact.to_f32(), *got);
+        }
+    }
+
+    pub(crate) fn report(&self) -> ErrorReport {
+        ErrorReport {
+            n: self.n,
+            max: if self.noise.is_nan() {
+                f64::NAN
+            } else {
+                self.max
+            },
+            mean_square: self.noise / self.n.max(1) as f64,
+            signal_to_noise: 10.0 * (self.signal / self.noise).log10(),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub fn names(source: &(impl TensorSource + ?Sized)) -> Vec<String> {
 /// - [`FileError::MissingTensor`] if codes or scales are not there.
 /// - [`FileError::TensorType`] or [`FileError::TensorShape`] if they do not fit each other.
 /// - [`FileError::StateField`] if the format is not 0, which stands for rows: bitsandbytes reads no other.
-/// - [`FileError::NotWeight`] if codes are no matrix, or the name has another end.
+/// - [`FileError::CodesRank`] if codes are no matrix, [`FileError::WeightName`] if the name has another end.
 /// - [`FileError::Quant`] if a code is -128 or there is no memory, [`FileError::Io`] if it cannot be read.
 ///
 /// Files of old versions have no format; they are read as rows.
@@ -45,7 +45,10 @@ pub fn read(
 ) -> Result<VectorWise, FileError> {
     let info = info(source, name)?;
     let [n_rows, n_columns] = info.shape[..] else {
-        return Err(not_weight(name, info.dtype, &info.shape));
+        return Err(FileError::CodesRank {
+            name: name.to_owned(),
+            shape: info.shape.clone(),
+        });
     };
     if info.dtype != Dtype::I8 {
         return Err(FileError::TensorType {
@@ -54,7 +57,7 @@ pub fn read(
             got: info.dtype,
         });
     }
-    let [scales, format] = companions(name, &info.shape)?;
+    let [scales, format] = companions(name)?;
     check_format(source, &format)?;
     let scales = read_f32s(source, &scales, n_rows)?;
     let bytes = source.read(name)?;
@@ -71,7 +74,7 @@ pub fn read(
 ///
 /// # Errors
 ///
-/// [`FileError::NotWeight`] if the name has another end: scales stand beside it, under the name of the module.
+/// [`FileError::WeightName`] if the name has another end: scales stand beside it, under the name of the module.
 ///
 /// # Example
 ///
@@ -89,7 +92,7 @@ pub fn read(
 /// ```
 pub fn tensors(name: &str, weights: &VectorWise) -> Result<Vec<Tensor>, FileError> {
     let shape = weights.shape();
-    let [scales, format] = companions(name, &shape)?;
+    let [scales, format] = companions(name)?;
     let codes = weights.codes().iter();
     let codes = Tensor {
         name: name.to_owned(),
@@ -107,18 +110,12 @@ pub fn tensors(name: &str, weights: &VectorWise) -> Result<Vec<Tensor>, FileErro
 }
 
 /// The names of scales and format.
-pub(crate) fn companions(name: &str, shape: &[usize]) -> Result<[String; 2], FileError> {
+pub(crate) fn companions(name: &str) -> Result<[String; 2], FileError> {
     match name.strip_suffix("weight") {
         Some(module) => Ok([SCALES, FORMAT].map(|part| format!("{module}{part}"))),
-        None => Err(not_weight(name, Dtype::I8, shape)),
-    }
-}
-
-fn not_weight(name: &str, dtype: Dtype, shape: &[usize]) -> FileError {
-    FileError::NotWeight {
-        name: name.to_owned(),
-        dtype,
-        shape: shape.to_vec(),
+        None => Err(FileError::WeightName {
+            name: name.to_owned(),
+        }),
     }
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod hostile;
 mod int8;
 mod state;
+mod stopped;
 mod writing;
 
 use std::io::Cursor;

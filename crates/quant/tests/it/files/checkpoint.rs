@@ -1,5 +1,6 @@
 //! Whole checkpoints: read, written again, and made from one that is not quantized.
 
+use core::ops::ControlFlow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +8,14 @@ use std::path::{Path, PathBuf};
 use llm_numerics::Storage;
 use llm_numerics::half::{bf16, f16};
 use llm_quant::eight_bit::EightBitSearch;
-use llm_quant::files::quantize::{self, CheckpointConfig, Method, is_linear};
+use llm_quant::files::quantize::{
+    self, CheckpointConfig, Measure, Method, SkipModules, Summary, is_linear,
+};
 use llm_quant::files::{
     self, Checkpoint, Dtype, FileError, PackedType, Tensor, TensorFile, TensorSource, WeightType,
 };
 use llm_quant::files::{four_bit_state, int8_state};
-use llm_quant::four_bit::{self, FourBit, FourBitCode, FourBitConfig};
+use llm_quant::four_bit::{self, FourBit, FourBitCode, FourBitConfig, NonFinite};
 use llm_quant::{QuantError, vector_wise};
 
 use super::tensor;
@@ -128,20 +131,30 @@ fn fp4() -> CheckpointConfig {
     })
 }
 
-fn run(from: &Path, to: &Path, config: &CheckpointConfig) -> Result<quantize::Summary, FileError> {
-    let skip = config.skip_modules.as_deref();
-    quantize::checkpoint(
-        from,
-        to,
-        config,
-        |name, info| is_linear(name, info, skip),
-        |_| (),
-    )
+fn int8(threshold: f32) -> CheckpointConfig {
+    let non_finite = NonFinite::Refuse;
+    CheckpointConfig::new(Method::EightBit {
+        threshold,
+        non_finite,
+    })
+}
+
+fn run(from: &Path, to: &Path, config: &CheckpointConfig) -> Result<Summary, FileError> {
+    quantize::checkpoint(from, to, config, |_| ControlFlow::Continue(()))
+}
+
+/// Names in the folder of a target, without those that are not of a run for it.
+fn beside(to: &Path) -> Vec<String> {
+    let name = to.file_name().unwrap().to_str().unwrap();
+    let entries = fs::read_dir(to.parent().unwrap()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|found| found.contains(name)).collect();
+    names.sort();
+    names
 }
 
 #[test]
 fn quantizing_makes_what_transformers_makes() {
-    let int8 = |threshold| CheckpointConfig::new(Method::EightBit { threshold });
     let skipping = int8(6.0).with_skip_modules(vec!["lm_head".to_owned(), "down_proj".to_owned()]);
     for (case, config, n_quantized) in [
         ("nf4_nested_shards", nf4(), 7),
@@ -185,11 +198,12 @@ fn files_of_a_checkpoint_stay_files_and_progress_is_told() {
     sharded_base(from.path());
     let to = tempfile::tempdir().unwrap();
     let (mut seen, mut last) = (Vec::new(), (0, 0));
-    let choose = |name: &str, info: &_| is_linear(name, info, None);
-    let summary = quantize::checkpoint(from.path(), to.path(), &nf4(), choose, |progress| {
+    let summary = quantize::checkpoint(from.path(), to.path(), &nf4(), |progress| {
         assert!(progress.done > last.0);
         last = (progress.done, progress.total);
         seen.push((progress.name.to_owned(), progress.is_quantized));
+        assert_eq!((progress.n_done, progress.n_tensors), (seen.len(), 12));
+        ControlFlow::Continue(())
     })
     .unwrap();
     assert_eq!((last.0, last.1), (summary.before, summary.before));
@@ -239,8 +253,11 @@ fn an_old_checkpoint_is_not_overwritten() {
         run(&base, to.path(), &nf4()),
         Err(FileError::Occupied { path })
     );
-    let path = base.join("config.json");
-    assert_eq!(run(&base, &base, &nf4()), Err(FileError::Occupied { path }));
+    let error = run(&base, &base, &nf4()).unwrap_err();
+    assert!(
+        matches!(&error, FileError::Occupied { path } if path.starts_with(&base)),
+        "{error}"
+    );
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
 }
 
@@ -284,7 +301,8 @@ fn single(folder: &Path, tensors: &[Tensor]) {
 #[test]
 fn what_cannot_be_quantized_is_named_and_leaves_no_checkpoint() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let all = |from: &Path| quantize::checkpoint(from, to.path(), &nf4(), |_, _| true, |_| ());
+    let go = |_: quantize::Progress<'_>| ControlFlow::Continue(());
+    let all = |from: &Path| quantize::checkpoint_by(from, to.path(), &nf4(), |_, _| true, go);
     for (name, dtype, shape) in [
         ("x.weight", Dtype::F32, vec![2]),
         ("x.weight", Dtype::I32, vec![2, 1]),
@@ -322,6 +340,7 @@ fn what_cannot_be_quantized_is_named_and_leaves_no_checkpoint() {
         Err(FileError::Storage { n_bytes, storage })
     );
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
+    assert_eq!(beside(to.path()).len(), 1);
 }
 
 #[test]
@@ -339,25 +358,7 @@ fn nothing_and_zero_length_weights_are_checkpoints_too() {
 }
 
 #[test]
-fn temporary_files_of_others_are_left_alone() {
-    let base = data().join("checkpoint_base");
-    let to = tempfile::tempdir().unwrap();
-    let others = ["model.safetensors.tmp", "config.json.tmp"];
-    for name in others {
-        fs::write(to.path().join(name), "somebody's").unwrap();
-    }
-    run(&base, to.path(), &nf4()).unwrap();
-    let theirs = data().join("checkpoint_dir/nf4_nested_shards");
-    assert_eq!(rewritten(to.path()), rewritten(&theirs));
-    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 4);
-    for name in others {
-        let text = fs::read_to_string(to.path().join(name)).unwrap();
-        assert_eq!(text, "somebody's");
-    }
-}
-
-#[test]
-fn files_of_an_unfinished_checkpoint_are_not_overwritten() {
+fn a_folder_that_is_not_empty_is_left_as_it_is() {
     let base = data().join("checkpoint_base");
     let from = tempfile::tempdir().unwrap();
     sharded_base(from.path());
@@ -367,6 +368,7 @@ fn files_of_an_unfinished_checkpoint_are_not_overwritten() {
         (from.path(), "model.safetensors"),
         (from.path(), "model.safetensors.index.json"),
         (from.path(), "b.safetensors"),
+        (&base, "tokenizer.json"),
     ] {
         let to = tempfile::tempdir().unwrap();
         let path = to.path().join(name);
@@ -376,44 +378,6 @@ fn files_of_an_unfinished_checkpoint_are_not_overwritten() {
         assert_eq!(error, expected, "{from:?}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "half");
         assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
-    }
-}
-
-/// One run starts and ends while another one is at its first tensor.
-#[test]
-fn two_runs_into_one_folder_do_not_mix() {
-    let base = data().join("checkpoint_base");
-    let shards = tempfile::tempdir().unwrap();
-    sharded_base(shards.path());
-    let int8 = CheckpointConfig::new(Method::EightBit { threshold: 4.0 });
-    for (outer, inner) in [
-        (base.as_path(), base.as_path()),
-        (shards.path(), shards.path()),
-        (&base, shards.path()),
-        (shards.path(), &base),
-    ] {
-        let to = tempfile::tempdir().unwrap();
-        let mut is_first = true;
-        let choose = |name: &str, info: &_| is_linear(name, info, None);
-        let found = quantize::checkpoint(outer, to.path(), &nf4(), choose, |_| {
-            if std::mem::take(&mut is_first) {
-                run(inner, to.path(), &int8).unwrap();
-            }
-        });
-        assert!(
-            matches!(found, Err(FileError::Occupied { .. })),
-            "{outer:?} {inner:?}: {found:?}"
-        );
-        let theirs = data().join("checkpoint_dir/int8");
-        assert_eq!(rewritten(to.path()), rewritten(&theirs));
-        let entries = fs::read_dir(to.path()).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        assert!(
-            names.iter().all(|name| !name.ends_with(".tmp")),
-            "{names:?}"
-        );
     }
 }
 
@@ -436,7 +400,7 @@ fn one_file_goes_before_an_index_as_in_transformers() {
 #[test]
 fn rows_without_columns_get_no_scales() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let int8 = CheckpointConfig::new(Method::EightBit { threshold: 0.0 });
+    let int8 = int8(0.0);
     for rows in [1, 1 << 16, 1 << 60] {
         single(
             from.path(),
@@ -503,10 +467,12 @@ fn an_index_names_files_of_its_own_folder() {
         folder.path().join("b.safetensors"),
     )
     .unwrap();
-    let key = head.to_owned();
+    // All tensors of `a` are in both; the first one is named, and both files.
+    let name = head.to_owned();
+    let files = ["a.safetensors", "b.safetensors"].map(str::to_owned);
     assert_eq!(
         Checkpoint::open(folder.path()).unwrap_err(),
-        FileError::DuplicateKey { key }
+        FileError::DuplicateTensor { name, files }
     );
     fs::write(folder.path().join("b.safetensors"), "short").unwrap();
     let error = Checkpoint::open(folder.path()).unwrap_err();
@@ -529,10 +495,7 @@ fn a_configuration_must_be_a_file() {
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/null", &path).unwrap();
         let error = Checkpoint::open(folder.path()).unwrap_err();
-        assert!(
-            matches!(&error, FileError::Io { path: named, .. } if *named == path),
-            "{error}"
-        );
+        assert_eq!(error, FileError::NotFile { path });
     }
 }
 
@@ -542,9 +505,10 @@ fn weights_are_chosen_by_their_names() {
     let chosen = |skip: Option<&[&str]>| -> Vec<String> {
         let skip: Option<Vec<String>> =
             skip.map(|skip| skip.iter().map(|&x| x.to_owned()).collect());
+        let skip = SkipModules::new(skip.as_deref()).unwrap();
         let names = checkpoint.names().into_iter();
         { names }
-            .filter(|name| is_linear(name, checkpoint.info(name).unwrap(), skip.as_deref()))
+            .filter(|name| is_linear(name, checkpoint.info(name).unwrap(), &skip))
             .map(|name| {
                 name.trim_end_matches(".weight")
                     .replace("model.layers.0.", "")
@@ -568,4 +532,268 @@ fn weights_are_chosen_by_their_names() {
     // A part of a name is no module.
     assert_eq!(chosen(Some(&["model.layers.0.self"])).len(), 8);
     assert_eq!(chosen(Some(&["model", "lm_head"])), [""; 0]);
+}
+
+/// What `should_convert_module` of transformers 5.23.0 says to each entry and each name.
+#[test]
+fn entries_skip_what_they_skip_in_transformers() {
+    let names = [
+        "lm_head",
+        "model.lm_head",
+        "model.layers.1.mlp.gate_proj",
+        "model.layers.11.mlp.gate_proj",
+        "model.layers.1.mlp.gate",
+        "model.layers.1.self_attn.q_proj",
+        "vision.blocks.1.attn.qkv",
+        "layers.1",
+    ];
+    for (entry, skipped) in [
+        ("lm_head", "11000000"),
+        ("head", "11000000"),
+        ("model", "01111100"),
+        ("model.layers.1", "00101100"),
+        ("model.layers.1.", "00111100"),
+        ("layers.1", "00000001"),
+        ("layers", "00000001"),
+        ("q_proj", "00000100"),
+        ("mlp.gate", "00001000"),
+        ("model.layers.1.mlp.gate", "00001000"),
+        (r"model.layers.\d+.mlp", "00111000"),
+        (r"model\.layers\.1", "00101100"),
+        (".*mlp.*", "00111000"),
+        ("vision.*", "00000010"),
+        ("model.layers.1|vision", "00101110"),
+        ("model.layers.[0-9]", "00101100"),
+        ("model.layers.1.mlp.gate$", "00001000"),
+        ("(?i:VISION)", "00000010"),
+        (".*attn", "00000110"),
+        ("model.layers.1.mlp.ga", "00000000"),
+        (r"model.layers.1\b", "00101100"),
+        (".*gate_?", "00001000"),
+        ("model.*?", "01111100"),
+        ("", "11111111"),
+        ("^vision", "00000010"),
+        ("vision$", "00000000"),
+        ("m.del", "01111100"),
+    ] {
+        let skip = SkipModules::new(Some(&[entry.to_owned()])).unwrap();
+        let found = names.map(|name| if skip.contains(name) { '1' } else { '0' });
+        assert_eq!(found.iter().collect::<String>(), skipped, "{entry}");
+    }
+    for entry in ["a(", "[", "(?<=a)b", r"(a)\1"] {
+        let error = SkipModules::new(Some(&[entry.to_owned()])).unwrap_err();
+        assert!(
+            matches!(&error, FileError::SkipPattern { entry: named, .. } if named == entry),
+            "{error}"
+        );
+    }
+}
+
+/// The list is in `config.json`: whoever loads the checkpoint takes it for what was skipped.
+#[test]
+fn the_list_of_modules_is_obeyed_unless_told_otherwise() {
+    let base = data().join("checkpoint_base");
+    for (skip, n_quantized) in [
+        (&["lm_head", r"model.layers.\d+.mlp"][..], 4),
+        (&["self_attn"], 8),
+        (&["model.*", "lm_head"], 0),
+    ] {
+        let to = tempfile::tempdir().unwrap();
+        let skip: Vec<String> = skip.iter().map(|&entry| entry.to_owned()).collect();
+        let config = nf4().with_skip_modules(skip.clone());
+        let summary = run(&base, to.path(), &config).unwrap();
+        assert_eq!(summary.n_quantized, n_quantized, "{skip:?}");
+        let made = Checkpoint::open(to.path()).unwrap();
+        assert_eq!(made.config().unwrap().skip_modules, Some(skip));
+        assert_eq!(four_bit_state::names(&made).len(), n_quantized);
+    }
+    let to = tempfile::tempdir().unwrap();
+    let error = run(&base, to.path(), &nf4().with_skip_modules(vec!["(".into()]));
+    assert!(matches!(error, Err(FileError::SkipPattern { .. })));
+}
+
+#[test]
+fn a_weight_too_large_for_halves_is_no_number_that_is_not_finite() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let weights = |x: [f32; 4]| {
+        let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
+        single(
+            from.path(),
+            &[tensor("x.weight", Dtype::F32, &[2, 2], &bytes)],
+        );
+        run(from.path(), to.path(), &int8(6.0))
+    };
+    // Halfway between 65504 and the number that would come next.
+    let name = || "x.weight".to_owned();
+    let overflow = |index, value| FileError::HalfOverflow {
+        name: name(),
+        index,
+        value,
+    };
+    assert_eq!(
+        weights([0.0, 1.0, -65520.0, 1e9]),
+        Err(overflow(2, -65520.0))
+    );
+    let (index, value) = (1, f32::INFINITY);
+    let error = FileError::Quant {
+        name: name(),
+        source: QuantError::NonFinite { index, value },
+    };
+    assert_eq!(weights([0.0, f32::INFINITY, 1.0, 1.0]), Err(error));
+    assert_eq!(weights([65519.0, 0.0, 0.0, 0.0]).unwrap().n_quantized, 1);
+}
+
+#[test]
+fn poisoned_rows_are_written_where_the_policy_wants_them() {
+    let from = tempfile::tempdir().unwrap();
+    let x = [1.0, f32::NAN, 0.5, -1.0].map(f32::to_le_bytes).concat();
+    single(from.path(), &[tensor("x.weight", Dtype::F32, &[2, 2], &x)]);
+    let non_finite = NonFinite::PoisonBlock;
+    let to = tempfile::tempdir().unwrap();
+    let threshold = 6.0;
+    let config = CheckpointConfig::new(Method::EightBit {
+        threshold,
+        non_finite,
+    });
+    run(from.path(), to.path(), &config).unwrap();
+    let mut made = Checkpoint::open(to.path()).unwrap();
+    let rows = int8_state::read(&mut made, "x.weight").unwrap();
+    assert!(rows.scales()[0].is_nan() && rows.scales()[1] == 1.0);
+    let four = |nested| Method::FourBit {
+        config: FourBitConfig::new(FourBitCode::Nf4, 64).with_non_finite(non_finite),
+        nested,
+        stored_as: PackedType::U8,
+    };
+    let to = tempfile::tempdir().unwrap();
+    let nested = CheckpointConfig::new(four(Some(EightBitSearch::Nearest)));
+    assert_eq!(
+        run(from.path(), to.path(), &nested),
+        Err(FileError::NestedPoison)
+    );
+    run(from.path(), to.path(), &CheckpointConfig::new(four(None))).unwrap();
+    let mut made = Checkpoint::open(to.path()).unwrap();
+    let back = four_bit_state::read(&mut made, "x.weight").unwrap().weights;
+    let back = four_bit::dequantize::<f32>(&back).unwrap();
+    assert!(back.iter().all(|x| x.is_nan()));
+}
+
+/// Also where the other one is in another file: two tensors of one name would be found when the new checkpoint is opened.
+#[test]
+fn names_that_a_weight_needs_must_be_free_and_nothing_is_written_before() {
+    let (from, parent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let to = parent.path().join("to");
+    let x = tensor("x.weight", Dtype::F32, &[1, 1], &[0; 4]);
+    for (config, taken) in [
+        (nf4(), "x.weight.absmax"),
+        (nf4(), "x.weight.nested_quant_map"),
+        (int8(6.0), "x.weight_format"),
+    ] {
+        let other = tensor(taken, Dtype::F32, &[1], &[0; 4]);
+        let name = taken.to_owned();
+        let weight = x.name.clone();
+        let error = FileError::NameTaken { name, weight };
+        single(from.path(), &[x.clone(), other.clone()]);
+        assert_eq!(run(from.path(), &to, &config), Err(error.clone()));
+        for order in [
+            ["a.safetensors", "b.safetensors"],
+            ["b.safetensors", "a.safetensors"],
+        ] {
+            let shards = tempfile::tempdir().unwrap();
+            for (file, tensor) in order.iter().zip([&x, &other]) {
+                let path = shards.path().join(file);
+                files::write_tensors(&path, &files::torch_metadata(), &[tensor.clone()]).unwrap();
+            }
+            let weight_map = serde_json::json!({ &x.name[..]: order[0], taken: order[1] });
+            let index = serde_json::json!({ "weight_map": weight_map }).to_string();
+            fs::write(shards.path().join("model.safetensors.index.json"), index).unwrap();
+            fs::write(shards.path().join("config.json"), "{}").unwrap();
+            assert_eq!(run(shards.path(), &to, &config), Err(error.clone()));
+        }
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn what_is_lost_is_measured_over_all_weights() {
+    let base = data().join("checkpoint_base");
+    for config in [nf4(), int8(6.0)] {
+        let to = tempfile::tempdir().unwrap();
+        let summary = run(&base, to.path(), &config.with_measure(Measure::Errors)).unwrap();
+        let (mut old, mut new) = (Checkpoint::open(&base), Checkpoint::open(to.path()));
+        let (old, new) = (old.as_mut().unwrap(), new.as_mut().unwrap());
+        let (mut noise, mut signal, mut n, mut bytes) = (0.0, 0.0, 0, 0);
+        let four = four_bit_state::names(new);
+        for name in [&four[..], &int8_state::names(new)].concat() {
+            let back: Vec<f32> = if four.contains(&name) {
+                let weights = four_bit_state::read(new, &name).unwrap().weights;
+                four_bit::dequantize(&weights)
+                    .unwrap()
+                    .into_iter()
+                    .collect()
+            } else {
+                let rows = int8_state::read(new, &name).unwrap();
+                vector_wise::dequantize(&rows)
+                    .unwrap()
+                    .into_iter()
+                    .collect()
+            };
+            let exact = old.read(&name).unwrap();
+            let exact = exact.as_chunks().0.iter();
+            let exact = exact.map(|&x| bf16::from_le_bytes(x).to_f32());
+            assert_eq!(old.info(&name).unwrap().dtype, Dtype::BF16);
+            for (x, y) in exact.zip(&back) {
+                noise += f64::from(x - y).powi(2);
+                signal += f64::from(x).powi(2);
+                n += 1;
+            }
+            let module = name.trim_end_matches("weight");
+            let parts = new
+                .names()
+                .into_iter()
+                .filter(|part| part.starts_with(module));
+            bytes += parts
+                .map(|part| new.info(&part).unwrap().data_offsets)
+                .map(|(start, end)| (end - start) as u64)
+                .sum::<u64>();
+        }
+        let errors = summary.errors.unwrap();
+        assert_eq!((errors.n as u64, summary.n_weights), (n, n));
+        let decibels = 10.0 * f64::log10(signal / noise);
+        // Differences of `f32` are rounded here, and not there.
+        assert!((errors.signal_to_noise - decibels).abs() < 1e-4);
+        assert_eq!(summary.weights_after, bytes);
+        assert_eq!(summary.weights_before, 2 * n);
+        let parameters = summary.before / 2;
+        assert_eq!(summary.n_parameters, parameters);
+    }
+}
+
+/// One file in, one file out; no configuration is read or written.
+#[test]
+fn a_single_file_is_a_checkpoint_too() {
+    let base = data().join("checkpoint_base/model.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("deep/nf4.safetensors");
+    let summary = run(&base, &to, &nf4()).unwrap();
+    assert_eq!((summary.n_quantized, summary.n_copied), (7, 5));
+    assert_eq!(fs::read_dir(to.parent().unwrap()).unwrap().count(), 1);
+    let whole = tempfile::tempdir().unwrap();
+    run(&data().join("checkpoint_base"), whole.path(), &nf4()).unwrap();
+    let theirs = fs::read(whole.path().join("model.safetensors")).unwrap();
+    assert!(fs::read(&to).unwrap() == theirs);
+    // Never over another file, nor in the place of a folder.
+    let path = to.clone();
+    assert_eq!(run(&base, &to, &nf4()), Err(FileError::Occupied { path }));
+    let path = to.parent().unwrap().to_owned();
+    assert_eq!(
+        run(&base, to.parent().unwrap(), &nf4()),
+        Err(FileError::Occupied { path })
+    );
+    assert!(fs::read(&to).unwrap() == theirs);
+    let from = folder.path().join("none.safetensors");
+    let error = run(&from, &folder.path().join("new"), &nf4()).unwrap_err();
+    assert!(
+        matches!(&error, FileError::Io { path, .. } if *path == from),
+        "{error}"
+    );
 }
