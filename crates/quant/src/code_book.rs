@@ -122,6 +122,20 @@ impl Coded {
     /// - [`QuantError::Block`] if `block` is not one of [`BLOCKS`](crate::four_bit::BLOCKS).
     /// - [`QuantError::Size`] if the product of `shape` does not fit.
     /// - [`QuantError::PackedLen`] or [`QuantError::ScalesLen`] if there are more or fewer than the shape needs.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::code_book::{CodeBook, Coded};
+    /// use llm_quant::{QuantError, nf4};
+    ///
+    /// let book = CodeBook::new(nf4::code())?;
+    /// let coded = Coded::from_parts(book, 64, &[3], vec![0x0f, 0x70], vec![2.0])?;
+    /// assert_eq!(coded.bytes(), 16 * 4 + 2 + 4);
+    /// let missing = Coded::from_parts(book, 64, &[3], vec![0x0f], vec![2.0]);
+    /// assert!(matches!(missing, Err(QuantError::PackedLen { expected: 2, got: 1, .. })));
+    /// # Ok::<(), llm_quant::QuantError>(())
+    /// ```
     pub fn from_parts(
         book: CodeBook,
         block: usize,

@@ -26,6 +26,10 @@ pub struct Cell {
 ///
 /// [`QuantError::DensityScale`] if `scale` is not finite and above 0.
 ///
+/// # Precision
+///
+/// A few roundings of `f64`; 0 far away.
+///
 /// # Example
 ///
 /// ```

@@ -110,6 +110,20 @@ impl Integers {
     /// - [`QuantError::Size`] if the product of `shape` does not fit.
     /// - [`QuantError::CodesLen`] or [`QuantError::ScalesLen`] if there are more or fewer than the shape needs.
     /// - [`QuantError::ZeroPointsLen`] if there are more or fewer zero points than the scheme needs, [`QuantError::ZeroPoint`] if one is no code.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::QuantError;
+    /// use llm_quant::integer::{IntegerBits, IntegerConfig, IntegerScheme, Integers};
+    ///
+    /// let config = IntegerConfig::new(IntegerBits::Eight, IntegerScheme::Affine, 4);
+    /// let integers = Integers::from_parts(config, &[2], vec![0, 255], vec![0.5], vec![128])?;
+    /// assert_eq!(integers.bytes(), 2 + 4 + 1);
+    /// let none = Integers::from_parts(config, &[2], vec![0, 255], vec![0.5], vec![]);
+    /// assert_eq!(none, Err(QuantError::ZeroPointsLen { expected: 1, got: 0 }));
+    /// # Ok::<(), llm_quant::QuantError>(())
+    /// ```
     pub fn from_parts(
         config: IntegerConfig,
         shape: &[usize],

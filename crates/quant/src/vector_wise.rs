@@ -33,6 +33,20 @@ impl VectorWise {
     ///
     /// - [`QuantError::RowScales`] if there is not one scale for each row.
     /// - [`QuantError::RowCode`] if a code is -128.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::QuantError;
+    /// use llm_quant::vector_wise::VectorWise;
+    /// use ndarray::array;
+    ///
+    /// let rows = VectorWise::from_parts(array![[127, 0], [1, -127]], vec![2.0, 0.5])?;
+    /// assert_eq!((rows.shape(), rows.bytes()), ([2, 2], 4 + 2 * 4));
+    /// let refused = VectorWise::from_parts(array![[127, -128]], vec![2.0]);
+    /// assert_eq!(refused, Err(QuantError::RowCode { index: 1, got: -128 }));
+    /// # Ok::<(), llm_quant::QuantError>(())
+    /// ```
     pub fn from_parts(codes: Array2<i8>, scales: Vec<f32>) -> Result<Self, QuantError> {
         if codes.nrows() != scales.len() {
             return Err(QuantError::RowScales {

@@ -111,6 +111,18 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Those of [`TensorFile::open`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::files::{Checkpoint, TensorSource};
+    /// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_base/model.safetensors");
+    /// # let file = std::path::Path::new(file);
+    ///
+    /// let mut checkpoint = Checkpoint::open_file(file)?;
+    /// assert_eq!((checkpoint.names().len(), checkpoint.config()), (12, None));
+    /// # Ok::<(), llm_quant::files::FileError>(())
+    /// ```
     pub fn open_file(path: &Path) -> Result<Self, FileError> {
         let file = TensorFile::open(path).map_err(|error| error.in_file(path))?;
         let name = path.file_name().unwrap_or_default();

@@ -314,7 +314,9 @@ pub enum FileError {
         path: PathBuf,
     },
     /// Another run writes to the same target.
-    #[error("no other run may be writing to the same target, got one in {path}")]
+    #[error(
+        "no other run may be writing to the same target, got one in {path}; if it is no more, remove that folder"
+    )]
     Busy {
         /// Where it writes.
         path: PathBuf,

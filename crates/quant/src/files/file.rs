@@ -44,6 +44,18 @@ impl TensorFile<File> {
     ///
     /// - [`FileError::NotFile`] if it is a folder, a pipe or a device.
     /// - Those of [`new`](Self::new).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::files::{TensorFile, TensorSource};
+    /// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_base/model.safetensors");
+    /// # let file = std::path::Path::new(file);
+    ///
+    /// let file = TensorFile::open(file)?;
+    /// assert_eq!(file.info("lm_head.weight").map(|info| info.shape.len()), Some(2));
+    /// # Ok::<(), llm_quant::files::FileError>(())
+    /// ```
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let file = open_file(path)?;
         Self::with_path(file, path.to_owned())

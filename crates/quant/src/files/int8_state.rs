@@ -12,6 +12,18 @@ const SCALES: &str = "SCB";
 const FORMAT: &str = "weight_format";
 
 /// The names of all weights in eight bits, ascending: those of modules with an `SCB`.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::files::{Checkpoint, int8_state};
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_dir/int8");
+/// # let folder = std::path::Path::new(folder);
+///
+/// let checkpoint = Checkpoint::open(folder)?;
+/// assert_eq!(int8_state::names(&checkpoint)[0], "model.layers.0.mlp.down_proj.weight");
+/// # Ok::<(), llm_quant::files::FileError>(())
+/// ```
 #[must_use]
 pub fn names(source: &(impl TensorSource + ?Sized)) -> Vec<String> {
     let all = source.names();
@@ -35,6 +47,25 @@ pub fn names(source: &(impl TensorSource + ?Sized)) -> Vec<String> {
 /// - [`FileError::Quant`] if a code is -128 or there is no memory, [`FileError::Io`] if it cannot be read.
 ///
 /// Files of old versions have no format; they are read as rows.
+///
+/// # Precision
+///
+/// The bits of the file.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::files::{Checkpoint, int8_state};
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_dir/int8");
+/// # let folder = std::path::Path::new(folder);
+///
+/// let mut checkpoint = Checkpoint::open(folder)?;
+/// for name in int8_state::names(&checkpoint) {
+///     let rows = int8_state::read(&mut checkpoint, &name)?;
+///     println!("{name}: {:?} in {} bytes", rows.shape(), rows.bytes());
+/// }
+/// # Ok::<(), llm_quant::files::FileError>(())
+/// ```
 ///
 /// # References
 ///
@@ -75,6 +106,10 @@ pub fn read(
 /// # Errors
 ///
 /// [`FileError::WeightName`] if the name has another end: scales stand beside it, under the name of the module.
+///
+/// # Precision
+///
+/// The bits of codes and scales.
 ///
 /// # Example
 ///

@@ -161,10 +161,14 @@ fn check_vacant(target: &Path, kind: Kind) -> Result<(), FileError> {
 
 /// Makes the folder, or takes over what a run left that was stopped, and locks it.
 fn claim(folder: &Path) -> Result<File, FileError> {
-    let io = |error| FileError::io(folder, &error);
+    let io = |error: &io::Error| FileError::io(folder, error);
+    let busy = || FileError::Busy {
+        path: folder.to_owned(),
+    };
     let path = folder.join(LOCK);
     loop {
-        match fs::create_dir(folder) {
+        let made = fs::create_dir(folder);
+        match &made {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
             Err(_) => check_ours(folder)?,
             Ok(()) => {}
@@ -179,9 +183,10 @@ fn claim(folder: &Path) -> Result<File, FileError> {
         match file.try_lock() {
             Ok(()) if is_still(&file, &path) => return Ok(file),
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let path = folder.to_owned();
-                return Err(FileError::Busy { path });
+            Err(TryLockError::WouldBlock) => return Err(busy()),
+            // Some systems have no locks: there only the caller knows whether another run lives.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                return made.map(|()| file).map_err(|_| busy());
             }
             Err(TryLockError::Error(error)) => return Err(FileError::io(&path, &error)),
         }

@@ -89,6 +89,25 @@ pub fn torch_metadata() -> BTreeMap<String, String> {
 ///
 /// Tensors lie in the order of the library: the widest type first, then by name. Lists whose length is known only once they are written come
 /// last. The file appears under its name when it is whole and on the disk; whoever is dropped before leaves nothing.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::files::{self, Dtype, TensorFile, TensorSource, TensorWriter};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("x.safetensors");
+/// let announced = ["x", "y"].map(|name| (name.to_owned(), Dtype::U8, vec![2]));
+/// let late = ["note".to_owned()];
+/// let mut writer = TensorWriter::create(&path, &files::torch_metadata(), announced, late)?;
+/// writer.write("note", b"any length")?;
+/// writer.write("y", &[3, 4])?;
+/// writer.write("x", &[1, 2])?;
+/// assert!(!path.exists());
+/// writer.finish()?;
+/// assert_eq!(TensorFile::open(&path)?.read("y")?, [3, 4]);
+/// # Ok::<(), files::FileError>(())
+/// ```
 #[derive(Debug)]
 pub struct TensorWriter {
     temporary: Temporary,
