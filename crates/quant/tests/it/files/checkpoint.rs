@@ -701,7 +701,12 @@ fn names_that_a_weight_needs_must_be_free_and_nothing_is_written_before() {
             let shards = tempfile::tempdir().unwrap();
             for (file, tensor) in order.iter().zip([&x, &other]) {
                 let path = shards.path().join(file);
-                files::write_tensors(&path, &files::torch_metadata(), &[tensor.clone()]).unwrap();
+                files::write_tensors(
+                    &path,
+                    &files::torch_metadata(),
+                    std::slice::from_ref(tensor),
+                )
+                .unwrap();
             }
             let weight_map = serde_json::json!({ &x.name[..]: order[0], taken: order[1] });
             let index = serde_json::json!({ "weight_map": weight_map }).to_string();
