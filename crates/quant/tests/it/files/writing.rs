@@ -147,10 +147,10 @@ fn each_tensor_is_written_once_and_as_announced() {
 
 /// Tensors are found by their names at once, however many there are: to look through all of them each time would take minutes.
 #[test]
-fn a_hundred_thousand_tensors_take_seconds() {
+fn two_hundred_thousand_tensors_take_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.safetensors");
-    let names: Vec<String> = (0..100_000)
+    let names: Vec<String> = (0..200_000)
         .map(|i| format!("model.layers.{i:06}"))
         .collect();
     let announced = names.iter().map(|name| (name.clone(), Dtype::U8, vec![1]));
@@ -160,7 +160,7 @@ fn a_hundred_thousand_tensors_take_seconds() {
         writer.write(name, &[7]).unwrap();
     }
     let seconds = start.elapsed().as_secs_f64();
-    assert!(seconds < 15.0, "{seconds} s");
+    assert!(seconds < 20.0, "{seconds} s");
     writer.finish().unwrap();
     assert_eq!(TensorFile::open(&path).unwrap().names(), names);
 }
