@@ -54,7 +54,7 @@ pub(crate) struct QuantizeArgs {
     /// Magnitude of an input from which on a library should take it out (int8); 6 unless set, 0 for none
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     threshold: Option<f32>,
-    /// Leave this module as it is: a name, the end of one, or a pattern, as llm_int8_skip_modules; may be given several times. Without it, lm_head is left
+    /// Leave this module as it is: a name, the end of one, or a pattern, by the rule of transformers; may be given several times. Without it the head is left
     #[arg(long, value_name = "MODULE")]
     skip: Vec<String>,
     /// What to do with weights that are NaN or infinite

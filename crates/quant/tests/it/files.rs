@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod conversion;
 mod hostile;
 mod int8;
 mod state;
