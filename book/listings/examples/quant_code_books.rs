@@ -2,7 +2,7 @@
 
 use llm_numerics::philox::Philox4x32;
 use llm_quant::af4::{self, ZeroCell};
-use llm_quant::code_book::{self, CodeBook};
+use llm_quant::code_book::{self, CodeBook, CodeBookConfig, LearnConfig};
 use llm_quant::four_bit::{self, FourBitCode, FourBitConfig};
 use llm_quant::integer::{self, IntegerBits, IntegerConfig, IntegerScheme};
 use llm_quant::{QuantError, nf4, report};
@@ -26,12 +26,11 @@ fn main() -> Result<(), QuantError> {
     // ANCHOR: codes
     let nf4 = CodeBook::new(nf4::code())?;
     let af4 = CodeBook::new(af4::code(BLOCK, ZeroCell::Nearest)?)?;
+    let learn = LearnConfig::new(nf4, BLOCK).with_iterations(30);
     let codes: [(&str, &Code); 5] = [
         ("NF4", &|x| coded(x, &nf4)),
         ("AF4", &|x| coded(x, &af4)),
-        ("learnt", &|x| {
-            coded(x, &code_book::learn(x, BLOCK, &nf4, 30)?)
-        }),
+        ("learnt", &|x| coded(x, &code_book::learn(x, &learn)?)),
         ("FP4", &fp4),
         ("integers", &integers),
     ];
@@ -50,7 +49,7 @@ fn main() -> Result<(), QuantError> {
 type Code<'a> = dyn Fn(&Array1<f32>) -> Result<ArrayD<f32>, QuantError> + 'a;
 
 fn coded(x: &Array1<f32>, book: &CodeBook) -> Result<ArrayD<f32>, QuantError> {
-    code_book::dequantize(&code_book::quantize(x, book, BLOCK)?)
+    code_book::dequantize(&code_book::quantize(x, &CodeBookConfig::new(*book, BLOCK))?)
 }
 
 fn fp4(x: &Array1<f32>) -> Result<ArrayD<f32>, QuantError> {

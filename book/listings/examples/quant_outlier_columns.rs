@@ -1,8 +1,10 @@
 //! Products in eight bits: inputs without and with a column of outliers.
 
 use llm_numerics::philox::Philox4x32;
+use llm_quant::QuantError;
+use llm_quant::four_bit::NonFinite;
 use llm_quant::int8_matmul::{self, EXACT_FACTOR, Int8MatmulConfig};
-use llm_quant::{QuantError, vector_wise};
+use llm_quant::vector_wise::{self, InputConfig};
 use ndarray::{Array2, Axis};
 
 fn main() -> Result<(), QuantError> {
@@ -19,7 +21,7 @@ fn main() -> Result<(), QuantError> {
     // ANCHOR_END: data
     println!("threshold  even inputs  with a column of outliers");
     // ANCHOR: products
-    let rows = vector_wise::quantize(&weights)?;
+    let rows = vector_wise::quantize(&weights, NonFinite::Refuse)?;
     for threshold in [0.0, 6.0] {
         let config = Int8MatmulConfig::new(threshold, EXACT_FACTOR);
         let error = |x: &Array2<f32>| -> Result<f64, QuantError> {
@@ -33,7 +35,7 @@ fn main() -> Result<(), QuantError> {
         );
     }
     // ANCHOR_END: products
-    let split = vector_wise::quantize_inputs(&far, 6.0)?;
+    let split = vector_wise::quantize_inputs(&far, &InputConfig::new(6.0))?;
     println!("outliers: columns {:?}", split.outliers);
     Ok(())
 }

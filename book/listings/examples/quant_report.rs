@@ -1,8 +1,9 @@
 //! What four bits lose: a report of all weights, and a histogram of the blocks.
 
 use llm_numerics::philox::Philox4x32;
+use llm_quant::QuantError;
 use llm_quant::four_bit::{self, FourBitCode, FourBitConfig, Scales};
-use llm_quant::{QuantError, report};
+use llm_quant::report::{self, HistogramConfig};
 use ndarray::Array1;
 
 fn main() -> Result<(), QuantError> {
@@ -21,7 +22,7 @@ fn main() -> Result<(), QuantError> {
     );
     let blocks = report::by_block(&weights, &back, 64)?;
     let decibels = blocks.iter().map(|block| block.signal_to_noise);
-    let histogram = report::histogram(decibels, 6, 17.0, 23.0)?;
+    let histogram = report::histogram(decibels, &HistogramConfig::new(17.0..=23.0).with_bins(6))?;
     // ANCHOR_END: report
     for (bin, count) in histogram.counts.iter().enumerate() {
         println!("{} to {} dB: {count:4} blocks", 17 + bin, 18 + bin);

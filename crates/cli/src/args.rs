@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Failure;
-use crate::{chat, eval, generate, plot};
+use crate::{chat, eval, generate, plot, quantize};
 
 /// More threads than this are a slip of the finger.
 const MAX_THREADS: usize = 1024;
@@ -31,6 +31,8 @@ pub(crate) enum Verb {
     Eval(eval::EvalArgs),
     /// Draws a figure of the book as SVG or PNG
     Plot(plot::PlotArgs),
+    /// Writes a checkpoint in four or eight bits, as bitsandbytes does
+    Quantize(quantize::QuantizeArgs),
     /// Shows what the program computes with
     Devices,
 }

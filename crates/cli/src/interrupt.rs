@@ -1,38 +1,38 @@
-//! Ctrl-C: a running generation stops and what it made is kept; anything else ends at once.
+//! Ctrl-C: a running generation stops and what it made is kept, a conversion stops and clears up; anything else ends at once.
 
 use core::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::failure::{Failure, INTERRUPTED};
 
-static GENERATING: AtomicBool = AtomicBool::new(false);
+static STOPPABLE: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Installs the handler.
 pub(crate) fn listen() -> Result<(), Failure> {
     ctrlc::set_handler(|| {
-        // The second time, do not wait for the generation either.
-        if ASKED.swap(true, Ordering::SeqCst) || !GENERATING.load(Ordering::SeqCst) {
+        // The second time, do not wait for what is running either.
+        if ASKED.swap(true, Ordering::SeqCst) || !STOPPABLE.load(Ordering::SeqCst) {
             std::process::exit(i32::from(INTERRUPTED));
         }
     })
     .map_err(|error| Failure::failed(format!("cannot listen for Ctrl-C: {error}")))
 }
 
-/// Marks a generation as running for as long as it lives.
+/// Marks as running, for as long as it lives, what looks at [`flow`] from time to time.
 #[derive(Debug)]
-pub(crate) struct Generating(());
+pub(crate) struct Stoppable(());
 
-impl Generating {
+impl Stoppable {
     pub(crate) fn start() -> Self {
-        GENERATING.store(true, Ordering::SeqCst);
+        STOPPABLE.store(true, Ordering::SeqCst);
         Self(())
     }
 }
 
-impl Drop for Generating {
+impl Drop for Stoppable {
     fn drop(&mut self) {
-        GENERATING.store(false, Ordering::SeqCst);
+        STOPPABLE.store(false, Ordering::SeqCst);
     }
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
 
-/// Whether a generation is to go on.
+/// Whether what is running is to go on.
 pub(crate) fn flow() -> ControlFlow<()> {
     if asked() {
         ControlFlow::Break(())

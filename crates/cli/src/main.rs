@@ -11,6 +11,7 @@ mod models;
 mod output;
 mod plot;
 mod prompt;
+mod quantize;
 mod reply;
 mod sampling;
 mod tour;
@@ -38,6 +39,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Some(Verb::Generate(args)) => generate::run(args, &cli.common),
         Some(Verb::Eval(args)) => eval::run(args, &cli.common),
         Some(Verb::Plot(args)) => plot::run(args, &cli.common),
+        Some(Verb::Quantize(args)) => quantize::run(args, &cli.common),
         Some(Verb::Devices) => devices::run(&cli.common),
     }
 }

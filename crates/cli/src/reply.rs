@@ -9,7 +9,7 @@ use llm_blocks::tiny_model::{Reply, TinyModelError};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::interrupt::{self, Generating};
+use crate::interrupt::{self, Stoppable};
 use crate::output;
 
 /// A reply and how long it took.
@@ -27,7 +27,7 @@ pub(crate) fn stream(
     silent: bool,
     generate: impl FnOnce(&mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Reply, TinyModelError>,
 ) -> Result<Timed, Failure> {
-    let generating = Generating::start();
+    let generating = Stoppable::start();
     let start = Instant::now();
     let mut until_first_text = None;
     let mut streamed = 0;

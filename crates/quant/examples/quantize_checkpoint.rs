@@ -2,11 +2,12 @@
 //!
 //! Without folders it does so with a small model of its own, in a folder that is removed again.
 
+use core::ops::ControlFlow;
 use std::env::args_os;
 use std::path::{Path, PathBuf};
 
 use llm_quant::eight_bit::EightBitSearch;
-use llm_quant::files::quantize::{self, CheckpointConfig, Method, is_linear};
+use llm_quant::files::quantize::{self, CheckpointConfig, Measure, Method};
 use llm_quant::files::{
     self, Checkpoint, Dtype, FileError, PackedType, Tensor, WeightType, four_bit_state,
 };
@@ -29,13 +30,18 @@ fn quantize(from: &Path, to: &Path) -> Result<(), FileError> {
         nested: Some(EightBitSearch::Nearest),
         stored_as: PackedType::U8,
     };
-    let config = CheckpointConfig::new(method).with_compute_type(WeightType::Bf16);
-    let choose = |name: &str, info: &files::TensorInfo| is_linear(name, info, None);
-    let summary = quantize::checkpoint(from, to, &config, choose, |progress| {
+    let config = CheckpointConfig::new(method)
+        .with_compute_type(WeightType::Bf16)
+        .with_measure(Measure::Errors);
+    let summary = quantize::checkpoint(from, to, &config, |progress| {
         let percent = 100 * progress.done / progress.total.max(1);
         println!("{percent:3} % {}", progress.name);
+        ControlFlow::Continue(())
     })?;
     println!("{} bytes became {}", summary.before, summary.after);
+    if let Some(errors) = summary.errors {
+        println!("signal to noise: {:.1} dB", errors.signal_to_noise);
+    }
     let mut checkpoint = Checkpoint::open(to)?;
     for name in four_bit_state::names(&checkpoint) {
         let weights = four_bit_state::read(&mut checkpoint, &name)?.weights;

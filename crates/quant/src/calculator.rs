@@ -17,6 +17,10 @@ use crate::four_bit::check_block;
 ///
 /// [`QuantError::Block`] if `block` is not one of [`BLOCKS`](crate::four_bit::BLOCKS).
 ///
+/// # Precision
+///
+/// Exact: blocks are powers of two.
+///
 /// # Example
 ///
 /// ```
@@ -61,6 +65,10 @@ fn scale_bits(block: usize, scales: ScaleStorage) -> Result<f64, QuantError> {
 /// # Errors
 ///
 /// [`QuantError::Block`] if `block` is not one of [`BLOCKS`](crate::four_bit::BLOCKS).
+///
+/// # Precision
+///
+/// Exact, as [`bits_per_weight`].
 ///
 /// # Example
 ///

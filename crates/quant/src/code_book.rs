@@ -9,7 +9,7 @@ use crate::QuantError;
 use crate::four_bit::blocks::{TASK, filled, first_error, row_major, scale, zeros};
 use crate::four_bit::{NonFinite, check_block, elements};
 
-pub use learn::learn;
+pub use learn::{LearnConfig, learn};
 
 /// Sixteen values from -1 to 1, ascending, with both ends and 0 among them.
 ///
@@ -68,6 +68,37 @@ impl CodeBook {
     }
 }
 
+/// Settings of a quantization with values of one's own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CodeBookConfig {
+    /// The sixteen values.
+    pub book: CodeBook,
+    /// Elements that share a scale, one of [`BLOCKS`](crate::four_bit::BLOCKS).
+    pub block: usize,
+    /// What to do with NaN and infinities; [`NonFinite::Refuse`] unless set.
+    pub non_finite: NonFinite,
+}
+
+impl CodeBookConfig {
+    /// Values and a block size in elements.
+    #[must_use]
+    pub const fn new(book: CodeBook, block: usize) -> Self {
+        Self {
+            book,
+            block,
+            non_finite: NonFinite::Refuse,
+        }
+    }
+
+    /// Sets [`non_finite`](Self::non_finite).
+    #[must_use]
+    pub const fn with_non_finite(mut self, non_finite: NonFinite) -> Self {
+        self.non_finite = non_finite;
+        self
+    }
+}
+
 /// Numbers of any shape in four bits each with sixteen values of one's own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Coded {
@@ -91,6 +122,20 @@ impl Coded {
     /// - [`QuantError::Block`] if `block` is not one of [`BLOCKS`](crate::four_bit::BLOCKS).
     /// - [`QuantError::Size`] if the product of `shape` does not fit.
     /// - [`QuantError::PackedLen`] or [`QuantError::ScalesLen`] if there are more or fewer than the shape needs.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::code_book::{CodeBook, Coded};
+    /// use llm_quant::{QuantError, nf4};
+    ///
+    /// let book = CodeBook::new(nf4::code())?;
+    /// let coded = Coded::from_parts(book, 64, &[3], vec![0x0f, 0x70], vec![2.0])?;
+    /// assert_eq!(coded.bytes(), 16 * 4 + 2 + 4);
+    /// let missing = Coded::from_parts(book, 64, &[3], vec![0x0f], vec![2.0]);
+    /// assert!(matches!(missing, Err(QuantError::PackedLen { expected: 2, got: 1, .. })));
+    /// # Ok::<(), llm_quant::QuantError>(())
+    /// ```
     pub fn from_parts(
         book: CodeBook,
         block: usize,
@@ -169,7 +214,7 @@ impl Coded {
 /// # Errors
 ///
 /// - [`QuantError::Block`] if the block size is not one of [`BLOCKS`](crate::four_bit::BLOCKS).
-/// - [`QuantError::NonFinite`] if an element is NaN or infinite.
+/// - [`QuantError::NonFinite`] if an element is NaN or infinite and the policy is [`NonFinite::Refuse`].
 /// - [`QuantError::TooLarge`] if there is no memory.
 ///
 /// # Precision
@@ -179,22 +224,26 @@ impl Coded {
 /// # Example
 ///
 /// ```
-/// use llm_quant::code_book::{self, CodeBook};
+/// use llm_quant::code_book::{self, CodeBook, CodeBookConfig};
 /// use llm_quant::four_bit::{self, FourBitCode, FourBitConfig};
 /// use llm_quant::nf4;
 /// use ndarray::Array1;
 ///
 /// let x = Array1::from_shape_fn(200, |i| (i as f32 * 0.7).sin());
-/// let ours = code_book::quantize(&x, &CodeBook::new(nf4::code())?, 64)?;
+/// let ours = code_book::quantize(&x, &CodeBookConfig::new(CodeBook::new(nf4::code())?, 64))?;
 /// let theirs = four_bit::quantize(&x, &FourBitConfig::new(FourBitCode::Nf4, 64))?;
 /// assert_eq!(ours.packed(), theirs.packed());
 /// # Ok::<(), llm_quant::QuantError>(())
 /// ```
 pub fn quantize<S: Storage, D: Dimension>(
     x: &ArrayRef<S, D>,
-    book: &CodeBook,
-    block: usize,
+    config: &CodeBookConfig,
 ) -> Result<Coded, QuantError> {
+    let CodeBookConfig {
+        book,
+        block,
+        non_finite,
+    } = *config;
     check_block(block)?;
     let elements = row_major(x)?;
     let mut packed = zeros::<u8>(elements.len().div_ceil(2))?;
@@ -209,16 +258,16 @@ pub fn quantize<S: Storage, D: Dimension>(
         let blocks = elements.chunks(block).zip(packed.chunks_mut(block / 2));
         for (b, ((elements, packed), stored)) in blocks.zip(scales).enumerate() {
             let scaled = &mut scaled[..elements.len()];
-            match scale_block(elements, block, scaled) {
+            match scale_block(elements, block, scaled, non_finite) {
                 Ok(scale) => *stored = scale,
                 Err((index, value)) => return Some((task * TASK + b * block + index, value)),
             }
-            simd::vectorize(|| encode(scaled, book, packed));
+            simd::vectorize(|| encode(scaled, &book, packed));
         }
         None
     });
     first_error(errors)?;
-    Coded::from_parts(*book, block, x.shape(), packed, scales)
+    Coded::from_parts(book, block, x.shape(), packed, scales)
 }
 
 /// The numbers that codes stand for: `x_i = value(code_i) · scale_b`.
@@ -234,6 +283,19 @@ pub fn quantize<S: Storage, D: Dimension>(
 /// # Precision
 ///
 /// One product in `f32`, rounded to `S`.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::code_book::{self, CodeBook, Coded};
+/// use llm_quant::nf4;
+/// use ndarray::arr1;
+///
+/// let book = CodeBook::new(nf4::code())?;
+/// let coded = Coded::from_parts(book, 64, &[3], vec![0x0f, 0x70], vec![2.0])?; // codes 0, 15 and 7
+/// assert_eq!(code_book::dequantize::<f32>(&coded)?, arr1(&[-2.0, 2.0, 0.0]).into_dyn());
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
 pub fn dequantize<S: Storage>(coded: &Coded) -> Result<ArrayD<S>, QuantError> {
     let len = coded.shape.iter().product(); // fits: the constructors checked it
     let mut out = filled(S::from_f32(0.0), len)?;
@@ -256,11 +318,12 @@ fn scale_block<S: Storage>(
     elements: &[S],
     block: usize,
     scaled: &mut [f32],
+    non_finite: NonFinite,
 ) -> Result<f32, (usize, f32)> {
     for (to, from) in scaled.iter_mut().zip(elements) {
         *to = from.to_f32();
     }
-    scale(scaled, elements.len() == block, NonFinite::Refuse)
+    scale(scaled, elements.len() == block, non_finite)
 }
 
 /// The codes of scaled numbers, two a byte; a missing one at the end counts as 0.

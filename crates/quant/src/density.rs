@@ -24,7 +24,11 @@ pub struct Cell {
 ///
 /// # Errors
 ///
-/// [`QuantError::Factor`] if `scale` is not finite and above 0.
+/// [`QuantError::DensityScale`] if `scale` is not finite and above 0.
+///
+/// # Precision
+///
+/// A few roundings of `f64`; 0 far away.
 ///
 /// # Example
 ///
@@ -42,7 +46,7 @@ pub fn at(x: f64, scale: f64) -> Result<f64, QuantError> {
 ///
 /// # Errors
 ///
-/// - [`QuantError::Factor`] if `scale` is not finite and above 0.
+/// - [`QuantError::DensityScale`] if `scale` is not finite and above 0.
 /// - [`QuantError::NonFinite`] if a value is NaN or infinite.
 ///
 /// # Precision
@@ -93,7 +97,7 @@ pub fn cells(values: &[f32], scale: f64) -> Result<Vec<Cell>, QuantError> {
 fn check(scale: f64) -> Result<(), QuantError> {
     match scale > 0.0 && scale.is_finite() {
         true => Ok(()),
-        false => Err(QuantError::Factor { got: scale as f32 }),
+        false => Err(QuantError::DensityScale { got: scale }),
     }
 }
 

@@ -71,6 +71,17 @@ impl EightBit {
     /// - [`QuantError::Block`] if `block` is not one of [`BLOCKS`](crate::four_bit::BLOCKS).
     /// - [`QuantError::Size`] if the product of `shape` does not fit.
     /// - [`QuantError::CodesLen`] or [`QuantError::ScalesLen`] if there are more or fewer than the shape needs.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::eight_bit::{self, EightBit};
+    ///
+    /// // Code 255 stands for 1, code 127 for 0.
+    /// let numbers = EightBit::from_parts(64, &[2], vec![255, 127], vec![3.0])?;
+    /// assert_eq!(eight_bit::dequantize::<f32>(&numbers)?.as_slice(), Some(&[3.0, 0.0][..]));
+    /// # Ok::<(), llm_quant::QuantError>(())
+    /// ```
     pub fn from_parts(
         block: usize,
         shape: &[usize],
@@ -221,6 +232,20 @@ pub fn quantize<S: Storage, D: Dimension>(
 /// # Precision
 ///
 /// One product in `f32`, rounded to `S`.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::eight_bit::{self, EightBitConfig, EightBitSearch};
+/// use ndarray::array;
+///
+/// let x = array![[2.0_f32, 0.0], [-1.0, 0.5]];
+/// let config = EightBitConfig::new(EightBitSearch::Nearest, 64);
+/// let back = eight_bit::dequantize::<f32>(&eight_bit::quantize(&x, &config)?)?;
+/// assert_eq!((back[[0, 0]], back[[0, 1]]), (2.0, 0.0));
+/// assert!((back - x.into_dyn()).iter().all(|error| error.abs() < 0.02));
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
 ///
 /// # References
 ///

@@ -1,5 +1,7 @@
 //! Everything that this crate refuses.
 
+use crate::dynamic_map::MapSign;
+
 /// Everything that this crate can refuse, one variant per rule that a caller can break.
 ///
 /// A message says what must hold and what came, with the numbers.
@@ -77,11 +79,11 @@ pub enum QuantError {
     /// There is no dynamic map of such bits.
     #[error(
         "a dynamic map must have 2 to 8 bits and from 1 exponent bit to one less than those bits (exactly so many if \
-         unsigned), got {total_bits} bits, {max_exponent_bits} exponent bits, signed: {signed}"
+         unsigned), got {total_bits} bits, {max_exponent_bits} exponent bits, {sign:?}"
     )]
     MapBits {
         /// Whether the map has negative values.
-        signed: bool,
+        sign: MapSign,
         /// Bits of the exponent at most.
         max_exponent_bits: u32,
         /// Bits of a code.
@@ -172,19 +174,25 @@ pub enum QuantError {
     /// A block has no element.
     #[error("block must be at least 1 (elements), got 0")]
     EmptyBlock,
-    /// Zero points do not fit scheme or codes.
+    /// There are more or fewer zero points than the scheme needs.
     #[error(
-        "there must be {expected} zero points (one for each block, none if symmetric) of at most {largest}, got {got} of up to {found}"
+        "there must be {expected} zero points (one for each block, none if symmetric), got {got}"
     )]
-    ZeroPoint {
+    ZeroPointsLen {
         /// How many are needed.
         expected: usize,
         /// How many came.
         got: usize,
+    },
+    /// A zero point is no code.
+    #[error("zero points must be codes of at most {largest}, got {got} for block {index}")]
+    ZeroPoint {
+        /// The first block with such a one.
+        index: usize,
         /// The largest code.
         largest: u8,
-        /// The largest zero point.
-        found: u8,
+        /// What came.
+        got: u8,
     },
     /// Values are no code book.
     #[error(
@@ -194,16 +202,33 @@ pub enum QuantError {
         /// What came.
         got: [f32; 16],
     },
-    /// A histogram has no bin, or bounds that are none.
+    /// A histogram has no bin.
+    #[error("a histogram must have at least 1 bin, got 0")]
+    Bins,
+    /// The ends of a histogram are none.
     #[error(
-        "a histogram must have at least one bin and finite bounds, low below high, got {n_bins} from {low} to {high}"
+        "the ends of a histogram must be finite and so must their distance, low below high, got {low} to {high}"
     )]
-    Histogram {
-        /// How many bins.
-        n_bins: usize,
+    Bounds {
         /// The lower end.
         low: f64,
         /// The upper end.
         high: f64,
+    },
+    /// A density cannot be so wide or narrow.
+    #[error("the scale of a density must be finite and above 0, got {got}")]
+    DensityScale {
+        /// What came.
+        got: f64,
+    },
+    /// Arrays that should be compared have different shapes.
+    #[error(
+        "numbers must have the shape {exact:?} of those that they are compared with, got {got:?}"
+    )]
+    ComparedShapes {
+        /// Shape of the exact numbers.
+        exact: Vec<usize>,
+        /// Shape of the others.
+        got: Vec<usize>,
     },
 }

@@ -14,6 +14,7 @@ mod json;
 mod python;
 pub mod quantize;
 mod source;
+mod stage;
 mod types;
 mod writer;
 

@@ -4,9 +4,10 @@ use llm_numerics::{gemm, simd, threads};
 use ndarray::{Array2, ArrayRef2, ArrayView2, ArrayViewMut2, Axis};
 
 use crate::QuantError;
+use crate::four_bit::NonFinite;
 use crate::four_bit::blocks::zeros;
 use crate::matmul::{matrix, unexpected};
-use crate::vector_wise::{VectorWise, WithoutOutliers, quantize_inputs, value};
+use crate::vector_wise::{InputConfig, VectorWise, WithoutOutliers, quantize_inputs, value};
 
 /// `1 / 127²`: what the product of two codes of 127 is multiplied by to be 1.
 pub const EXACT_FACTOR: f32 = 1.0 / (127.0 * 127.0);
@@ -29,13 +30,26 @@ pub struct Int8MatmulConfig {
     pub threshold: f32,
     /// What integer products are multiplied by: [`EXACT_FACTOR`], or that of a library.
     pub factor: f32,
+    /// What to do with NaN and infinities in inputs, where a block is a row; [`NonFinite::Refuse`] unless set.
+    pub non_finite: NonFinite,
 }
 
 impl Int8MatmulConfig {
     /// A threshold and a factor.
     #[must_use]
     pub const fn new(threshold: f32, factor: f32) -> Self {
-        Self { threshold, factor }
+        Self {
+            threshold,
+            factor,
+            non_finite: NonFinite::Refuse,
+        }
+    }
+
+    /// Sets [`non_finite`](Self::non_finite).
+    #[must_use]
+    pub const fn with_non_finite(mut self, non_finite: NonFinite) -> Self {
+        self.non_finite = non_finite;
+        self
     }
 }
 
@@ -58,7 +72,7 @@ impl Int8MatmulConfig {
 ///
 /// - [`QuantError::InnerAxis`] if `d_in` of `x` and of the weights differ.
 /// - [`QuantError::Threshold`] or [`QuantError::Factor`] if a setting cannot be.
-/// - [`QuantError::NonFinite`] if an element of `x` is NaN or infinite.
+/// - [`QuantError::NonFinite`] if an element of `x` is NaN or infinite and the policy is [`NonFinite::Refuse`].
 /// - [`QuantError::Size`] or [`QuantError::TooLarge`] if the result does not fit.
 ///
 /// # Precision
@@ -69,12 +83,13 @@ impl Int8MatmulConfig {
 /// # Example
 ///
 /// ```
+/// use llm_quant::four_bit::NonFinite;
 /// use llm_quant::int8_matmul::{self, EXACT_FACTOR, Int8MatmulConfig};
 /// use llm_quant::vector_wise;
 /// use ndarray::array;
 ///
 /// let w = array![[1.0_f32, -1.0, 0.5], [0.0, 2.0, 1.0]]; // [d_out, d_in]
-/// let weights = vector_wise::quantize(&w)?;
+/// let weights = vector_wise::quantize(&w, NonFinite::Refuse)?;
 /// let x = array![[1.0, -2.0, 60.0]]; // the last one is an outlier
 /// let config = Int8MatmulConfig::new(6.0, EXACT_FACTOR);
 /// let y = int8_matmul::forward(&x, &weights, &config)?;
@@ -97,7 +112,8 @@ pub fn forward(
     }
     let seq = x.nrows();
     let mut out = matrix(seq, d_out)?;
-    let WithoutOutliers { rows, outliers } = quantize_inputs(x, config.threshold)?;
+    let inputs = InputConfig::new(config.threshold).with_non_finite(config.non_finite);
+    let WithoutOutliers { rows, outliers } = quantize_inputs(x, &inputs)?;
     if out.is_empty() || d_in == 0 {
         return Ok(out);
     }
@@ -140,10 +156,11 @@ pub fn forward(
 /// # Example
 ///
 /// ```
+/// use llm_quant::four_bit::NonFinite;
 /// use llm_quant::{int8_matmul, vector_wise};
 /// use ndarray::array;
 ///
-/// let weights = vector_wise::quantize(&array![[127.0_f32, -127.0], [0.0, 254.0]])?;
+/// let weights = vector_wise::quantize(&array![[127.0_f32, -127.0], [0.0, 254.0]], NonFinite::Refuse)?;
 /// let dx = int8_matmul::backward(&array![[1.0, 10.0]], &weights)?;
 /// assert!((dx - array![[127.0, 2413.0]]).iter().all(|error: &f32| error.abs() < 1e-3));
 /// # Ok::<(), llm_quant::QuantError>(())

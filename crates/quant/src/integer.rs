@@ -5,7 +5,7 @@ use ndarray::{ArrayD, ArrayRef, Dimension};
 
 use crate::QuantError;
 use crate::four_bit::blocks::{filled, first_error, row_major, zeros};
-use crate::four_bit::elements;
+use crate::four_bit::{NonFinite, elements};
 
 /// Elements of a task, if a block has no more.
 const TASK: usize = 1 << 16;
@@ -59,6 +59,8 @@ pub struct IntegerConfig {
     /// Elements that share a scale, any number from 1: of a matrix with `d_in` columns, `d_in` gives a scale for each row, and the number of all elements
     /// one for all.
     pub block: usize,
+    /// What to do with NaN and infinities; [`NonFinite::Refuse`] unless set.
+    pub non_finite: NonFinite,
 }
 
 impl IntegerConfig {
@@ -69,7 +71,15 @@ impl IntegerConfig {
             bits,
             scheme,
             block,
+            non_finite: NonFinite::Refuse,
         }
+    }
+
+    /// Sets [`non_finite`](Self::non_finite).
+    #[must_use]
+    pub const fn with_non_finite(mut self, non_finite: NonFinite) -> Self {
+        self.non_finite = non_finite;
+        self
     }
 }
 
@@ -99,7 +109,21 @@ impl Integers {
     /// - [`QuantError::EmptyBlock`] if the block has no element.
     /// - [`QuantError::Size`] if the product of `shape` does not fit.
     /// - [`QuantError::CodesLen`] or [`QuantError::ScalesLen`] if there are more or fewer than the shape needs.
-    /// - [`QuantError::ZeroPoint`] if a zero point is no code, or if there are more or fewer than the scheme needs.
+    /// - [`QuantError::ZeroPointsLen`] if there are more or fewer zero points than the scheme needs, [`QuantError::ZeroPoint`] if one is no code.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::QuantError;
+    /// use llm_quant::integer::{IntegerBits, IntegerConfig, IntegerScheme, Integers};
+    ///
+    /// let config = IntegerConfig::new(IntegerBits::Eight, IntegerScheme::Affine, 4);
+    /// let integers = Integers::from_parts(config, &[2], vec![0, 255], vec![0.5], vec![128])?;
+    /// assert_eq!(integers.bytes(), 2 + 4 + 1);
+    /// let none = Integers::from_parts(config, &[2], vec![0, 255], vec![0.5], vec![]);
+    /// assert_eq!(none, Err(QuantError::ZeroPointsLen { expected: 1, got: 0 }));
+    /// # Ok::<(), llm_quant::QuantError>(())
+    /// ```
     pub fn from_parts(
         config: IntegerConfig,
         shape: &[usize],
@@ -129,17 +153,22 @@ impl Integers {
             IntegerScheme::Symmetric => 0,
             IntegerScheme::Affine => n_blocks,
         };
-        let largest = zero_points.iter().copied().max().unwrap_or(0);
-        if zero_points.len() != expected || largest > config.bits.largest() {
-            return Err(QuantError::ZeroPoint {
+        if zero_points.len() != expected {
+            return Err(QuantError::ZeroPointsLen {
                 expected,
                 got: zero_points.len(),
-                largest: config.bits.largest(),
-                found: largest,
+            });
+        }
+        let largest = config.bits.largest();
+        if let Some(index) = zero_points.iter().position(|&zero| zero > largest) {
+            return Err(QuantError::ZeroPoint {
+                index,
+                largest,
+                got: zero_points[index],
             });
         }
         Ok(Self {
-            config,
+            config: config.with_non_finite(NonFinite::Refuse), // it says nothing about integers that are there
             shape: shape.to_vec(),
             packed,
             scales,
@@ -147,7 +176,7 @@ impl Integers {
         })
     }
 
-    /// Bits, scheme and block size.
+    /// Bits, scheme and block size; the policy is [`NonFinite::Refuse`] whatever it was.
     #[must_use]
     pub fn config(&self) -> &IntegerConfig {
         &self.config
@@ -204,7 +233,7 @@ impl Integers {
 /// # Errors
 ///
 /// - [`QuantError::EmptyBlock`] if the block has no element.
-/// - [`QuantError::NonFinite`] if an element is NaN or infinite.
+/// - [`QuantError::NonFinite`] if an element is NaN or infinite and the policy is [`NonFinite::Refuse`].
 /// - [`QuantError::TooLarge`] if there is no memory.
 ///
 /// # Precision
@@ -257,6 +286,11 @@ pub fn quantize<S: Storage, D: Dimension>(
             blocks.zip(scales.iter_mut().zip(zero_points)).enumerate()
         {
             if let Some((i, value)) = first_not_finite(x) {
+                if config.non_finite == NonFinite::PoisonBlock {
+                    // All steps are NaN, whatever their number.
+                    (*scale, *zero) = poison(config, codes);
+                    continue;
+                }
                 return Some(((task * per_task + b) * block + i, value));
             }
             (*scale, *zero) = simd::vectorize(|| one_block(x, config, codes));
@@ -286,6 +320,23 @@ pub fn quantize<S: Storage, D: Dimension>(
 /// # Precision
 ///
 /// One product in `f32`, rounded to `S`. Numbers within half a step of the largest `f32` may come back infinite.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::integer::{self, IntegerBits, IntegerConfig, IntegerScheme, Integers};
+/// use ndarray::arr1;
+///
+/// // Codes 8 and 11, the first one in the high nibble; the middle of 16 codes is 8.
+/// let config = IntegerConfig::new(IntegerBits::Four, IntegerScheme::Symmetric, 2);
+/// let integers = Integers::from_parts(config, &[2], vec![0x8b], vec![0.5], vec![])?;
+/// assert_eq!(integer::dequantize::<f32>(&integers)?, arr1(&[0.0, 1.5]).into_dyn());
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
+///
+/// # References
+///
+/// Jacob et al. 2018, arXiv:1712.05877v1, eq. 1.
 pub fn dequantize<S: Storage>(integers: &Integers) -> Result<ArrayD<S>, QuantError> {
     let config = integers.config;
     let len = integers.shape.iter().product(); // fits: the constructors checked it
@@ -318,6 +369,16 @@ fn check_block(block: usize) -> Result<(), QuantError> {
 fn first_not_finite<S: Storage>(x: &[S]) -> Option<(usize, f32)> {
     let numbers = x.iter().map(|x| x.to_f32()).enumerate();
     { numbers }.find(|(_, x)| !x.is_finite())
+}
+
+/// Codes, scale and zero point of a block that comes back as NaN.
+fn poison(config: &IntegerConfig, codes: &mut [u8]) -> (f32, u8) {
+    let zero = match config.scheme {
+        IntegerScheme::Symmetric => config.bits.largest() / 2 + 1,
+        IntegerScheme::Affine => 0,
+    };
+    codes.fill(zero);
+    (f32::NAN, zero)
 }
 
 /// Codes of a block; returns its scale and its zero point.

@@ -1,5 +1,9 @@
 //! What quantization loses.
 
+use core::ops::RangeInclusive;
+
+#[cfg(feature = "files")]
+use llm_numerics::Storage;
 use ndarray::{ArrayRef, Dimension};
 
 use crate::QuantError;
@@ -35,7 +39,7 @@ pub struct ErrorReport {
 ///
 /// # Errors
 ///
-/// [`QuantError::OutShape`] if the shapes differ.
+/// [`QuantError::ComparedShapes`] if the shapes differ.
 ///
 /// # Precision
 ///
@@ -69,7 +73,7 @@ pub fn compare<D: Dimension>(
 ///
 /// # Errors
 ///
-/// - [`QuantError::OutShape`] if the shapes differ.
+/// - [`QuantError::ComparedShapes`] if the shapes differ.
 /// - [`QuantError::EmptyBlock`] if the block has no element.
 ///
 /// # Precision
@@ -112,31 +116,98 @@ fn check_shapes<D: Dimension>(
     if exact.shape() == got.shape() {
         return Ok(());
     }
-    Err(QuantError::OutShape {
-        expected: exact.shape().to_vec(),
+    Err(QuantError::ComparedShapes {
+        exact: exact.shape().to_vec(),
         got: got.shape().to_vec(),
     })
 }
 
-// ANCHOR: pairs
 fn of_pairs(pairs: impl Iterator<Item = (f32, f32)>) -> ErrorReport {
-    let (mut n, mut max, mut noise, mut signal) = (0, 0.0_f64, 0.0, 0.0);
+    let mut sums = Sums::default();
     for (exact, got) in pairs {
-        n += 1;
+        sums.add(exact, got);
+    }
+    sums.report()
+}
+
+/// What a report is made of, so that it can be of several arrays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    n: usize,
+    max: f64,
+    noise: f64,
+    signal: f64,
+}
+
+impl Sums {
+    // ANCHOR: pairs
+    #[inline]
+    fn add(&mut self, exact: f32, got: f32) {
         let (exact, got) = (f64::from(exact), f64::from(got));
         let error = (got - exact).abs();
-        max = max.max(error);
-        noise += error * error;
-        signal += exact * exact;
+        self.n += 1;
+        self.max = self.max.max(error);
+        self.noise += error * error;
+        self.signal += exact * exact;
     }
-    ErrorReport {
-        n,
-        max: if noise.is_nan() { f64::NAN } else { max },
-        mean_square: noise / n.max(1) as f64,
-        signal_to_noise: 10.0 * (signal / noise).log10(),
+
+    pub(crate) fn report(&self) -> ErrorReport {
+        ErrorReport {
+            n: self.n,
+            max: if self.noise.is_nan() {
+                f64::NAN
+            } else {
+                self.max
+            },
+            mean_square: self.noise / self.n.max(1) as f64,
+            signal_to_noise: 10.0 * (self.signal / self.noise).log10(),
+        }
+    }
+    // ANCHOR_END: pairs
+
+    /// Compares arrays of one shape.
+    #[cfg(feature = "files")]
+    pub(crate) fn add_all<S: Storage, D: Dimension, E: Dimension>(
+        &mut self,
+        exact: &ArrayRef<S, D>,
+        got: &ArrayRef<f32, E>,
+    ) {
+        for (exact, got) in exact.iter().zip(got) {
+            self.add(exact.to_f32(), *got);
+        }
     }
 }
-// ANCHOR_END: pairs
+
+/// Settings of [`histogram`]: equally wide bins between two ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct HistogramConfig {
+    /// The lower end of the first bin.
+    pub low: f64,
+    /// The upper end of the last bin.
+    pub high: f64,
+    /// How many bins; 10 unless set.
+    pub n_bins: usize,
+}
+
+impl HistogramConfig {
+    /// Ten bins over a range.
+    #[must_use]
+    pub const fn new(range: RangeInclusive<f64>) -> Self {
+        Self {
+            low: *range.start(),
+            high: *range.end(),
+            n_bins: 10,
+        }
+    }
+
+    /// Sets [`n_bins`](Self::n_bins).
+    #[must_use]
+    pub const fn with_bins(mut self, n_bins: usize) -> Self {
+        self.n_bins = n_bins;
+        self
+    }
+}
 
 /// How many numbers are where.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,32 +231,39 @@ pub struct Histogram {
 ///
 /// # Errors
 ///
-/// - [`QuantError::Histogram`] if there is no bin, or `low` and `high` are not finite with `low` below `high`.
+/// - [`QuantError::Bins`] if there is no bin.
+/// - [`QuantError::Bounds`] if `low` and `high`, or their distance, are not finite, or `low` is not below `high`.
 /// - [`QuantError::TooLarge`] if there is no memory.
+///
+/// # Precision
+///
+/// The bin of a number is that of `(x - low) / width` in `f64`: a number within rounding of an edge may be in either of two.
 ///
 /// # Example
 ///
 /// ```
-/// use llm_quant::report;
+/// use llm_quant::report::{self, HistogramConfig};
 /// use ndarray::array;
 ///
 /// let exact = array![1.0, 2.0, 3.0, 4.0];
 /// let reports = report::by_block(&exact, &array![1.0, 2.0, 2.5, 4.0], 2)?;
 /// let errors = reports.iter().map(|report| report.max);
-/// let histogram = report::histogram(errors, 4, 0.0, 1.0)?;
+/// let histogram = report::histogram(errors, &HistogramConfig::new(0.0..=1.0).with_bins(4))?;
 /// assert_eq!(histogram.counts, [1, 0, 1, 0]);
 /// # Ok::<(), llm_quant::QuantError>(())
 /// ```
 pub fn histogram(
     numbers: impl IntoIterator<Item = f64>,
-    n_bins: usize,
-    low: f64,
-    high: f64,
+    config: &HistogramConfig,
 ) -> Result<Histogram, QuantError> {
-    let width = (high - low) / n_bins as f64;
-    if n_bins == 0 || !(low < high && width.is_finite()) {
-        return Err(QuantError::Histogram { n_bins, low, high });
+    let HistogramConfig { low, high, n_bins } = *config;
+    if n_bins == 0 {
+        return Err(QuantError::Bins);
     }
+    if !(low < high && (high - low).is_finite()) {
+        return Err(QuantError::Bounds { low, high });
+    }
+    let width = (high - low) / n_bins as f64;
     let mut histogram = Histogram {
         low,
         high,

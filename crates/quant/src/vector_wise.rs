@@ -4,6 +4,7 @@ use llm_numerics::{Storage, simd, threads};
 use ndarray::{Array2, ArrayRef2};
 
 use crate::QuantError;
+use crate::four_bit::NonFinite;
 use crate::four_bit::blocks::{self, filled, first_error, row_major, zeros};
 
 /// Elements of a task.
@@ -32,6 +33,20 @@ impl VectorWise {
     ///
     /// - [`QuantError::RowScales`] if there is not one scale for each row.
     /// - [`QuantError::RowCode`] if a code is -128.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::QuantError;
+    /// use llm_quant::vector_wise::VectorWise;
+    /// use ndarray::array;
+    ///
+    /// let rows = VectorWise::from_parts(array![[127, 0], [1, -127]], vec![2.0, 0.5])?;
+    /// assert_eq!((rows.shape(), rows.bytes()), ([2, 2], 4 + 2 * 4));
+    /// let refused = VectorWise::from_parts(array![[127, -128]], vec![2.0]);
+    /// assert_eq!(refused, Err(QuantError::RowCode { index: 1, got: -128 }));
+    /// # Ok::<(), llm_quant::QuantError>(())
+    /// ```
     pub fn from_parts(codes: Array2<i8>, scales: Vec<f32>) -> Result<Self, QuantError> {
         if codes.nrows() != scales.len() {
             return Err(QuantError::RowScales {
@@ -84,6 +99,35 @@ impl VectorWise {
     }
 }
 
+/// Settings of [`quantize_inputs`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct InputConfig {
+    /// Magnitude from which on an element is an outlier; 0 for none. The paper takes 6.
+    #[doc(alias = "llm_int8_threshold")]
+    pub threshold: f32,
+    /// What to do with NaN and infinities, where a block is a row; [`NonFinite::Refuse`] unless set.
+    pub non_finite: NonFinite,
+}
+
+impl InputConfig {
+    /// A threshold.
+    #[must_use]
+    pub const fn new(threshold: f32) -> Self {
+        Self {
+            threshold,
+            non_finite: NonFinite::Refuse,
+        }
+    }
+
+    /// Sets [`non_finite`](Self::non_finite).
+    #[must_use]
+    pub const fn with_non_finite(mut self, non_finite: NonFinite) -> Self {
+        self.non_finite = non_finite;
+        self
+    }
+}
+
 /// A matrix without its columns of outliers.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -94,7 +138,7 @@ pub struct WithoutOutliers {
     pub outliers: Vec<usize>,
 }
 
-/// Quantizes each row of a matrix to integers from -127 to 127.
+/// Quantizes each row of a matrix to integers from -127 to 127; a row is what the policy for NaN and infinities calls a block.
 ///
 /// ```text
 /// scale_i = max_j |x_ij|
@@ -107,7 +151,7 @@ pub struct WithoutOutliers {
 ///
 /// # Errors
 ///
-/// - [`QuantError::NonFinite`] if an element is NaN or infinite.
+/// - [`QuantError::NonFinite`] if an element is NaN or infinite and the policy is [`NonFinite::Refuse`].
 /// - [`QuantError::TooLarge`] if there is no memory.
 ///
 /// # Precision
@@ -118,11 +162,12 @@ pub struct WithoutOutliers {
 /// # Example
 ///
 /// ```
+/// use llm_quant::four_bit::NonFinite;
 /// use llm_quant::vector_wise;
 /// use ndarray::array;
 ///
 /// let x = array![[127.0_f32, -64.5, 0.4], [0.0, 0.0, 0.0]];
-/// let rows = vector_wise::quantize(&x)?;
+/// let rows = vector_wise::quantize(&x, NonFinite::Refuse)?;
 /// assert_eq!(rows.codes(), array![[127, -64, 0], [0, 0, 0]]); // the half to the even integer
 /// assert_eq!(rows.scales(), [127.0, 0.0]);
 /// # Ok::<(), llm_quant::QuantError>(())
@@ -131,13 +176,17 @@ pub struct WithoutOutliers {
 /// # References
 ///
 /// Dettmers et al. 2022, arXiv:2208.07339v2 §3.1; bitsandbytes 0.50.2, `int8_vectorwise_quant`.
-pub fn quantize<S: Storage>(x: &ArrayRef2<S>) -> Result<VectorWise, QuantError> {
-    Ok(quantize_inputs(x, 0.0)?.rows)
+pub fn quantize<S: Storage>(
+    x: &ArrayRef2<S>,
+    non_finite: NonFinite,
+) -> Result<VectorWise, QuantError> {
+    let config = InputConfig::new(0.0).with_non_finite(non_finite);
+    Ok(quantize_inputs(x, &config)?.rows)
 }
 
 /// Quantizes rows like [`quantize`], but leaves out columns that have a magnitude of at least `threshold`; 0 leaves out none.
 ///
-/// Elements from the threshold on do not count for the scale of their row. The other elements of their columns do, as in bitsandbytes, though all of
+/// A row that comes back as NaN has no outliers. Elements from the threshold on do not count for the scale of their row. The other elements of their columns do, as in bitsandbytes, though all of
 /// the column has code 0.
 ///
 /// # Shapes
@@ -147,7 +196,7 @@ pub fn quantize<S: Storage>(x: &ArrayRef2<S>) -> Result<VectorWise, QuantError> 
 /// # Errors
 ///
 /// - [`QuantError::Threshold`] if `threshold` is negative, NaN or infinite.
-/// - [`QuantError::NonFinite`] if an element is NaN or infinite.
+/// - [`QuantError::NonFinite`] if an element is NaN or infinite and the policy is [`NonFinite::Refuse`].
 /// - [`QuantError::TooLarge`] if there is no memory.
 ///
 /// # Precision
@@ -157,11 +206,11 @@ pub fn quantize<S: Storage>(x: &ArrayRef2<S>) -> Result<VectorWise, QuantError> 
 /// # Example
 ///
 /// ```
-/// use llm_quant::vector_wise;
+/// use llm_quant::vector_wise::{self, InputConfig};
 /// use ndarray::array;
 ///
 /// let x = array![[1.0_f32, -7.0, 0.5], [2.0, 0.1, -1.0]];
-/// let split = vector_wise::quantize_inputs(&x, 6.0)?;
+/// let split = vector_wise::quantize_inputs(&x, &InputConfig::new(6.0))?;
 /// assert_eq!(split.outliers, [1]);
 /// assert_eq!(split.rows.scales(), [1.0, 2.0]);
 /// assert_eq!(split.rows.codes().column(1), array![0, 0]);
@@ -173,8 +222,12 @@ pub fn quantize<S: Storage>(x: &ArrayRef2<S>) -> Result<VectorWise, QuantError> 
 /// Dettmers et al. 2022, arXiv:2208.07339v2 §3.2; bitsandbytes 0.50.2, `int8_vectorwise_quant`.
 pub fn quantize_inputs<S: Storage>(
     x: &ArrayRef2<S>,
-    threshold: f32,
+    config: &InputConfig,
 ) -> Result<WithoutOutliers, QuantError> {
+    let InputConfig {
+        threshold,
+        non_finite,
+    } = *config;
     if !(threshold >= 0.0 && threshold.is_finite()) {
         return Err(QuantError::Threshold { got: threshold });
     }
@@ -196,7 +249,7 @@ pub fn quantize_inputs<S: Storage>(
             .enumerate()
             .collect();
         let results = threads::map(tasks, |(task, ((elements, codes), scales))| {
-            let found = task_of_rows(elements, codes, scales, n_columns, limit);
+            let found = task_of_rows(elements, codes, scales, limit, non_finite);
             found.map_err(|(index, value)| (task * rows * n_columns + index, value))
         });
         first_error(
@@ -240,6 +293,19 @@ pub fn quantize_inputs<S: Storage>(
 ///
 /// The bits of bitsandbytes 0.50.2: two products in `f32`, the second one by 1/127 rounded; then rounded to `S`.
 ///
+/// # Example
+///
+/// ```
+/// use llm_quant::vector_wise::{self, VectorWise};
+/// use ndarray::array;
+///
+/// let rows = VectorWise::from_parts(array![[127, 0], [0, -127]], vec![2.0, 0.5])?;
+/// let back = vector_wise::dequantize::<f32>(&rows)?;
+/// let exact = array![[2.0, 0.0], [0.0, -0.5]];
+/// assert!((back - exact).iter().all(|error| error.abs() < 1e-6));
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
+///
 /// # References
 ///
 /// bitsandbytes 0.50.2, `int8_vectorwise_dequant`.
@@ -273,9 +339,10 @@ fn task_of_rows<S: Storage>(
     elements: &[S],
     codes: &mut [i8],
     scales: &mut [f32],
-    n_columns: usize,
     limit: f32,
+    non_finite: NonFinite,
 ) -> Result<Vec<usize>, (usize, f32)> {
+    let n_columns = elements.len() / scales.len();
     let mut outliers = Vec::new();
     let mut is_outlier = vec![false; n_columns];
     let mut numbers = vec![0.0_f32; n_columns];
@@ -286,6 +353,10 @@ fn task_of_rows<S: Storage>(
         }
         let largest = blocks::largest(&numbers);
         if !largest.is_finite() {
+            if non_finite == NonFinite::PoisonBlock {
+                *stored = f32::NAN; // codes are 0, and stay so
+                continue;
+            }
             let mut all = numbers.iter().copied().enumerate();
             let (column, value) = all.find(|(_, x)| !x.is_finite()).unwrap_or_default();
             return Err((i * n_columns + column, value));

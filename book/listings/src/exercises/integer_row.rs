@@ -25,6 +25,7 @@ pub fn integer_row(x: &[f64], weights: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use llm_quant::four_bit::NonFinite;
     use llm_quant::int8_matmul::{self, EXACT_FACTOR, Int8MatmulConfig};
     use llm_quant::vector_wise;
     use ndarray::ArrayView2;
@@ -44,7 +45,7 @@ mod tests {
         let row = |key: f32| -> Vec<f32> { (0..100).map(|i| (i as f32 * key).sin()).collect() };
         let (x, w) = (row(0.7), row(1.1));
         let matrix = |row: &[f32]| ArrayView2::from_shape([1, 100], row).unwrap().to_owned();
-        let rows = vector_wise::quantize(&matrix(&w)).unwrap();
+        let rows = vector_wise::quantize(&matrix(&w), NonFinite::Refuse).unwrap();
         let config = Int8MatmulConfig::new(0.0, EXACT_FACTOR);
         let want = int8_matmul::forward(&matrix(&x), &rows, &config).unwrap();
         let wide = |row: &[f32]| row.iter().map(|&x| x.into()).collect::<Vec<f64>>();

@@ -4,7 +4,7 @@ use llm_numerics::philox::Philox4x32;
 use llm_quant::QuantError;
 use llm_quant::four_bit::{self, FourBitCode, FourBitConfig};
 use llm_quant::integer::{self, IntegerBits, IntegerConfig, IntegerScheme};
-use llm_quant::report::{self, Histogram};
+use llm_quant::report::{self, Histogram, HistogramConfig};
 use ndarray::{Array1, ArrayD};
 
 use crate::axes::{self, Place, Scale};
@@ -112,5 +112,6 @@ fn blocks(weights: &ArrayD<f32>, code: Code) -> Result<Histogram, QuantError> {
     };
     let reports = report::by_block(weights, &back, BLOCK)?;
     let decibels = reports.iter().map(|report| report.signal_to_noise);
-    report::histogram(decibels, BINS, DECIBELS.0, DECIBELS.1)
+    let config = HistogramConfig::new(DECIBELS.0..=DECIBELS.1).with_bins(BINS);
+    report::histogram(decibels, &config)
 }

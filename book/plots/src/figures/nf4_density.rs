@@ -2,7 +2,7 @@
 
 use llm_numerics::philox::Philox4x32;
 use llm_quant::af4::{self, ZeroCell};
-use llm_quant::code_book::{self, CodeBook};
+use llm_quant::code_book::{self, CodeBook, LearnConfig};
 use llm_quant::integer::{self, IntegerBits, IntegerConfig, IntegerScheme, Integers};
 use llm_quant::{QuantError, density, fp4, nf4, normal};
 use ndarray::Array1;
@@ -112,7 +112,8 @@ fn codes() -> Result<[(&'static str, Vec<f32>); 5], QuantError> {
         .map(|i| random.normal_f64(0, i) as f32)
         .collect();
     let start = CodeBook::new(nf4::code())?;
-    let learnt = code_book::learn(&weights, BLOCK, &start, ITERATIONS)?;
+    let config = LearnConfig::new(start, BLOCK).with_iterations(ITERATIONS);
+    let learnt = code_book::learn(&weights, &config)?;
     // Codes 1 to 15, of which 8 is 0, with 7 steps on each side.
     let config = IntegerConfig::new(IntegerBits::Four, IntegerScheme::Symmetric, 15);
     let packed = vec![0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0];

@@ -10,6 +10,7 @@ mod generate;
 mod models;
 mod plot;
 mod program;
+mod quantize;
 mod streams;
 mod tour;
 

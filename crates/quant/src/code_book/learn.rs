@@ -6,7 +6,48 @@ use ndarray::{ArrayRef, Dimension};
 use super::{CodeBook, scale_block};
 use crate::QuantError;
 use crate::four_bit::blocks::{TASK, first_error, row_major};
-use crate::four_bit::check_block;
+use crate::four_bit::{NonFinite, check_block};
+
+/// Settings of [`learn`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LearnConfig {
+    /// The values to start with.
+    pub start: CodeBook,
+    /// Elements that share a scale, one of [`BLOCKS`](crate::four_bit::BLOCKS).
+    pub block: usize,
+    /// Iterations at most; 20 unless set.
+    pub n_iterations: usize,
+    /// What to do with NaN and infinities; [`NonFinite::Refuse`] unless set. Blocks that come back as NaN teach nothing.
+    pub non_finite: NonFinite,
+}
+
+impl LearnConfig {
+    /// Twenty iterations from a code book on, in blocks of so many elements.
+    #[must_use]
+    pub const fn new(start: CodeBook, block: usize) -> Self {
+        Self {
+            start,
+            block,
+            n_iterations: 20,
+            non_finite: NonFinite::Refuse,
+        }
+    }
+
+    /// Sets [`n_iterations`](Self::n_iterations).
+    #[must_use]
+    pub const fn with_iterations(mut self, n_iterations: usize) -> Self {
+        self.n_iterations = n_iterations;
+        self
+    }
+
+    /// Sets [`non_finite`](Self::non_finite).
+    #[must_use]
+    pub const fn with_non_finite(mut self, non_finite: NonFinite) -> Self {
+        self.non_finite = non_finite;
+        self
+    }
+}
 
 /// The sum of what fell to each code: weight times number, and weight.
 type Cells = [[f64; 2]; 16];
@@ -30,7 +71,7 @@ type Cells = [[f64; 2]; 16];
 /// # Errors
 ///
 /// - [`QuantError::Block`] if `block` is not one of [`BLOCKS`](crate::four_bit::BLOCKS).
-/// - [`QuantError::NonFinite`] if an element is NaN or infinite.
+/// - [`QuantError::NonFinite`] if an element is NaN or infinite and the policy is [`NonFinite::Refuse`].
 /// - [`QuantError::TooLarge`] if there is no memory.
 ///
 /// # Precision
@@ -40,18 +81,18 @@ type Cells = [[f64; 2]; 16];
 /// # Example
 ///
 /// ```
-/// use llm_quant::code_book::{self, CodeBook};
+/// use llm_quant::code_book::{self, CodeBook, CodeBookConfig, LearnConfig};
 /// use llm_quant::{nf4, report};
 /// use ndarray::Array1;
 ///
 /// let x = Array1::from_shape_fn(4096, |i| ((i * 37 % 101) as f32 / 50.0 - 1.0)); // uniform: NF4 is made for others
 /// let nf4 = CodeBook::new(nf4::code())?;
-/// let learnt = code_book::learn(&x, 64, &nf4, 10)?;
-/// let error = |book: &CodeBook| {
-///     let back = code_book::dequantize::<f32>(&code_book::quantize(&x, book, 64)?)?;
+/// let learnt = code_book::learn(&x, &LearnConfig::new(nf4, 64))?;
+/// let error = |book: CodeBook| {
+///     let back = code_book::dequantize::<f32>(&code_book::quantize(&x, &CodeBookConfig::new(book, 64))?)?;
 ///     Ok(report::compare(&x.clone().into_dyn(), &back)?.mean_square)
 /// };
-/// assert!(error(&learnt)? < 0.8 * error(&nf4)?);
+/// assert!(error(learnt)? < 0.8 * error(nf4)?);
 /// # Ok::<(), llm_quant::QuantError>(())
 /// ```
 ///
@@ -60,17 +101,21 @@ type Cells = [[f64; 2]; 16];
 /// Lloyd 1982, Least squares quantization in PCM, IEEE Trans. Inf. Theory 28, method I.
 pub fn learn<S: Storage, D: Dimension>(
     x: &ArrayRef<S, D>,
-    block: usize,
-    start: &CodeBook,
-    n_iterations: usize,
+    config: &LearnConfig,
 ) -> Result<CodeBook, QuantError> {
+    let LearnConfig {
+        start: mut book,
+        block,
+        n_iterations,
+        non_finite,
+    } = *config;
     check_block(block)?;
     let elements = row_major(x)?;
-    let mut book = *start;
     for _ in 0..n_iterations {
         let tasks: Vec<_> = elements.chunks(TASK).enumerate().collect();
         let parts = threads::map(tasks, |(task, elements)| {
-            cells(elements, block, &book).map_err(|(index, value)| (task * TASK + index, value))
+            cells(elements, block, &book, non_finite)
+                .map_err(|(index, value)| (task * TASK + index, value))
         });
         first_error(
             parts
@@ -95,13 +140,21 @@ pub fn learn<S: Storage, D: Dimension>(
 }
 
 /// What falls to each code.
-fn cells<S: Storage>(elements: &[S], block: usize, book: &CodeBook) -> Result<Cells, (usize, f32)> {
+fn cells<S: Storage>(
+    elements: &[S],
+    block: usize,
+    book: &CodeBook,
+    non_finite: NonFinite,
+) -> Result<Cells, (usize, f32)> {
     let mut cells: Cells = [[0.0; 2]; 16];
     let mut scaled = [0.0; 4096];
     for (b, elements) in elements.chunks(block).enumerate() {
         let scaled = &mut scaled[..elements.len()];
-        let scale = scale_block(elements, block, scaled);
+        let scale = scale_block(elements, block, scaled, non_finite);
         let scale = scale.map_err(|(index, value)| (b * block + index, value))?;
+        if scale.is_nan() {
+            continue;
+        }
         let weight = f64::from(scale) * f64::from(scale);
         for &x in &*scaled {
             let cell = &mut cells[usize::from(book.nearest(x))];

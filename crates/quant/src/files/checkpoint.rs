@@ -1,13 +1,15 @@
 //! A folder with a checkpoint: one file, or several with an index.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorInfo;
 use serde_json::Value;
 
+use super::file::open_file;
+use super::writer::folder;
 use super::{FileError, QuantizationConfig, TensorFile, TensorSource, json};
 
 pub(crate) const CONFIG: &str = "config.json";
@@ -51,10 +53,10 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// - [`FileError::Io`] if a file cannot be read.
+    /// - [`FileError::Io`] if a file cannot be read, [`FileError::NotFile`] if it is none, [`FileError::JsonLen`] if it is too long.
     /// - [`FileError::ConfigJson`] or [`FileError::ConfigField`] if the configuration is refused.
     /// - [`FileError::IndexJson`] or [`FileError::ShardName`] if the index is.
-    /// - [`FileError::MissingTensor`] if a tensor is not in the file that the index names, [`FileError::DuplicateKey`] if it is in two.
+    /// - [`FileError::MissingTensor`] if a tensor is not in the file that the index names, [`FileError::DuplicateTensor`] if it is in two.
     /// - Those of [`TensorFile::new`], within [`FileError::InFile`].
     pub fn open(folder: &Path) -> Result<Self, FileError> {
         let config_json = read_text(&folder.join(CONFIG))?;
@@ -81,8 +83,9 @@ impl Checkpoint {
         let mut places = BTreeMap::new();
         for (i, (_, file)) in files.iter().enumerate() {
             for name in file.names() {
-                if places.insert(name.clone(), i).is_some() {
-                    return Err(FileError::DuplicateKey { key: name });
+                if let Some(first) = places.insert(name.clone(), i) {
+                    let files = [first, i].map(|i| files[i].0.clone());
+                    return Err(FileError::DuplicateTensor { name, files });
                 }
             }
         }
@@ -103,7 +106,38 @@ impl Checkpoint {
         })
     }
 
-    /// The text of `config.json`.
+    /// Opens one safetensors file, whatever its name; of a `config.json` beside it nothing is read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TensorFile::open`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::files::{Checkpoint, TensorSource};
+    /// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_base/model.safetensors");
+    /// # let file = std::path::Path::new(file);
+    ///
+    /// let mut checkpoint = Checkpoint::open_file(file)?;
+    /// assert_eq!((checkpoint.names().len(), checkpoint.config()), (12, None));
+    /// # Ok::<(), llm_quant::files::FileError>(())
+    /// ```
+    pub fn open_file(path: &Path) -> Result<Self, FileError> {
+        let file = TensorFile::open(path).map_err(|error| error.in_file(path))?;
+        let name = path.file_name().unwrap_or_default();
+        let name = name.to_string_lossy().into_owned();
+        Ok(Self {
+            folder: folder(path).to_owned(),
+            config_json: "{}".to_owned(),
+            config: None,
+            places: file.names().into_iter().map(|name| (name, 0)).collect(),
+            files: vec![(name, file)],
+            is_sharded: false,
+        })
+    }
+
+    /// The text of `config.json`; an empty object where one file was opened.
     #[must_use]
     pub fn config_json(&self) -> &str {
         &self.config_json
@@ -184,15 +218,12 @@ fn read_index(text: &str) -> Result<BTreeMap<String, String>, FileError> {
 
 fn read_text(path: &Path) -> Result<String, FileError> {
     let io = |error| FileError::io(path, &error);
-    // Before it is opened, too: to open a pipe may take for ever.
-    check_regular(&fs::metadata(path).map_err(io)?).map_err(io)?;
-    let file = File::open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    check_regular(&metadata).map_err(io)?;
+    let file = open_file(path)?;
+    let len = file.metadata().map_err(io)?.len();
     let limit = MAX_JSON;
-    let too_long = |got| FileError::HeaderLen { limit, got }.in_file(path);
-    if metadata.len() > limit {
-        return Err(too_long(metadata.len()));
+    let too_long = |got| FileError::JsonLen { limit, got }.in_file(path);
+    if len > limit {
+        return Err(too_long(len));
     }
     let mut text = String::new();
     // A file may grow while it is read.
@@ -201,16 +232,5 @@ fn read_text(path: &Path) -> Result<String, FileError> {
     match got <= limit {
         true => Ok(text),
         false => Err(too_long(got)),
-    }
-}
-
-/// What is no file may have no end.
-fn check_regular(metadata: &Metadata) -> io::Result<()> {
-    match metadata.is_file() {
-        true => Ok(()),
-        false => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it must be a file",
-        )),
     }
 }

@@ -181,6 +181,18 @@ impl QuantizationConfig {
     /// # Errors
     ///
     /// [`FileError::ConfigJson`] if the text is not a JSON object, or a name stands twice in it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::files::{LoadIn, QuantizationConfig};
+    ///
+    /// let config = QuantizationConfig::new(LoadIn::FourBit).with_nested(true);
+    /// let text = config.write(r#"{"model_type": "llama"}"#)?;
+    /// assert!(text.contains(r#""model_type": "llama""#));
+    /// assert_eq!(QuantizationConfig::read(&text)?, Some(config));
+    /// # Ok::<(), llm_quant::files::FileError>(())
+    /// ```
     pub fn write(&self, config_json: &str) -> Result<String, FileError> {
         let mut config = parse(config_json)?;
         let is_four = self.load_in == LoadIn::FourBit;

@@ -39,17 +39,39 @@ pub enum FileError {
         /// What the file says.
         got: u64,
     },
+    /// A configuration or an index is longer than any model needs.
+    #[error("a configuration or an index must have at most {limit} bytes, got {got}")]
+    JsonLen {
+        /// What is looked at.
+        limit: u64,
+        /// What the file has.
+        got: u64,
+    },
+    /// Something is no file: it may have no end.
+    #[error("{path}: it must be a file")]
+    NotFile {
+        /// What was named.
+        path: PathBuf,
+    },
     /// The header is not the JSON that the format wants.
     #[error("the header must be JSON of tensors: {message}")]
     HeaderJson {
         /// What the parser said.
         message: String,
     },
-    /// A name stands twice.
-    #[error("each name must stand once, got {key} twice")]
+    /// A name stands twice in a header.
+    #[error("each name must stand once in a header, got {key} twice")]
     DuplicateKey {
         /// The name.
         key: String,
+    },
+    /// A tensor is in two files of a checkpoint.
+    #[error("each tensor must be in one file, got {name} in {} and {}", files[0], files[1])]
+    DuplicateTensor {
+        /// Which tensor.
+        name: String,
+        /// The files.
+        files: [String; 2],
     },
     /// Tensors overlap, leave holes, or end before they start.
     #[error("the bytes of {name} must start at {expected} and not end before, got {start}..{end}")]
@@ -159,9 +181,37 @@ pub enum FileError {
         /// What they should be stored as.
         storage: Dtype,
     },
-    /// A tensor was written that was not announced, or not as announced, or not at all, or twice.
-    #[error("{name} must be written once with {expected} bytes, got {got}")]
-    Written {
+    /// Tensors are announced that no file can hold.
+    #[error("tensors up to {name} must have sizes that a file can have, got {shape:?} of {dtype}")]
+    AnnouncedSize {
+        /// The first tensor that does not fit.
+        name: String,
+        /// Its type.
+        dtype: Dtype,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A tensor was written that was not announced.
+    #[error("a tensor must be announced before it is written, got {name}")]
+    NotAnnounced {
+        /// Which tensor.
+        name: String,
+    },
+    /// A tensor was written again.
+    #[error("each tensor must be written once, got {name} again")]
+    WrittenTwice {
+        /// Which tensor.
+        name: String,
+    },
+    /// A tensor that was announced was not written.
+    #[error("all tensors that were announced must be written, got none for {name}")]
+    NotWritten {
+        /// Which tensor.
+        name: String,
+    },
+    /// A tensor was written with another length than announced.
+    #[error("{name} must be written with {expected} bytes, got {got}")]
+    WrittenLen {
         /// Which tensor.
         name: String,
         /// Bytes that were announced.
@@ -203,9 +253,9 @@ pub enum FileError {
         /// What shows it.
         name: String,
     },
-    /// A tensor cannot be a weight.
+    /// A tensor was chosen that cannot be quantized.
     #[error(
-        "a weight must be a matrix whose name ends in `weight`, of F32, F16 or BF16 before it is quantized, got {name} {shape:?} of {dtype}"
+        "a weight to quantize must be a matrix of F32, F16 or BF16 whose name ends in `.weight`, got {name} {shape:?} of {dtype}"
     )]
     NotWeight {
         /// Which tensor.
@@ -215,11 +265,72 @@ pub enum FileError {
         /// Its shape.
         shape: Vec<usize>,
     },
-    /// A file of a checkpoint is there already where one should be written.
-    #[error("the folder must have no file of a checkpoint yet, got {path}")]
+    /// The name of a weight in eight bits has another end.
+    #[error("the name of a weight in eight bits must end in `weight`, got {name}")]
+    WeightName {
+        /// Which name.
+        name: String,
+    },
+    /// Codes of eight bits have not two axes.
+    #[error("codes of {name} must have shape [rows, columns], got {shape:?}")]
+    CodesRank {
+        /// Which weight.
+        name: String,
+        /// The shape of its codes.
+        shape: Vec<usize>,
+    },
+    /// A weight would become a tensor of a name that another one has.
+    #[error("{weight} becomes a tensor {name}: there must be none of that name yet")]
+    NameTaken {
+        /// The name that both have.
+        name: String,
+        /// The weight.
+        weight: String,
+    },
+    /// A finite weight does not fit the type that it is rounded to on the way to eight bits.
+    #[error(
+        "weights of eight bits are rounded to F16 first, so they must round to at most 65504, got {value} at {index} of {name} (row-major)"
+    )]
+    HalfOverflow {
+        /// Which tensor.
+        name: String,
+        /// Place of the first such weight in row-major order.
+        index: usize,
+        /// What stands there.
+        value: f32,
+    },
+    /// An entry in a list of modules is no pattern.
+    #[error("a module to skip must be a name or a pattern, got {entry:?}: {message}")]
+    SkipPattern {
+        /// The entry.
+        entry: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Something is there already where a checkpoint should be written.
+    #[error("the target must not be there yet, or be an empty folder, got {path}")]
     Occupied {
-        /// Which one.
+        /// What is there.
         path: PathBuf,
+    },
+    /// Another run writes to the same target.
+    #[error(
+        "no other run may be writing to the same target, got one in {path}; if it is no more, remove that folder"
+    )]
+    Busy {
+        /// Where it writes.
+        path: PathBuf,
+    },
+    /// Blocks should come back as NaN, but nested scales cannot say it.
+    #[error("blocks that come back as NaN need plain scales, got nested ones")]
+    NestedPoison,
+    /// The caller stopped it.
+    #[error("stopped after {done} of {total} bytes")]
+    Stopped {
+        /// Bytes that were done.
+        done: u64,
+        /// Bytes of the whole checkpoint.
+        total: u64,
     },
     /// A weight has rows without a number: each would get a scale of its own, out of a file that holds none of them.
     #[error("a weight of {rows} rows must have columns, got {name}")]
@@ -258,7 +369,7 @@ impl FileError {
 
     /// This error with the file in which it was found; errors of the system have it already.
     pub(crate) fn in_file(self, path: &Path) -> Self {
-        if matches!(self, Self::Io { .. }) {
+        if matches!(self, Self::Io { .. } | Self::NotFile { .. }) {
             return self;
         }
         Self::InFile {

@@ -1,7 +1,7 @@
 //! One safetensors file, of which only what is asked for is read.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -42,9 +42,22 @@ impl TensorFile<File> {
     ///
     /// # Errors
     ///
-    /// Those of [`new`](Self::new).
+    /// - [`FileError::NotFile`] if it is a folder, a pipe or a device.
+    /// - Those of [`new`](Self::new).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::files::{TensorFile, TensorSource};
+    /// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_base/model.safetensors");
+    /// # let file = std::path::Path::new(file);
+    ///
+    /// let file = TensorFile::open(file)?;
+    /// assert_eq!(file.info("lm_head.weight").map(|info| info.shape.len()), Some(2));
+    /// # Ok::<(), llm_quant::files::FileError>(())
+    /// ```
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let file = File::open(path).map_err(|error| FileError::io(path, &error))?;
+        let file = open_file(path)?;
         Self::with_path(file, path.to_owned())
     }
 }
@@ -122,4 +135,20 @@ impl<R: Read + Seek> TensorSource for TensorFile<R> {
             .map_err(|error| FileError::io(&self.path, &error))?;
         Ok(bytes)
     }
+}
+
+/// Opens what is a file; what is none may have no end.
+pub(crate) fn open_file(path: &Path) -> Result<File, FileError> {
+    let io = |error| FileError::io(path, &error);
+    let check = |found: Metadata| match found.is_file() {
+        true => Ok(()),
+        false => Err(FileError::NotFile {
+            path: path.to_owned(),
+        }),
+    };
+    // Before it is opened, too: to open a pipe may take for ever.
+    check(fs::metadata(path).map_err(io)?)?;
+    let file = File::open(path).map_err(io)?;
+    check(file.metadata().map_err(io)?)?;
+    Ok(file)
 }

@@ -50,6 +50,18 @@ impl FourBitTensor {
 }
 
 /// The names of all weights in four bits, ascending.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::files::{Checkpoint, four_bit_state};
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_dir/nf4_nested_shards");
+/// # let folder = std::path::Path::new(folder);
+///
+/// let checkpoint = Checkpoint::open(folder)?;
+/// assert_eq!(four_bit_state::names(&checkpoint)[0], "model.layers.0.mlp.down_proj.weight");
+/// # Ok::<(), llm_quant::files::FileError>(())
+/// ```
 #[must_use]
 pub fn names(source: &(impl TensorSource + ?Sized)) -> Vec<String> {
     let all = source.names();
@@ -62,6 +74,14 @@ pub fn names(source: &(impl TensorSource + ?Sized)) -> Vec<String> {
 }
 
 /// Names of the tensors that belong to the weight `name`, whether they are there or not, without its state.
+///
+/// # Example
+///
+/// ```
+/// let names = llm_quant::files::four_bit_state::companions("up.weight");
+/// assert_eq!(names[0], "up.weight.absmax");
+/// assert_eq!(names[3], "up.weight.nested_quant_map");
+/// ```
 #[must_use]
 pub fn companions(name: &str) -> [String; 4] {
     ["absmax", "quant_map", "nested_absmax", "nested_quant_map"]
@@ -159,6 +179,28 @@ pub fn read(
 ///
 /// - [`FileError::Storage`] if the packed bytes are no whole number of what they should be stored as.
 /// - [`FileError::StateField`] if an offset of nested scales is not finite: JSON has no such numbers.
+///
+/// # Precision
+///
+/// The bits of packed codes and scales; an offset is written with the digits that say it exactly.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::files::WeightType;
+/// use llm_quant::files::four_bit_state::{self, FourBitTensor};
+/// use llm_quant::four_bit::{self, FourBitCode, FourBitConfig};
+/// use ndarray::array;
+///
+/// let x = array![[0.5_f32, -0.25], [0.0, 1.0]];
+/// let weights = four_bit::quantize(&x, &FourBitConfig::new(FourBitCode::Nf4, 64)).unwrap();
+/// let tensors = four_bit_state::tensors("w", &FourBitTensor::new(weights, WeightType::Bf16))?;
+/// let state = &tensors[3];
+/// assert_eq!(state.name, "w.quant_state.bitsandbytes__nf4");
+/// let json = r#"{"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [2, 2]}"#;
+/// assert_eq!(state.bytes, json.as_bytes());
+/// # Ok::<(), llm_quant::files::FileError>(())
+/// ```
 ///
 /// # References
 ///

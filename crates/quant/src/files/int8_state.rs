@@ -12,6 +12,18 @@ const SCALES: &str = "SCB";
 const FORMAT: &str = "weight_format";
 
 /// The names of all weights in eight bits, ascending: those of modules with an `SCB`.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::files::{Checkpoint, int8_state};
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_dir/int8");
+/// # let folder = std::path::Path::new(folder);
+///
+/// let checkpoint = Checkpoint::open(folder)?;
+/// assert_eq!(int8_state::names(&checkpoint)[0], "model.layers.0.mlp.down_proj.weight");
+/// # Ok::<(), llm_quant::files::FileError>(())
+/// ```
 #[must_use]
 pub fn names(source: &(impl TensorSource + ?Sized)) -> Vec<String> {
     let all = source.names();
@@ -31,10 +43,29 @@ pub fn names(source: &(impl TensorSource + ?Sized)) -> Vec<String> {
 /// - [`FileError::MissingTensor`] if codes or scales are not there.
 /// - [`FileError::TensorType`] or [`FileError::TensorShape`] if they do not fit each other.
 /// - [`FileError::StateField`] if the format is not 0, which stands for rows: bitsandbytes reads no other.
-/// - [`FileError::NotWeight`] if codes are no matrix, or the name has another end.
+/// - [`FileError::CodesRank`] if codes are no matrix, [`FileError::WeightName`] if the name has another end.
 /// - [`FileError::Quant`] if a code is -128 or there is no memory, [`FileError::Io`] if it cannot be read.
 ///
 /// Files of old versions have no format; they are read as rows.
+///
+/// # Precision
+///
+/// The bits of the file.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::files::{Checkpoint, int8_state};
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_dir/int8");
+/// # let folder = std::path::Path::new(folder);
+///
+/// let mut checkpoint = Checkpoint::open(folder)?;
+/// for name in int8_state::names(&checkpoint) {
+///     let rows = int8_state::read(&mut checkpoint, &name)?;
+///     println!("{name}: {:?} in {} bytes", rows.shape(), rows.bytes());
+/// }
+/// # Ok::<(), llm_quant::files::FileError>(())
+/// ```
 ///
 /// # References
 ///
@@ -45,7 +76,10 @@ pub fn read(
 ) -> Result<VectorWise, FileError> {
     let info = info(source, name)?;
     let [n_rows, n_columns] = info.shape[..] else {
-        return Err(not_weight(name, info.dtype, &info.shape));
+        return Err(FileError::CodesRank {
+            name: name.to_owned(),
+            shape: info.shape.clone(),
+        });
     };
     if info.dtype != Dtype::I8 {
         return Err(FileError::TensorType {
@@ -54,7 +88,7 @@ pub fn read(
             got: info.dtype,
         });
     }
-    let [scales, format] = companions(name, &info.shape)?;
+    let [scales, format] = companions(name)?;
     check_format(source, &format)?;
     let scales = read_f32s(source, &scales, n_rows)?;
     let bytes = source.read(name)?;
@@ -71,16 +105,21 @@ pub fn read(
 ///
 /// # Errors
 ///
-/// [`FileError::NotWeight`] if the name has another end: scales stand beside it, under the name of the module.
+/// [`FileError::WeightName`] if the name has another end: scales stand beside it, under the name of the module.
+///
+/// # Precision
+///
+/// The bits of codes and scales.
 ///
 /// # Example
 ///
 /// ```
 /// use llm_quant::files::int8_state;
+/// use llm_quant::four_bit::NonFinite;
 /// use llm_quant::vector_wise;
 /// use ndarray::array;
 ///
-/// let weights = vector_wise::quantize(&array![[1.0_f32, -0.5], [0.25, 0.0]])?;
+/// let weights = vector_wise::quantize(&array![[1.0_f32, -0.5], [0.25, 0.0]], NonFinite::Refuse)?;
 /// let tensors = int8_state::tensors("up_proj.weight", &weights).unwrap();
 /// let names: Vec<&str> = tensors.iter().map(|tensor| &tensor.name[..]).collect();
 /// assert_eq!(names, ["up_proj.weight", "up_proj.SCB", "up_proj.weight_format"]);
@@ -88,7 +127,7 @@ pub fn read(
 /// ```
 pub fn tensors(name: &str, weights: &VectorWise) -> Result<Vec<Tensor>, FileError> {
     let shape = weights.shape();
-    let [scales, format] = companions(name, &shape)?;
+    let [scales, format] = companions(name)?;
     let codes = weights.codes().iter();
     let codes = Tensor {
         name: name.to_owned(),
@@ -106,18 +145,12 @@ pub fn tensors(name: &str, weights: &VectorWise) -> Result<Vec<Tensor>, FileErro
 }
 
 /// The names of scales and format.
-pub(crate) fn companions(name: &str, shape: &[usize]) -> Result<[String; 2], FileError> {
+pub(crate) fn companions(name: &str) -> Result<[String; 2], FileError> {
     match name.strip_suffix("weight") {
         Some(module) => Ok([SCALES, FORMAT].map(|part| format!("{module}{part}"))),
-        None => Err(not_weight(name, Dtype::I8, shape)),
-    }
-}
-
-fn not_weight(name: &str, dtype: Dtype, shape: &[usize]) -> FileError {
-    FileError::NotWeight {
-        name: name.to_owned(),
-        dtype,
-        shape: shape.to_vec(),
+        None => Err(FileError::WeightName {
+            name: name.to_owned(),
+        }),
     }
 }
 

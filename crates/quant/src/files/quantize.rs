@@ -1,27 +1,28 @@
 //! Whole checkpoints, quantized one tensor at a time.
 
-use std::collections::BTreeMap;
+mod choice;
+mod plan;
+mod weights;
+
+use core::ops::ControlFlow;
 use std::path::Path;
 
-use llm_numerics::Storage;
-use llm_numerics::half::{bf16, f16};
-use ndarray::Array2;
-use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::json;
 
 use super::checkpoint::{CONFIG, Checkpoint, INDEX, SINGLE};
-use super::four_bit_state::{self, FourBitTensor, packed_shape};
 use super::source::info;
+use super::stage::{Kind, Stage};
 use super::{
-    FileError, LoadIn, PackedType, QuantizationConfig, Tensor, TensorSource, TensorWriter,
-    WeightType, int8_state, writer,
+    FileError, LoadIn, PackedType, QuantizationConfig, TensorSource, TensorWriter, WeightType,
+    four_bit_state, int8_state, write_whole,
 };
-use crate::double::{self, NESTED_BLOCK};
+use crate::QuantError;
 use crate::eight_bit::EightBitSearch;
-use crate::four_bit::blocks::filled;
-use crate::four_bit::{self, FourBitConfig, check_block};
-use crate::{QuantError, vector_wise};
+use crate::four_bit::{FourBitConfig, NonFinite, check_block};
+use crate::report::{ErrorReport, Sums};
+
+pub use choice::{SkipModules, is_linear};
 
 /// How weights are quantized.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,9 +30,9 @@ use crate::{QuantError, vector_wise};
 pub enum Method {
     /// Four bits in blocks.
     FourBit {
-        /// Which sixteen values, in which blocks.
+        /// Which sixteen values, in which blocks, and what to do with NaN and infinities.
         config: FourBitConfig,
-        /// The search for nested scales, or plain ones.
+        /// The search for nested scales, or plain ones. Nested ones have no NaN, so the policy [`NonFinite::PoisonBlock`] needs plain ones.
         nested: Option<EightBitSearch>,
         /// What packed bytes are declared as.
         stored_as: PackedType,
@@ -40,6 +41,8 @@ pub enum Method {
     EightBit {
         /// Magnitude of an input from which on its column is an outlier: a wish for whoever loads the checkpoint.
         threshold: f32,
+        /// What to do with NaN and infinities, where a block is a row.
+        non_finite: NonFinite,
     },
 }
 
@@ -51,8 +54,21 @@ pub struct CheckpointConfig {
     pub method: Method,
     /// The type that products should be computed in: a wish for whoever loads the checkpoint.
     pub compute_type: WeightType,
-    /// Modules that are left as they are, as [`is_linear`] has them; none: the head.
+    /// Modules that are left as they are, see [`SkipModules`]; none: the head.
     pub skip_modules: Option<Vec<String>>,
+    /// Whether what is lost is measured.
+    pub measure: Measure,
+}
+
+/// What [`checkpoint`] finds out besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Measure {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// How far weights come back from what they were: each is unpacked once, which needs four bytes more for each of its elements.
+    Errors,
 }
 
 impl CheckpointConfig {
@@ -63,7 +79,15 @@ impl CheckpointConfig {
             method,
             compute_type: WeightType::F32,
             skip_modules: None,
+            measure: Measure::Nothing,
         }
+    }
+
+    /// Sets [`measure`](Self::measure).
+    #[must_use]
+    pub const fn with_measure(mut self, measure: Measure) -> Self {
+        self.measure = measure;
+        self
     }
 
     /// Sets [`compute_type`](Self::compute_type).
@@ -81,6 +105,20 @@ impl CheckpointConfig {
     }
 
     /// What `config.json` says about such a checkpoint.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use llm_quant::files::LoadIn;
+    /// use llm_quant::files::quantize::{CheckpointConfig, Method};
+    /// use llm_quant::four_bit::NonFinite;
+    ///
+    /// let method = Method::EightBit { threshold: 6.0, non_finite: NonFinite::Refuse };
+    /// let config = CheckpointConfig::new(method).with_skip_modules(vec!["head".to_owned()]);
+    /// let section = config.section();
+    /// assert_eq!(section.load_in, LoadIn::EightBit);
+    /// assert_eq!(section.skip_modules, Some(vec!["head".to_owned()]));
+    /// ```
     #[must_use]
     pub fn section(&self) -> QuantizationConfig {
         let section = match self.method {
@@ -92,7 +130,7 @@ impl CheckpointConfig {
                 .with_code(config.code)
                 .with_nested(nested.is_some())
                 .with_stored_as(stored_as),
-            Method::EightBit { threshold } => {
+            Method::EightBit { threshold, .. } => {
                 QuantizationConfig::new(LoadIn::EightBit).with_threshold(threshold.into())
             }
         };
@@ -102,7 +140,7 @@ impl CheckpointConfig {
     }
 }
 
-/// How far [`checkpoint`] is.
+/// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Progress<'a> {
@@ -114,10 +152,14 @@ pub struct Progress<'a> {
     pub done: u64,
     /// All of them.
     pub total: u64,
+    /// Tensors that are done.
+    pub n_done: usize,
+    /// All of them.
+    pub n_tensors: usize,
 }
 
 /// What came out of [`checkpoint`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Summary {
     /// Tensors that were quantized.
@@ -128,68 +170,70 @@ pub struct Summary {
     pub before: u64,
     /// Bytes of all tensors after.
     pub after: u64,
+    /// Numbers in the tensors that were quantized.
+    pub n_weights: u64,
+    /// Bytes of those tensors before.
+    pub weights_before: u64,
+    /// Bytes of what they became: codes, scales, maps and states.
+    pub weights_after: u64,
+    /// Numbers in all tensors of the old checkpoint.
+    pub n_parameters: u64,
+    /// How far all weights together came back from what they were, with [`Measure::Errors`]. Eight bits are compared with what was there before it was rounded
+    /// to `f16`.
+    pub errors: Option<ErrorReport>,
 }
 
-/// Whether a tensor looks like the weight of a linear layer that transformers would quantize.
+/// Quantizes a checkpoint and writes it to a new place.
 ///
-/// It is a matrix of `F32`, `F16` or `BF16` named `….weight`, no part of its name says that it embeds (as `relative_attention_bias` in T5 does), it is no
-/// router (a module `gate`) and no expert (a part `experts` before a number), and it is in none of the modules that are skipped (without a list: `lm_head`).
-/// Routers and experts are no linear layers in transformers 5.23: it keeps experts in arrays of three axes. A module is skipped if its name ends with an entry of the list, or
-/// if the entry is the name of it or of a module that it is in. (transformers takes entries for patterns besides.) Names are all that a file has: where they are others (as `wte`
-/// in GPT-2, whose linear layers are transposed besides), choose by a closure of your own.
-#[must_use]
-pub fn is_linear(name: &str, info: &TensorInfo, skip_modules: Option<&[String]>) -> bool {
-    let Some(module) = name.strip_suffix(".weight") else {
-        return false;
-    };
-    let is_in = |skip: &String| {
-        let rest = module.strip_prefix(&skip[..]);
-        let is_whole = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        is_whole || module.ends_with(&skip[..])
-    };
-    let is_skipped = match skip_modules {
-        None => module.ends_with("lm_head"),
-        Some(skip) => skip.iter().any(is_in),
-    };
-    let embeds = |part: &str| {
-        part.contains("embed")
-            || matches!(part, "wte" | "wpe" | "shared" | "relative_attention_bias")
-    };
-    let parts: Vec<&str> = module.split('.').collect();
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|x| x.is_ascii_digit());
-    let is_expert = { parts.windows(2) }.any(|two| two[0] == "experts" && is_number(two[1]));
-    let is_router = parts.last() == Some(&"gate");
-    info.shape.len() == 2
-        && WeightType::from_dtype(info.dtype).is_some()
-        && !is_skipped
-        && !is_router
-        && !is_expert
-        && !parts.into_iter().any(embeds)
-}
-
-/// Quantizes the checkpoint in the folder `from` and writes it to the folder `to`.
-///
-/// Weights for which `choose` is true are quantized, all other tensors are copied; [`is_linear`] chooses as transformers does. Each file of the old
-/// checkpoint becomes one of the same name. `progress` is called after each tensor. What else is in the folder, as the tokenizer, is not copied.
+/// `from` and `to` are folders as transformers writes them, or two safetensors files. Weights that [`is_linear`] finds outside of
+/// [`skip_modules`](CheckpointConfig::skip_modules) are quantized, all other tensors are copied. Each file of a folder becomes one of the same
+/// name, and `config.json` says what was done; what else is in the folder, as the tokenizer, is not copied. `progress` is called after each tensor and
+/// can stop the run.
 ///
 /// # Errors
 ///
 /// - Those of [`Checkpoint::open`].
+/// - [`FileError::SkipPattern`] if an entry of the list of modules is no pattern.
+/// - [`FileError::NestedPoison`] if scales should be nested and the policy is [`NonFinite::PoisonBlock`].
 /// - [`FileError::AlreadyQuantized`] if the checkpoint is quantized.
-/// - [`FileError::NotWeight`] if a tensor is chosen that is no matrix of floating-point numbers.
 /// - [`FileError::NoColumns`] if a weight is chosen for eight bits that has rows without columns.
-/// - [`FileError::Occupied`] if `to` has a `config.json`, an index or a file of a name that is needed, or gets one from another run
-///   meanwhile: nothing is overwritten.
-/// - [`FileError::Quant`] if a weight cannot be quantized (as with NaN), [`FileError::Storage`] if its bytes cannot be declared so.
+/// - [`FileError::NameTaken`] if a weight would become a tensor of a name that another one has.
+/// - [`FileError::Occupied`] if `to` is there and no empty folder: nothing is overwritten.
+/// - [`FileError::Busy`] if another run writes to it.
+/// - [`FileError::Quant`] if a weight cannot be quantized (as with NaN), [`FileError::HalfOverflow`] if it is too large for eight bits,
+///   [`FileError::Storage`] if its bytes cannot be declared so.
 /// - [`FileError::Io`] if something cannot be read or written.
+/// - [`FileError::Stopped`] if `progress` wants it.
 ///
-/// Files appear when they are whole, and `config.json` last: without it the folder is not a checkpoint. What a run left that was stopped must be
-/// removed before the next one; temporary files end in `.tmp`.
+/// `to` appears when all of it is there and on the disk. Until then everything is in a folder beside it, `.NAME.unfinished`, which is removed if there is an
+/// error. What is left of it when the program is killed is cleared away by the next run for the same `to`. An empty folder `to` is replaced.
 ///
 /// # Precision
 ///
-/// Those of [`four_bit::quantize`] and [`double::compress`]. Tensors lie in the order of the format's library; states of nested scales come last, because
+/// Those of [`four_bit::quantize`](crate::four_bit::quantize), [`double::compress`](crate::double::compress) and
+/// [`vector_wise::quantize`](crate::vector_wise::quantize). Tensors lie in the order of the format's library; states of nested scales come last, because
 /// their length is known only after their offset. Memory: the largest tensor twice, and what it is quantized to.
+///
+/// # Example
+///
+/// ```
+/// use core::ops::ControlFlow;
+/// use llm_quant::files::FileError;
+/// use llm_quant::files::quantize::{self, CheckpointConfig, Method};
+/// use llm_quant::four_bit::NonFinite;
+/// # let base = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_base");
+/// # let base = std::path::Path::new(base);
+/// # let folder = tempfile::tempdir().unwrap();
+///
+/// let method = Method::EightBit { threshold: 6.0, non_finite: NonFinite::Refuse };
+/// let config = CheckpointConfig::new(method);
+/// let summary = quantize::checkpoint(base, &folder.path().join("int8"), &config, |progress| {
+///     println!("{} of {} bytes", progress.done, progress.total);
+///     ControlFlow::Continue(())
+/// })?;
+/// assert_eq!((summary.n_quantized, summary.n_copied), (7, 5));
+/// # Ok::<(), FileError>(())
+/// ```
 ///
 /// # References
 ///
@@ -198,112 +242,153 @@ pub fn checkpoint(
     from: &Path,
     to: &Path,
     config: &CheckpointConfig,
-    choose: impl Fn(&str, &TensorInfo) -> bool,
-    mut progress: impl FnMut(Progress<'_>),
+    progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Summary, FileError> {
-    check_method(config.method).map_err(FileError::quant(CONFIG))?;
-    let mut source = Checkpoint::open(from)?;
+    let skip = SkipModules::new(config.skip_modules.as_deref())?;
+    let choose = |name: &str, info: &TensorInfo| is_linear(name, info, &skip);
+    checkpoint_by(from, to, config, choose, progress)
+}
+
+/// As [`checkpoint`], but weights for which `choose` is true are quantized.
+///
+/// What transformers makes of it depends on [`skip_modules`](CheckpointConfig::skip_modules) still: it must list the linear layers that are not chosen.
+///
+/// # Errors
+///
+/// - Those of [`checkpoint`].
+/// - [`FileError::NotWeight`] if a tensor is chosen that is no matrix of floating-point numbers.
+///
+/// # Precision
+///
+/// That of [`checkpoint`].
+///
+/// # Example
+///
+/// ```
+/// use core::ops::ControlFlow;
+/// use llm_quant::files::FileError;
+/// use llm_quant::files::quantize::{self, CheckpointConfig, Method};
+/// use llm_quant::four_bit::NonFinite;
+/// # let base = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/checkpoint_base");
+/// # let base = std::path::Path::new(base);
+/// # let folder = tempfile::tempdir().unwrap();
+///
+/// let method = Method::EightBit { threshold: 6.0, non_finite: NonFinite::Refuse };
+/// let skip = ["lm_head", "self_attn"].map(str::to_owned);
+/// let config = CheckpointConfig::new(method).with_skip_modules(skip.to_vec());
+/// let choose = |name: &str, _: &_| name.contains(".mlp.");
+/// let to = folder.path().join("int8");
+/// let summary = quantize::checkpoint_by(base, &to, &config, choose, |_| ControlFlow::Continue(()))?;
+/// assert_eq!(summary.n_quantized, 3);
+/// # Ok::<(), FileError>(())
+/// ```
+pub fn checkpoint_by(
+    from: &Path,
+    to: &Path,
+    config: &CheckpointConfig,
+    choose: impl Fn(&str, &TensorInfo) -> bool,
+    mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<Summary, FileError> {
+    check_method(config.method)?;
+    let kind = match from.is_dir() {
+        true => Kind::Folder,
+        false => Kind::File,
+    };
+    let mut source = match kind {
+        Kind::Folder => Checkpoint::open(from)?,
+        Kind::File => Checkpoint::open_file(from)?,
+    };
     check_plain(&source)?;
-    let files: Vec<String> = source.file_names().map(str::to_owned).collect();
-    let parts = files.iter().map(|file| &file[..]);
-    check_vacant(to, [CONFIG, SINGLE, INDEX].into_iter().chain(parts))?;
-    // What another run writes meanwhile, in one file or in several, would hide ours or be hidden.
-    let other = if source.is_sharded() { SINGLE } else { INDEX };
-    let names = source.names();
-    let infos = names.iter().filter_map(|name| source.info(name));
-    let total = infos.map(|info| n_bytes(info) as u64).sum();
-    let mut done = 0;
+    let plan = plan::plan(&source, choose, config.method)?;
+    let stage = Stage::open(to, kind)?;
     let mut summary = Summary {
-        before: total,
+        before: plan.n_bytes,
+        n_parameters: plan.n_parameters,
         ..Summary::default()
     };
-    let mut weight_map = BTreeMap::new();
-    for file in files {
-        let Some(old) = source.file(&file) else {
-            continue;
-        };
-        let metadata = old.metadata().clone();
-        let mut announced = Vec::new();
-        let mut late = Vec::new();
-        let mut plan = Vec::new();
-        for name in old.names() {
-            let info = info(&source, &name)?;
-            let dtype = match choose(&name, info) {
-                true => Some(check_weight(&name, info, config.method)?),
-                false => None,
-            };
-            match dtype {
-                Some(dtype) => {
-                    announce(&name, info, dtype, config.method, &mut announced, &mut late)?
-                }
-                None => announced.push((name.clone(), info.dtype, info.shape.clone())),
-            }
-            plan.push((name, dtype));
+    let (mut done, mut n_done) = (0, 0);
+    let mut sums = Sums::default();
+    let mut weight_map = serde_json::Map::new();
+    for part in plan.parts {
+        let metadata = { source.file(&part.file) }.map(|file| file.metadata().clone());
+        let names = part.announced.iter().map(|tensor| &tensor.0);
+        for name in names.chain(&part.late) {
+            weight_map.insert(name.clone(), json!(part.file));
         }
-        for name in announced.iter().map(|tensor| &tensor.0).chain(&late) {
-            weight_map.insert(name.clone(), file.clone());
-        }
-        let mut writer = TensorWriter::create(&to.join(&file), &metadata, announced, late)?;
-        for (name, dtype) in plan {
+        let path = stage.path().join(match kind {
+            Kind::Folder => &part.file[..],
+            Kind::File => SINGLE,
+        });
+        let metadata = metadata.unwrap_or_default();
+        let mut writer = TensorWriter::create(&path, &metadata, part.announced, part.late)?;
+        for (name, dtype) in part.tensors {
             let info = info(&source, &name)?;
-            let (shape, n_bytes) = (info.shape.clone(), n_bytes(info));
+            let (shape, n_bytes) = (info.shape.clone(), plan::n_bytes(info) as u64);
             let bytes = source.read(&name)?;
             if let Some(dtype) = dtype {
-                for tensor in quantize(&name, dtype, &shape, bytes, config.method)? {
+                let measured = match config.measure {
+                    Measure::Nothing => None,
+                    Measure::Errors => Some(&mut sums),
+                };
+                let tensors =
+                    weights::quantize(&name, dtype, &shape, bytes, config.method, measured)?;
+                for tensor in tensors {
+                    summary.weights_after += tensor.bytes.len() as u64;
                     writer.write(&tensor.name, &tensor.bytes)?;
                 }
                 summary.n_quantized += 1;
+                summary.weights_before += n_bytes;
+                summary.n_weights += shape.iter().product::<usize>() as u64;
             } else {
                 writer.write(&name, &bytes)?;
                 summary.n_copied += 1;
             }
-            done += n_bytes as u64;
-            progress(Progress {
+            done += n_bytes;
+            n_done += 1;
+            let now = Progress {
                 name: &name,
                 is_quantized: dtype.is_some(),
                 done,
-                total,
-            });
+                total: plan.n_bytes,
+                n_done,
+                n_tensors: plan.n_tensors,
+            };
+            if progress(now).is_break() {
+                let total = plan.n_bytes;
+                return Err(FileError::Stopped { done, total });
+            }
         }
         summary.after += writer.n_bytes() as u64;
-        check_vacant(to, [other])?;
-        writer.finish_new()?;
+        writer.finish()?;
+    }
+    if config.measure == Measure::Errors {
+        summary.errors = Some(sums.report());
     }
     if source.is_sharded() {
-        let index_json =
-            json!({"metadata": {"total_size": summary.after}, "weight_map": weight_map});
-        writer::write_new(&to.join(INDEX), format!("{index_json:#}\n").as_bytes())?;
+        let metadata = json!({ "total_size": summary.after });
+        let index = json!({ "metadata": metadata, "weight_map": weight_map });
+        write_whole(&stage.path().join(INDEX), format!("{index:#}\n").as_bytes())?;
     }
-    check_vacant(to, [other])?;
-    let config_json = config.section().write(source.config_json())?;
-    writer::write_new(&to.join(CONFIG), config_json.as_bytes())?;
+    if kind == Kind::Folder {
+        let config_json = config.section().write(source.config_json())?;
+        write_whole(&stage.path().join(CONFIG), config_json.as_bytes())?;
+    }
+    stage.publish()?;
     Ok(summary)
 }
 
-/// That a folder has none of these files.
-fn check_vacant<'a>(
-    folder: &Path,
-    files: impl IntoIterator<Item = &'a str>,
-) -> Result<(), FileError> {
-    for file in files {
-        let path = folder.join(file);
-        if path.symlink_metadata().is_ok() {
-            return Err(FileError::Occupied { path });
-        }
-    }
-    Ok(())
-}
-
-fn check_method(method: Method) -> Result<(), QuantError> {
+fn check_method(method: Method) -> Result<(), FileError> {
+    let quant = FileError::quant(CONFIG);
     match method {
-        Method::FourBit { config, .. } => check_block(config.block),
-        Method::EightBit { threshold } if threshold >= 0.0 && threshold.is_finite() => Ok(()),
-        Method::EightBit { threshold } => Err(QuantError::Threshold { got: threshold }),
+        Method::FourBit { config, nested, .. } => {
+            if nested.is_some() && config.non_finite == NonFinite::PoisonBlock {
+                return Err(FileError::NestedPoison);
+            }
+            check_block(config.block).map_err(quant)
+        }
+        Method::EightBit { threshold, .. } if threshold >= 0.0 && threshold.is_finite() => Ok(()),
+        Method::EightBit { threshold, .. } => Err(quant(QuantError::Threshold { got: threshold })),
     }
-}
-
-fn n_bytes(info: &TensorInfo) -> usize {
-    info.data_offsets.1 - info.data_offsets.0
 }
 
 fn check_plain(source: &Checkpoint) -> Result<(), FileError> {
@@ -317,135 +402,4 @@ fn check_plain(source: &Checkpoint) -> Result<(), FileError> {
         Some(name) => Err(FileError::AlreadyQuantized { name }),
         None => Ok(()),
     }
-}
-
-fn check_weight(name: &str, info: &TensorInfo, method: Method) -> Result<WeightType, FileError> {
-    // Four bits have a scale for so many numbers, eight for each row: a tiny file could ask for any number of scales.
-    if let (Method::EightBit { .. }, &[rows, 0]) = (method, &info.shape[..])
-        && rows > 0
-    {
-        let name = name.to_owned();
-        return Err(FileError::NoColumns { name, rows });
-    }
-    let is_weight = name.ends_with(".weight") && info.shape.len() == 2;
-    let dtype = WeightType::from_dtype(info.dtype).filter(|_| is_weight);
-    dtype.ok_or_else(|| FileError::NotWeight {
-        name: name.to_owned(),
-        dtype: info.dtype,
-        shape: info.shape.clone(),
-    })
-}
-
-type Announced = (String, Dtype, Vec<usize>);
-
-/// The tensors that a weight will become.
-fn announce(
-    name: &str,
-    info: &TensorInfo,
-    dtype: WeightType,
-    method: Method,
-    announced: &mut Vec<Announced>,
-    late: &mut Vec<String>,
-) -> Result<(), FileError> {
-    let Method::FourBit {
-        config,
-        nested,
-        stored_as,
-    } = method
-    else {
-        let [scales, format] = int8_state::companions(name, &info.shape)?;
-        announced.push((name.to_owned(), Dtype::I8, info.shape.clone()));
-        announced.push((scales, Dtype::F32, vec![info.shape[0]]));
-        announced.push((format, Dtype::U8, Vec::new()));
-        return Ok(());
-    };
-    let len: usize = info.shape.iter().product(); // fits: the header was checked
-    let n_blocks = len.div_ceil(config.block);
-    let [absmax, map, nested_absmax, nested_map] = four_bit_state::companions(name);
-    let shape = packed_shape(len.div_ceil(2), stored_as)?;
-    announced.push((name.to_owned(), stored_as.dtype(), shape));
-    announced.push((map, Dtype::F32, vec![16]));
-    let state = four_bit_state::state_name(name, config.code);
-    if nested.is_some() {
-        announced.push((absmax, Dtype::U8, vec![n_blocks]));
-        announced.push((
-            nested_absmax,
-            Dtype::F32,
-            vec![n_blocks.div_ceil(NESTED_BLOCK)],
-        ));
-        announced.push((nested_map, Dtype::F32, vec![256]));
-        late.push(state);
-    } else {
-        announced.push((absmax, Dtype::F32, vec![n_blocks]));
-        let json = four_bit_state::json(config.code, config.block, dtype, &info.shape, None);
-        announced.push((state, Dtype::U8, vec![json.len()]));
-    }
-    Ok(())
-}
-
-/// The tensors that a weight becomes.
-fn quantize(
-    name: &str,
-    dtype: WeightType,
-    shape: &[usize],
-    bytes: Vec<u8>,
-    method: Method,
-) -> Result<Vec<Tensor>, FileError> {
-    match dtype {
-        WeightType::F32 => {
-            let x = matrix(name, shape, bytes, f32::from_le_bytes)?;
-            weights(name, dtype, x, method, f16::from_f32)
-        }
-        WeightType::F16 => {
-            let x = matrix(name, shape, bytes, f16::from_le_bytes)?;
-            weights(name, dtype, x, method, |x| x)
-        }
-        WeightType::Bf16 => {
-            let x = matrix(name, shape, bytes, bf16::from_le_bytes)?;
-            weights(name, dtype, x, method, |x| f16::from_f32(x.to_f32()))
-        }
-    }
-}
-
-fn matrix<S: Storage, const N: usize>(
-    name: &str,
-    shape: &[usize],
-    bytes: Vec<u8>,
-    decode: impl Fn([u8; N]) -> S,
-) -> Result<Array2<S>, FileError> {
-    let (chunks, _) = bytes.as_chunks();
-    let mut numbers = filled(S::from_f32(0.0), chunks.len()).map_err(FileError::quant(name))?;
-    for (number, &bytes) in numbers.iter_mut().zip(chunks) {
-        *number = decode(bytes);
-    }
-    Array2::from_shape_vec([shape[0], shape[1]], numbers).map_err(|_| {
-        FileError::quant(name)(QuantError::Size {
-            shape: shape.to_vec(),
-        })
-    })
-}
-
-fn weights<S: Storage>(
-    name: &str,
-    dtype: WeightType,
-    x: Array2<S>,
-    method: Method,
-    to_half: impl Fn(S) -> f16,
-) -> Result<Vec<Tensor>, FileError> {
-    let Method::FourBit {
-        config,
-        nested,
-        stored_as,
-    } = method
-    else {
-        let rows = vector_wise::quantize(&x.mapv(to_half));
-        return int8_state::tensors(name, &rows.map_err(FileError::quant(name))?);
-    };
-    let mut packed = four_bit::quantize(&x, &config).map_err(FileError::quant(name))?;
-    drop(x);
-    if let Some(search) = nested {
-        packed = double::compress(packed, search).map_err(FileError::quant(name))?;
-    }
-    let tensor = FourBitTensor::new(packed, dtype).with_stored_as(stored_as);
-    four_bit_state::tensors(name, &tensor)
 }

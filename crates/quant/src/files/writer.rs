@@ -1,13 +1,13 @@
 //! Files that are whole or not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
-use tempfile::{NamedTempFile, PersistError};
+use tempfile::NamedTempFile;
 
 use super::{FileError, Tensor, header};
 
@@ -18,19 +18,23 @@ use super::{FileError, Tensor, header};
 /// # Errors
 ///
 /// [`FileError::Io`] if that fails; the old file is still there then.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::files;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("new/config.json");
+/// files::write_whole(&path, b"{}")?;
+/// assert_eq!(std::fs::read(&path).unwrap(), b"{}");
+/// # Ok::<(), files::FileError>(())
+/// ```
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut temporary = Temporary::create(path)?;
     let written = temporary.file.write_all(bytes);
     written.map_err(|error| FileError::io(path, &error))?;
     temporary.finish()
-}
-
-/// [`write_whole`] where there must be no file yet.
-pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut temporary = Temporary::create(path)?;
-    let written = temporary.file.write_all(bytes);
-    written.map_err(|error| FileError::io(path, &error))?;
-    temporary.finish_new()
 }
 
 /// Writes tensors as one safetensors file: as [`TensorWriter`] does, all of them from memory.
@@ -70,6 +74,12 @@ pub fn write_tensors(
 }
 
 /// What transformers writes into each file and asks for: that it is for torch.
+///
+/// # Example
+///
+/// ```
+/// assert_eq!(llm_quant::files::torch_metadata()["format"], "pt");
+/// ```
 #[must_use]
 pub fn torch_metadata() -> BTreeMap<String, String> {
     [("format".to_owned(), "pt".to_owned())].into()
@@ -79,11 +89,32 @@ pub fn torch_metadata() -> BTreeMap<String, String> {
 ///
 /// Tensors lie in the order of the library: the widest type first, then by name. Lists whose length is known only once they are written come
 /// last. The file appears under its name when it is whole and on the disk; whoever is dropped before leaves nothing.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::files::{self, Dtype, TensorFile, TensorSource, TensorWriter};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("x.safetensors");
+/// let announced = ["x", "y"].map(|name| (name.to_owned(), Dtype::U8, vec![2]));
+/// let late = ["note".to_owned()];
+/// let mut writer = TensorWriter::create(&path, &files::torch_metadata(), announced, late)?;
+/// writer.write("note", b"any length")?;
+/// writer.write("y", &[3, 4])?;
+/// writer.write("x", &[1, 2])?;
+/// assert!(!path.exists());
+/// writer.finish()?;
+/// assert_eq!(TensorFile::open(&path)?.read("y")?, [3, 4]);
+/// # Ok::<(), files::FileError>(())
+/// ```
 #[derive(Debug)]
 pub struct TensorWriter {
     temporary: Temporary,
     metadata: BTreeMap<String, String>,
     places: Vec<Place>,
+    /// Which of them has a name.
+    by_name: HashMap<String, usize>,
     /// Bytes before the data.
     start: u64,
     /// Where the next list begins whose length was not known.
@@ -107,7 +138,7 @@ impl TensorWriter {
     ///
     /// - [`FileError::Io`] if the file cannot be made.
     /// - [`FileError::DuplicateKey`] if a name stands twice.
-    /// - [`FileError::RegionLen`] if a shape does not fit, [`FileError::HeaderLen`] if there are too many tensors.
+    /// - [`FileError::AnnouncedSize`] if tensors have no size that a file can have, [`FileError::HeaderLen`] if there are too many of them.
     pub fn create(
         path: &Path,
         metadata: &BTreeMap<String, String>,
@@ -126,13 +157,7 @@ impl TensorWriter {
             let sum = header::byte_len(&info).and_then(|len| end.checked_add(len));
             let Some(sum) = sum.filter(|&sum| i64::try_from(sum).is_ok()) else {
                 let TensorInfo { dtype, shape, .. } = info;
-                let got = 0;
-                return Err(FileError::RegionLen {
-                    name,
-                    dtype,
-                    shape,
-                    got,
-                });
+                return Err(FileError::AnnouncedSize { name, dtype, shape });
             };
             info.data_offsets.1 = sum;
             end = sum;
@@ -147,17 +172,19 @@ impl TensorWriter {
             };
             places.push(Place::new(name, info, true));
         }
-        let mut names: Vec<&str> = places.iter().map(|place| &place.name[..]).collect();
-        names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            let key = twice[0].to_owned();
-            return Err(FileError::DuplicateKey { key });
+        let mut by_name = HashMap::with_capacity(places.len());
+        for (i, place) in places.iter().enumerate() {
+            if by_name.insert(place.name.clone(), i).is_some() {
+                let key = place.name.clone();
+                return Err(FileError::DuplicateKey { key });
+            }
         }
         let header = header::write(metadata, &infos(&places), 0)?;
         Ok(Self {
             temporary: Temporary::create(path)?,
             metadata: metadata.clone(),
             places,
+            by_name,
             start: header::LEN + header.len() as u64,
             end,
             failure: None,
@@ -168,23 +195,30 @@ impl TensorWriter {
     ///
     /// # Errors
     ///
-    /// - [`FileError::MissingTensor`] if it was not announced.
-    /// - [`FileError::Written`] if it has another length, or was written before.
+    /// - [`FileError::NotAnnounced`] if there is to be none of that name.
+    /// - [`FileError::WrittenTwice`] if it was written before, [`FileError::WrittenLen`] if it was announced with another length.
     /// - [`FileError::Io`] if that fails; all later calls return it too.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         self.check()?;
-        let place = self.places.iter_mut().find(|place| place.name == name);
-        let place = place.ok_or_else(|| FileError::MissingTensor {
-            name: name.to_owned(),
-        })?;
-        if place.is_late && !place.is_written {
+        let Some(&place) = self.by_name.get(name) else {
+            return Err(FileError::NotAnnounced {
+                name: name.to_owned(),
+            });
+        };
+        let place = &mut self.places[place];
+        if place.is_written {
+            return Err(FileError::WrittenTwice {
+                name: name.to_owned(),
+            });
+        }
+        if place.is_late {
             place.info.shape = vec![bytes.len()];
             place.info.data_offsets = (self.end, self.end + bytes.len());
             self.end += bytes.len();
         }
         let (start, end) = place.info.data_offsets;
-        if place.is_written || end - start != bytes.len() {
-            return Err(FileError::Written {
+        if end - start != bytes.len() {
+            return Err(FileError::WrittenLen {
                 name: name.to_owned(),
                 expected: end - start,
                 got: bytes.len(),
@@ -215,27 +249,18 @@ impl TensorWriter {
     ///
     /// # Errors
     ///
-    /// - [`FileError::Written`] if a tensor was announced and not written.
+    /// - [`FileError::NotWritten`] if a tensor was announced and not written.
     /// - [`FileError::Io`] if that fails, or if a tensor could not be written; an old file of that name is still there then.
     pub fn finish(mut self) -> Result<(), FileError> {
         self.write_header()?;
         self.temporary.finish()
     }
 
-    /// [`finish`](Self::finish) where there must be no file of that name yet.
-    pub(crate) fn finish_new(mut self) -> Result<(), FileError> {
-        self.write_header()?;
-        self.temporary.finish_new()
-    }
-
     fn write_header(&mut self) -> Result<(), FileError> {
         self.check()?;
         if let Some(place) = self.places.iter().find(|place| !place.is_written) {
-            let (start, end) = place.info.data_offsets;
-            return Err(FileError::Written {
+            return Err(FileError::NotWritten {
                 name: place.name.clone(),
-                expected: end - start,
-                got: 0,
             });
         }
         let room = (self.start - header::LEN) as usize;
@@ -294,39 +319,24 @@ impl Temporary {
     }
 
     fn finish(self) -> Result<(), FileError> {
-        self.publish(|file, path| file.persist(path))
-    }
-
-    /// As [`finish`](Self::finish), but never over another file.
-    fn finish_new(self) -> Result<(), FileError> {
-        self.publish(|file, path| file.persist_noclobber(path))
-    }
-
-    fn publish(
-        self,
-        persist: impl FnOnce(NamedTempFile, &Path) -> Result<File, PersistError>,
-    ) -> Result<(), FileError> {
         let Self { file, path } = self;
-        let synced = file.as_file().sync_all();
-        synced.map_err(|error| FileError::io(&path, &error))?;
-        match persist(file, &path) {
-            Ok(_) => {
-                // Best effort: the new name outlives a power cut only if the folder is on the disk too; not all systems can do that.
-                let _: io::Result<()> = File::open(folder(&path)).and_then(|f| f.sync_all());
-                Ok(())
-            }
-            Err(PersistError { error, .. }) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(FileError::Occupied { path })
-            }
-            Err(PersistError { error, .. }) => Err(FileError::io(&path, &error)),
-        }
+        let io = |error| FileError::io(&path, &error);
+        file.as_file().sync_all().map_err(io)?;
+        file.persist(&path).map_err(|refused| io(refused.error))?;
+        sync(folder(&path));
+        Ok(())
     }
 }
 
 /// The folder of a file; that of a bare name is the one that we are in.
-fn folder(path: &Path) -> &Path {
+pub(crate) fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
+}
+
+/// Best effort: a new name outlives a power cut only if its folder is on the disk too; not all systems can do that.
+pub(crate) fn sync(folder: &Path) {
+    let _: io::Result<()> = File::open(folder).and_then(|folder| folder.sync_all());
 }

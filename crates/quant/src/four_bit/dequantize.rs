@@ -65,6 +65,20 @@ pub fn dequantize<S: Storage>(weights: &FourBit) -> Result<ArrayD<S>, QuantError
 /// # Precision
 ///
 /// As [`dequantize`].
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::four_bit::{self, FourBitCode, FourBitConfig};
+/// use ndarray::{Array2, array};
+///
+/// let x = array![[0.5_f32, -0.25], [0.0, 0.5]];
+/// let weights = four_bit::quantize(&x, &FourBitConfig::new(FourBitCode::Fp4, 32))?;
+/// let mut out = Array2::<f32>::ones([2, 3]);
+/// four_bit::dequantize_into(&weights, &mut out.slice_mut(ndarray::s![.., ..2]))?;
+/// assert_eq!(out, array![[0.5, -0.25, 1.0], [0.0, 0.5, 1.0]]);
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
 pub fn dequantize_into<S: Storage, D: Dimension>(
     weights: &FourBit,
     out: &mut ArrayRef<S, D>,

@@ -7,6 +7,19 @@
 ///
 /// The quotient is rounded as bitsandbytes 0.50.2 does on the CPU: by a reciprocal in full blocks, by a division in a shorter last
 /// one, both with a scale of at least 1e-38, which is also what the shorter one stores.
+///
+/// # Precision
+///
+/// Quotients are rounded to `f32`, as the codes depend on it.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::reference::blocks;
+///
+/// let (codes, scales) = blocks::quantize(&[2.0, -2.0, 0.4], &[-1.0, 0.0, 1.0], 64);
+/// assert_eq!((codes, scales), (vec![2, 0, 1], vec![2.0]));
+/// ```
 #[must_use]
 // ANCHOR: quantize
 pub fn quantize(x: &[f32], values: &[f32], block: usize) -> (Vec<u8>, Vec<f32>) {
@@ -41,6 +54,12 @@ pub fn quantize(x: &[f32], values: &[f32], block: usize) -> (Vec<u8>, Vec<f32>) 
 // ANCHOR_END: quantize
 
 /// Four-bit codes as bytes: the earlier of two in the high nibble; an odd one at the end is followed by `padding`.
+///
+/// # Example
+///
+/// ```
+/// assert_eq!(llm_quant::reference::blocks::pack(&[1, 2, 3], 7), [0x12, 0x37]);
+/// ```
 #[must_use]
 pub fn pack(codes: &[u8], padding: u8) -> Vec<u8> {
     codes
@@ -50,6 +69,12 @@ pub fn pack(codes: &[u8], padding: u8) -> Vec<u8> {
 }
 
 /// The first `len` four-bit codes of bytes.
+///
+/// # Example
+///
+/// ```
+/// assert_eq!(llm_quant::reference::blocks::unpack(&[0x12, 0x37], 3), [1, 2, 3]);
+/// ```
 #[must_use]
 pub fn unpack(packed: &[u8], len: usize) -> Vec<u8> {
     (0..len)
@@ -61,6 +86,17 @@ pub fn unpack(packed: &[u8], len: usize) -> Vec<u8> {
 }
 
 /// `x_i = value(code_i) · scale_b`, in `f64`, exact.
+///
+/// # Precision
+///
+/// Exact.
+///
+/// # Example
+///
+/// ```
+/// let back = llm_quant::reference::blocks::dequantize(&[2, 0, 1], &[2.0], &[-1.0, 0.0, 1.0], 64);
+/// assert_eq!(back, [2.0, -2.0, 0.0]);
+/// ```
 #[must_use]
 pub fn dequantize(codes: &[u8], scales: &[f32], values: &[f32], block: usize) -> Vec<f64> {
     let value = |(i, &code): (usize, &u8)| {

@@ -1,12 +1,34 @@
 //! Integers with a scale and a zero point.
 
-/// Codes, scale and zero point of each block of `x`: the largest code is `largest` (15 or 255); without `is_affine` zero is in the middle.
+use crate::integer::{IntegerBits, IntegerConfig, IntegerScheme};
+
+/// Codes, scale and zero point of each block of `x`, all of whose numbers are finite.
 ///
 /// Jacob et al. 2018, arXiv:1712.05877v1, eq. 1. Scales are rounded to `f32`, and so are the reciprocal of a scale and each product with it: codes are decided by
 /// them.
+///
+/// # Precision
+///
+/// Scales, reciprocals and products in `f32`, as the codes depend on them.
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::integer::{IntegerBits, IntegerConfig, IntegerScheme};
+/// use llm_quant::reference::integer;
+///
+/// let config = IntegerConfig::new(IntegerBits::Four, IntegerScheme::Affine, 4);
+/// let blocks = integer::quantize(&[0.0, 1.0, 2.0, 15.0], &config);
+/// assert_eq!(blocks, [(vec![0, 1, 2, 15], 1.0, 0)]);
+/// ```
 #[must_use]
-pub fn quantize(x: &[f32], block: usize, largest: u8, is_affine: bool) -> Vec<(Vec<u8>, f32, u8)> {
-    x.chunks(block)
+pub fn quantize(x: &[f32], config: &IntegerConfig) -> Vec<(Vec<u8>, f32, u8)> {
+    let largest = match config.bits {
+        IntegerBits::Four => 15,
+        IntegerBits::Eight => 255_u8,
+    };
+    let is_affine = config.scheme == IntegerScheme::Affine;
+    x.chunks(config.block)
         .map(|x| {
             let low = x.iter().copied().fold(0.0, f32::min);
             let high = x.iter().copied().fold(0.0, f32::max);
@@ -49,6 +71,17 @@ fn even(x: f64) -> i64 {
 }
 
 /// `(code - zero) · scale`, exact.
+///
+/// # Precision
+///
+/// Exact.
+///
+/// # Example
+///
+/// ```
+/// let back = llm_quant::reference::integer::dequantize(&[(vec![0, 3], 0.5, 1)]);
+/// assert_eq!(back, [-0.5, 1.0]);
+/// ```
 #[must_use]
 pub fn dequantize(blocks: &[(Vec<u8>, f32, u8)]) -> Vec<f64> {
     let value =

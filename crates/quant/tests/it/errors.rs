@@ -2,14 +2,16 @@
 
 use llm_quant::af4::{self, ZeroCell};
 use llm_quant::calculator::{self, ScaleStorage};
-use llm_quant::code_book::{self, CodeBook, Coded};
+use llm_quant::code_book::{self, CodeBook, CodeBookConfig, Coded, LearnConfig};
+use llm_quant::dynamic_map::{self, DynamicMapConfig, MapSign};
 use llm_quant::eight_bit::{self, EightBit, EightBitConfig, EightBitSearch};
-use llm_quant::four_bit::{self, BLOCKS, FourBit, FourBitCode, FourBitConfig, Scales};
+use llm_quant::four_bit::{self, BLOCKS, FourBit, FourBitCode, FourBitConfig, NonFinite, Scales};
 use llm_quant::int8_matmul::{self, EXACT_FACTOR, Int8MatmulConfig};
 use llm_quant::integer::{self, IntegerBits, IntegerConfig, IntegerScheme, Integers};
 use llm_quant::matmul::low_rank::{self, LowRank};
-use llm_quant::vector_wise::{self, VectorWise};
-use llm_quant::{QuantError, density, double, dynamic_map, matmul, nf4, normal, report};
+use llm_quant::report::{self, HistogramConfig};
+use llm_quant::vector_wise::{self, InputConfig, VectorWise};
+use llm_quant::{QuantError, density, double, matmul, nf4, normal};
 use ndarray::{Array1, Array2, Array3, array};
 
 const NF4: FourBitConfig = FourBitConfig::new(FourBitCode::Nf4, 64);
@@ -191,18 +193,21 @@ fn probabilities_must_lie_between_their_bounds() {
 
 #[test]
 fn maps_of_other_bits_are_refused() {
-    for (signed, max_exponent_bits, total_bits) in [
-        (true, 0, 8),
-        (true, 8, 8),
-        (true, 1, 1),
-        (true, 7, 9),
-        (false, 6, 8),
-        (true, u32::MAX, u32::MAX),
+    for (sign, max_exponent_bits, total_bits) in [
+        (MapSign::Signed, 0, 8),
+        (MapSign::Signed, 8, 8),
+        (MapSign::Signed, 1, 1),
+        (MapSign::Signed, 7, 9),
+        (MapSign::Unsigned, 6, 8),
+        (MapSign::Signed, u32::MAX, u32::MAX),
     ] {
+        let config = DynamicMapConfig::new(sign)
+            .with_max_exponent_bits(max_exponent_bits)
+            .with_total_bits(total_bits);
         assert_eq!(
-            dynamic_map::code(signed, max_exponent_bits, total_bits),
+            dynamic_map::code(&config),
             Err(QuantError::MapBits {
-                signed,
+                sign,
                 max_exponent_bits,
                 total_bits
             })
@@ -215,15 +220,6 @@ fn outputs_must_have_the_shape_of_the_weights() {
     let weights = four_bit::quantize(&Array2::<f32>::zeros([2, 3]), &NF4).unwrap();
     let mut out = Array3::<f32>::zeros([1, 2, 3]);
     let (expected, got) = (vec![2, 3], vec![1, 2, 3]);
-    let found = report::compare(&Array2::zeros([2, 3]), &Array2::zeros([3, 2]));
-    let other = (vec![2, 3], vec![3, 2]);
-    assert_eq!(
-        found,
-        Err(QuantError::OutShape {
-            expected: other.0,
-            got: other.1
-        })
-    );
     let found = four_bit::dequantize_into(&weights, &mut out);
     assert_eq!(found, Err(QuantError::OutShape { expected, got }));
 }
@@ -291,10 +287,13 @@ fn there_must_be_a_scale_for_each_row() {
 #[test]
 fn thresholds_and_factors_must_be_possible() {
     let x = Array2::<f32>::ones([1, 2]);
-    let weights = vector_wise::quantize(&x).unwrap();
+    let weights = vector_wise::quantize(&x, NonFinite::Refuse).unwrap();
     for got in [-1.0, f32::INFINITY, f32::MIN] {
         let error = QuantError::Threshold { got };
-        assert_eq!(vector_wise::quantize_inputs(&x, got), Err(error.clone()));
+        assert_eq!(
+            vector_wise::quantize_inputs(&x, &InputConfig::new(got)),
+            Err(error.clone())
+        );
         let config = Int8MatmulConfig::new(got, EXACT_FACTOR);
         assert_eq!(int8_matmul::forward(&x, &weights, &config), Err(error));
     }
@@ -303,14 +302,14 @@ fn thresholds_and_factors_must_be_possible() {
         let error = QuantError::Factor { got };
         assert_eq!(int8_matmul::forward(&x, &weights, &config), Err(error));
     }
-    assert!(vector_wise::quantize_inputs(&x, f32::NAN).is_err());
+    assert!(vector_wise::quantize_inputs(&x, &InputConfig::new(f32::NAN)).is_err());
     let config = Int8MatmulConfig::new(6.0, f32::NAN);
     assert!(int8_matmul::forward(&x, &weights, &config).is_err());
 }
 
 #[test]
 fn integer_products_refuse_what_other_products_refuse() {
-    let weights = vector_wise::quantize(&Array2::<f32>::ones([4, 3])).unwrap();
+    let weights = vector_wise::quantize(&Array2::<f32>::ones([4, 3]), NonFinite::Refuse).unwrap();
     let config = Int8MatmulConfig::new(0.0, EXACT_FACTOR);
     let error = |x| QuantError::InnerAxis { x, weights: [4, 3] };
     let found = int8_matmul::forward(&Array2::zeros([2, 4]), &weights, &config);
@@ -322,14 +321,19 @@ fn integer_products_refuse_what_other_products_refuse() {
     x[[300, 3]] = f32::NEG_INFINITY;
     let (index, value) = (150_003, f32::NEG_INFINITY);
     let error = QuantError::NonFinite { index, value };
-    assert_eq!(vector_wise::quantize(&x), Err(error));
+    assert_eq!(vector_wise::quantize(&x, NonFinite::Refuse), Err(error));
     let one = Array1::<f32>::ones(1);
     let x = one.broadcast([1 << 30, 1 << 30]).unwrap();
     let elements = 1 << 60;
     let error = QuantError::TooLarge { elements };
-    assert_eq!(vector_wise::quantize(&x), Err(error));
+    assert_eq!(vector_wise::quantize(&x, NonFinite::Refuse), Err(error));
     let none = Array2::<f32>::zeros([0, 1 << 60]);
-    assert_eq!(vector_wise::quantize(&none).unwrap().shape(), [0, 1 << 60]);
+    assert_eq!(
+        vector_wise::quantize(&none, NonFinite::Refuse)
+            .unwrap()
+            .shape(),
+        [0, 1 << 60]
+    );
     let weights = VectorWise::from_parts(Array2::zeros([1 << 20, 0]), vec![0.0; 1 << 20]).unwrap();
     let found = int8_matmul::forward(&Array2::zeros([1 << 45, 0]), &weights, &config);
     let shape = vec![1 << 45, 1 << 20];
@@ -366,19 +370,24 @@ fn integers_must_fit_their_shape_and_scheme() {
         got,
     };
     assert_eq!(parts(config(four, affine, 4), 5, 2, &[0; 3]), Err(error));
-    for (scheme, zeros, expected, largest) in [
-        (affine, &[0, 1][..], 3, 1),
-        (affine, &[0, 16, 1], 3, 16),
-        (IntegerScheme::Symmetric, &[8; 3], 0, 8),
+    for (scheme, zeros, expected) in [
+        (affine, &[0, 1][..], 3),
+        (IntegerScheme::Symmetric, &[8; 3], 0),
     ] {
-        let error = QuantError::ZeroPoint {
-            expected,
-            got: zeros.len(),
-            largest: 15,
-            found: largest,
-        };
+        let got = zeros.len();
+        let error = QuantError::ZeroPointsLen { expected, got };
         assert_eq!(parts(config(four, scheme, 3), 5, 3, zeros), Err(error));
     }
+    let (index, largest, got) = (1, 15, 16);
+    let error = QuantError::ZeroPoint {
+        index,
+        largest,
+        got,
+    };
+    assert_eq!(
+        parts(config(four, affine, 3), 5, 3, &[0, 16, 17]),
+        Err(error)
+    );
     let shape = vec![usize::MAX, 2];
     let found = Integers::from_parts(config(four, affine, 3), &shape, vec![], vec![], vec![]);
     assert_eq!(found, Err(QuantError::Size { shape }));
@@ -412,12 +421,24 @@ fn numbers_of_a_code_book_are_checked_like_others() {
     let x = array![1.0_f32, f32::NEG_INFINITY];
     let (index, value) = (1, f32::NEG_INFINITY);
     let error = QuantError::NonFinite { index, value };
-    assert_eq!(code_book::quantize(&x, &book, 64), Err(error.clone()));
-    assert_eq!(code_book::learn(&x, 64, &book, 1), Err(error));
+    assert_eq!(
+        code_book::quantize(&x, &CodeBookConfig::new(book, 64)),
+        Err(error.clone())
+    );
+    assert_eq!(
+        code_book::learn(&x, &LearnConfig::new(book, 64)),
+        Err(error)
+    );
     let (offered, got) = (&BLOCKS, 65);
     let error = QuantError::Block { offered, got };
-    assert_eq!(code_book::quantize(&x, &book, 65), Err(error.clone()));
-    assert_eq!(code_book::learn(&x, 65, &book, 1), Err(error.clone()));
+    assert_eq!(
+        code_book::quantize(&x, &CodeBookConfig::new(book, 65)),
+        Err(error.clone())
+    );
+    assert_eq!(
+        code_book::learn(&x, &LearnConfig::new(book, 65)),
+        Err(error.clone())
+    );
     assert_eq!(af4::code(65, ZeroCell::Empty), Err(error.clone()));
     assert_eq!(
         Coded::from_parts(book, 65, &[1], vec![0], vec![1.0]),
@@ -450,33 +471,37 @@ fn numbers_of_a_code_book_are_checked_like_others() {
 
 #[test]
 fn histograms_and_densities_must_be_possible() {
-    for (n_bins, low, high) in [
-        (0, 0.0, 1.0),
-        (3, 1.0, 1.0),
-        (3, 2.0, 1.0),
-        (3, 0.0, f64::INFINITY),
+    let histogram = |low, high, n_bins| {
+        report::histogram([0.5], &HistogramConfig::new(low..=high).with_bins(n_bins))
+    };
+    assert_eq!(histogram(0.0, 1.0, 0), Err(QuantError::Bins));
+    for (low, high) in [
+        (1.0, 1.0),
+        (2.0, 1.0),
+        (0.0, f64::INFINITY),
+        (-f64::MAX, f64::MAX),
     ] {
-        let error = QuantError::Histogram { n_bins, low, high };
-        assert_eq!(report::histogram([0.5], n_bins, low, high), Err(error));
+        let error = QuantError::Bounds { low, high };
+        assert_eq!(histogram(low, high, 3), Err(error));
     }
-    assert!(report::histogram([0.5], 3, f64::NAN, 1.0).is_err());
+    assert!(histogram(f64::NAN, 1.0, 3).is_err());
     let elements = 1 << 60;
     let error = QuantError::TooLarge { elements };
-    assert_eq!(report::histogram([0.5], elements, 0.0, 1.0), Err(error));
+    assert_eq!(histogram(0.0, 1.0, elements), Err(error));
     let x = array![1.0_f32];
     assert_eq!(report::by_block(&x, &x, 0), Err(QuantError::EmptyBlock));
-    let (expected, got) = (vec![1], vec![2]);
-    let error = QuantError::OutShape { expected, got };
+    let (exact, got) = (vec![1], vec![2]);
+    let error = QuantError::ComparedShapes { exact, got };
     assert_eq!(report::by_block(&x, &array![1.0, 2.0], 1), Err(error));
-    for got in [0.0, -1.0, f32::INFINITY] {
-        assert_eq!(
-            density::at(0.0, got.into()),
-            Err(QuantError::Factor { got })
-        );
-        assert_eq!(
-            density::cells(&[0.0], got.into()),
-            Err(QuantError::Factor { got })
-        );
+    let (exact, got) = (vec![2, 3], vec![3, 2]);
+    let error = QuantError::ComparedShapes { exact, got };
+    let [exact, got] = [[2, 3], [3, 2]].map(Array2::zeros);
+    assert_eq!(report::compare(&exact, &got), Err(error));
+    // The last one is 0 in `f32`.
+    for got in [0.0, -1.0, f64::INFINITY, -1e-300] {
+        let error = QuantError::DensityScale { got };
+        assert_eq!(density::at(0.0, got), Err(error.clone()));
+        assert_eq!(density::cells(&[0.0], got), Err(error));
     }
     let (index, value) = (1, f32::INFINITY);
     let error = QuantError::NonFinite { index, value };

@@ -2,9 +2,11 @@
 
 mod checkpoint;
 mod config;
+mod conversion;
 mod hostile;
 mod int8;
 mod state;
+mod stopped;
 mod writing;
 
 use std::io::Cursor;

@@ -1,10 +1,15 @@
 //! Known answers, from independent implementations or from arithmetic shown in a comment; never from our own output.
 
 use llm_quant::af4::{self, ZeroCell};
+use llm_quant::code_book::{self, CodeBook, CodeBookConfig, LearnConfig};
 use llm_quant::eight_bit::{self, EightBitConfig, EightBitSearch};
 use llm_quant::four_bit::{self, FourBitCode, FourBitConfig, NonFinite};
-use llm_quant::{calculator, density, double, fp4, nf4, normal, report};
-use ndarray::{Array1, array};
+use llm_quant::int8_matmul::{self, EXACT_FACTOR, Int8MatmulConfig};
+use llm_quant::integer::{self, IntegerBits, IntegerConfig, IntegerScheme};
+use llm_quant::report::{self, HistogramConfig};
+use llm_quant::vector_wise::{self, InputConfig};
+use llm_quant::{calculator, density, double, fp4, nf4, normal};
+use ndarray::{Array1, Array2, ArrayD, Axis, array, s};
 
 #[test]
 // ANCHOR: nf4
@@ -294,7 +299,8 @@ fn blocks_and_histograms_are_counted() {
         f64::NAN,
         f64::INFINITY,
     ];
-    let histogram = report::histogram(numbers, 4, 0.0, 1.0).unwrap();
+    let histogram =
+        report::histogram(numbers, &HistogramConfig::new(0.0..=1.0).with_bins(4)).unwrap();
     assert_eq!(histogram.counts, [2, 1, 1, 2]);
     assert_eq!(
         (histogram.below, histogram.above, histogram.n_nan),
@@ -321,4 +327,62 @@ fn cells_of_a_code_have_the_shares_of_scipy() {
     );
     // 1.5 * norm.pdf(1.5)
     assert!((cells[2].density - 0.19427639349883763).abs() < 1e-15);
+}
+
+/// One policy for all methods: the block (or row) of a number that is not finite comes back as NaN, all others as if it were not there.
+#[test]
+fn poisoned_blocks_come_back_as_nan_and_alone() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let good = Array2::from_shape_fn([3, 64], |(i, j)| (i * 64 + j) as f32 - 90.0);
+        let mut x = good.clone();
+        x[[1, 5]] = bad;
+        let is_poisoned = |back: &ArrayD<f32>, good: &ArrayD<f32>| {
+            let mut pairs = back.indexed_iter().zip(good);
+            pairs.all(|((place, back), good)| match place[0] {
+                1 => back.is_nan(),
+                _ => back == good,
+            })
+        };
+        for bits in [IntegerBits::Four, IntegerBits::Eight] {
+            for scheme in [IntegerScheme::Symmetric, IntegerScheme::Affine] {
+                let config =
+                    IntegerConfig::new(bits, scheme, 64).with_non_finite(NonFinite::PoisonBlock);
+                let back = |x: &Array2<f32>| {
+                    integer::dequantize(&integer::quantize(x, &config).unwrap()).unwrap()
+                };
+                assert!(is_poisoned(&back(&x), &back(&good)), "{config:?}");
+            }
+        }
+        let rows = |x: &Array2<f32>| {
+            let rows = vector_wise::quantize(x, NonFinite::PoisonBlock).unwrap();
+            vector_wise::dequantize(&rows).unwrap().into_dyn()
+        };
+        assert!(is_poisoned(&rows(&x), &rows(&good)));
+        let book = CodeBook::new(nf4::code()).unwrap();
+        let config = CodeBookConfig::new(book, 64).with_non_finite(NonFinite::PoisonBlock);
+        let back = |x: &Array2<f32>| {
+            code_book::dequantize(&code_book::quantize(x, &config).unwrap()).unwrap()
+        };
+        assert!(is_poisoned(&back(&x), &back(&good)));
+        // A poisoned block teaches nothing.
+        let config = LearnConfig::new(book, 64).with_non_finite(NonFinite::PoisonBlock);
+        let rest = ndarray::concatenate![Axis(0), good.slice(s![..1, ..]), good.slice(s![2.., ..])];
+        assert_eq!(
+            code_book::learn(&x, &config),
+            code_book::learn(&rest, &config)
+        );
+        // Nor does it make outliers, though infinity is above any threshold.
+        let config = InputConfig::new(80.0).with_non_finite(NonFinite::PoisonBlock);
+        let split = vector_wise::quantize_inputs(&x, &config).unwrap();
+        let others = vector_wise::quantize_inputs(&rest, &config).unwrap();
+        assert_eq!(split.outliers, others.outliers);
+        let config = Int8MatmulConfig::new(80.0, EXACT_FACTOR);
+        let weights = vector_wise::quantize(&good, NonFinite::Refuse).unwrap();
+        assert!(int8_matmul::forward(&x, &weights, &config).is_err());
+        let config = config.with_non_finite(NonFinite::PoisonBlock);
+        let y = int8_matmul::forward(&x, &weights, &config).unwrap();
+        let z = int8_matmul::forward(&rest, &weights, &config).unwrap();
+        assert!(y.row(1).iter().all(|y| y.is_nan()));
+        assert_eq!((y.row(0), y.row(2)), (z.row(0), z.row(1)));
+    }
 }

@@ -4,6 +4,7 @@ use llm_numerics::Storage;
 use llm_numerics::half::{bf16, f16};
 use llm_numerics::testing::vectors::{Case, Tier, VectorError, VectorRun, run_crate};
 use llm_quant::double::{self, NestedScales};
+use llm_quant::dynamic_map::{DynamicMapConfig, MapSign};
 use llm_quant::eight_bit::{self, EightBit, EightBitConfig, EightBitSearch};
 use llm_quant::four_bit::{self, FourBit, FourBitCode, FourBitConfig, Scales};
 use llm_quant::{dynamic_map, reference};
@@ -53,12 +54,14 @@ fn vectors() {
 
 fn code(case: &Case) -> Result<(), VectorError> {
     let bits = |name| Ok::<_, VectorError>(case.param_usize(name)? as u32);
-    let code = dynamic_map::code(
-        case.param_bool("signed")?,
-        bits("max_exponent_bits")?,
-        bits("total_bits")?,
-    )
-    .map_err(VectorError::op)?;
+    let sign = match case.param_bool("signed")? {
+        true => MapSign::Signed,
+        false => MapSign::Unsigned,
+    };
+    let config = DynamicMapConfig::new(sign)
+        .with_max_exponent_bits(bits("max_exponent_bits")?)
+        .with_total_bits(bits("total_bits")?);
+    let code = dynamic_map::code(&config).map_err(VectorError::op)?;
     case.expect("code", &Array1::from(code))
 }
 

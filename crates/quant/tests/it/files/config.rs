@@ -1,6 +1,6 @@
 //! What a configuration may say, and which weights are chosen without one.
 
-use llm_quant::files::quantize::is_linear;
+use llm_quant::files::quantize::{SkipModules, is_linear};
 use llm_quant::files::{self, Dtype, FileError, LoadIn, QuantizationConfig};
 
 #[test]
@@ -88,6 +88,7 @@ fn matrices_of_other_modules_are_not_chosen() {
         shape: vec![4, 2],
         data_offsets: (0, 16),
     };
+    let skip = |entries| SkipModules::new(entries).unwrap();
     for name in [
         "model.layers.0.block_sparse_moe.gate.weight",
         "model.layers.0.block_sparse_moe.experts.0.w1.weight",
@@ -97,8 +98,8 @@ fn matrices_of_other_modules_are_not_chosen() {
         "model.layers.0.mlp.experts.127.gate_proj.weight",
         "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
     ] {
-        assert!(!is_linear(name, &info, None), "{name}");
-        assert!(!is_linear(name, &info, Some(&[])), "{name}");
+        assert!(!is_linear(name, &info, &skip(None)), "{name}");
+        assert!(!is_linear(name, &info, &skip(Some(&[]))), "{name}");
     }
     for name in [
         "model.layers.0.mlp.gate_proj.weight",
@@ -106,6 +107,6 @@ fn matrices_of_other_modules_are_not_chosen() {
         "model.layers.0.block_sparse_moe.experts.down.weight",
         "encoder.block.0.layer.0.SelfAttention.q.weight",
     ] {
-        assert!(is_linear(name, &info, None), "{name}");
+        assert!(is_linear(name, &info, &skip(None)), "{name}");
     }
 }

@@ -96,22 +96,37 @@ fn each_tensor_is_written_once_and_as_announced() {
     let path = folder.path().join("x.safetensors");
     let none = Default::default();
     let one = || ("x".to_owned(), Dtype::F32, vec![2]);
-    let written = |expected, got| FileError::Written {
-        name: "x".to_owned(),
-        expected,
-        got,
-    };
+    let x = || "x".to_owned();
     let mut writer = TensorWriter::create(&path, &none, [one()], []).unwrap();
     let name = "y".to_owned();
     assert_eq!(
         writer.write("y", &[]),
-        Err(FileError::MissingTensor { name })
+        Err(FileError::NotAnnounced { name })
     );
-    assert_eq!(writer.write("x", &[0; 7]), Err(written(8, 7)));
+    let (name, expected, got) = (x(), 8, 7);
+    let error = FileError::WrittenLen {
+        name,
+        expected,
+        got,
+    };
+    assert_eq!(writer.write("x", &[0; 7]), Err(error));
     writer.write("x", &[0; 8]).unwrap();
-    assert_eq!(writer.write("x", &[0; 8]), Err(written(8, 8)));
-    let writer = TensorWriter::create(&path, &none, [one()], []).unwrap();
-    assert_eq!(writer.finish(), Err(written(8, 0)));
+    for n_bytes in [8, 7] {
+        let error = FileError::WrittenTwice { name: x() };
+        assert_eq!(writer.write("x", &vec![0; n_bytes]), Err(error));
+    }
+    for late in [None, Some("late".to_owned())] {
+        let mut writer = TensorWriter::create(&path, &none, [one()], late.clone()).unwrap();
+        if let Some(name) = late {
+            writer.write("x", &[0; 8]).unwrap();
+            writer.write(&name, &[]).unwrap();
+            let error = FileError::WrittenTwice { name };
+            assert_eq!(writer.write("late", &[]), Err(error));
+        } else {
+            let error = FileError::NotWritten { name: x() };
+            assert_eq!(writer.finish(), Err(error));
+        }
+    }
     let key = "x".to_owned();
     let twice = TensorWriter::create(&path, &none, [one(), one()], []).unwrap_err();
     assert_eq!(twice, FileError::DuplicateKey { key: key.clone() });
@@ -124,15 +139,30 @@ fn each_tensor_is_written_once_and_as_announced() {
         [("x".to_owned(), Dtype::F32, shape.clone())],
         [],
     );
-    let (name, dtype, got) = ("x".to_owned(), Dtype::F32, 0);
-    let error = FileError::RegionLen {
-        name,
-        dtype,
-        shape,
-        got,
-    };
+    let (name, dtype) = (x(), Dtype::F32);
+    let error = FileError::AnnouncedSize { name, dtype, shape };
     assert_eq!(huge.unwrap_err(), error);
     assert!(!path.exists());
+}
+
+/// Tensors are found by their names at once, however many there are: to look through all of them each time would take minutes.
+#[test]
+fn two_hundred_thousand_tensors_take_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    let names: Vec<String> = (0..200_000)
+        .map(|i| format!("model.layers.{i:06}"))
+        .collect();
+    let announced = names.iter().map(|name| (name.clone(), Dtype::U8, vec![1]));
+    let mut writer = TensorWriter::create(&path, &Default::default(), announced, []).unwrap();
+    let start = std::time::Instant::now();
+    for name in names.iter().rev() {
+        writer.write(name, &[7]).unwrap();
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    assert!(seconds < 20.0, "{seconds} s");
+    writer.finish().unwrap();
+    assert_eq!(TensorFile::open(&path).unwrap().names(), names);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Sixteen values of one's own.
 
 use llm_quant::af4::{self, ZeroCell};
-use llm_quant::code_book::{self, CodeBook, Coded};
+use llm_quant::code_book::{self, CodeBook, CodeBookConfig, Coded, LearnConfig};
 use llm_quant::four_bit::{self, BLOCKS, FourBitCode, FourBitConfig, Scales};
 use llm_quant::{nf4, normal, reference, report};
 use ndarray::{Array1, arr1};
@@ -34,7 +34,7 @@ fn back(coded: &Coded) -> Vec<f32> {
 proptest! {
     #[test]
     fn codes_and_numbers_are_those_of_the_reference(x in numbers(), book in book(), block in block()) {
-        let coded = code_book::quantize(&arr1(&x), &book, block).unwrap();
+        let coded = code_book::quantize(&arr1(&x), &CodeBookConfig::new(book, block)).unwrap();
         let (codes, scales) = reference::blocks::quantize(&x, book.values(), block);
         prop_assert_eq!(coded.scales(), &scales[..]);
         prop_assert_eq!(&reference::blocks::unpack(coded.packed(), x.len()), &codes);
@@ -45,7 +45,7 @@ proptest! {
 
     #[test]
     fn with_the_values_of_nf4_bytes_are_those_of_nf4(x in numbers(), block in block()) {
-        let coded = code_book::quantize(&arr1(&x), &CodeBook::new(nf4::code()).unwrap(), block).unwrap();
+        let coded = code_book::quantize(&arr1(&x), &CodeBookConfig::new(CodeBook::new(nf4::code()).unwrap(), block)).unwrap();
         let four = four_bit::quantize(&arr1(&x), &FourBitConfig::new(FourBitCode::Nf4, block)).unwrap();
         prop_assert_eq!(coded.packed(), four.packed());
         prop_assert_eq!(&Scales::Plain(coded.scales().to_vec()), four.scales());
@@ -53,13 +53,13 @@ proptest! {
 
     #[test]
     fn zeros_stay_zeros_and_quantizing_again_changes_nothing(x in numbers(), book in book(), block in block()) {
-        let once = back(&code_book::quantize(&arr1(&x), &book, block).unwrap());
+        let once = back(&code_book::quantize(&arr1(&x), &CodeBookConfig::new(book, block)).unwrap());
         for (x, got) in x.iter().zip(&once) {
             prop_assert!(*x != 0.0 || *got == 0.0);
         }
         // Values closer than rounding are no neighbors that can be told apart.
         prop_assume!(book.values().windows(2).all(|pair| pair[1] - pair[0] > 1e-5));
-        let twice = back(&code_book::quantize(&arr1(&once), &book, block).unwrap());
+        let twice = back(&code_book::quantize(&arr1(&once), &CodeBookConfig::new(book, block)).unwrap());
         prop_assert_eq!(once, twice);
     }
 
@@ -68,13 +68,13 @@ proptest! {
     fn learning_makes_the_error_no_larger(x in prop::collection::vec(-3.0..3.0_f32, 0..300), start in book(), block in block()) {
         let x = arr1(&x);
         let error = |book: &CodeBook| {
-            let back = code_book::dequantize::<f32>(&code_book::quantize(&x, book, block).unwrap()).unwrap();
+            let back = code_book::dequantize::<f32>(&code_book::quantize(&x, &CodeBookConfig::new(*book, block)).unwrap()).unwrap();
             report::compare(&x.clone().into_dyn(), &back).unwrap().mean_square
         };
         let squares = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / x.len().max(1) as f64;
         let mut before = error(&start);
         for n in [1, 2, 5] {
-            let after = error(&code_book::learn(&x, block, &start, n).unwrap());
+            let after = error(&code_book::learn(&x, &LearnConfig::new(start, block).with_iterations(n)).unwrap());
             prop_assert!(after <= before + 1e-6 * squares, "{n}: {before} became {after}");
             before = after;
         }
@@ -88,7 +88,7 @@ fn halfway_goes_to_the_lower_value() {
     let middle = (low + high) / 2.0;
     // 1 makes the scale 1 in a block that is not full, where numbers are divided.
     let x = arr1(&[1.0, middle, middle.next_up(), -1.0]);
-    let coded = code_book::quantize(&x, &book, 64).unwrap();
+    let coded = code_book::quantize(&x, &CodeBookConfig::new(book, 64)).unwrap();
     assert_eq!(coded.packed(), [0xfe, 0xf0]);
 }
 
@@ -97,11 +97,14 @@ fn two_clusters_are_found() {
     // Beside -1, 0 and 1 there are numbers at 0.3 and -0.7 alone: means of their cells, by hand.
     let x = Array1::from_shape_fn(64, |i| [1.0, 0.3, -0.7, 0.0][i % 4]);
     let book = CodeBook::new(nf4::code()).unwrap();
-    let learnt = code_book::learn(&x, 64, &book, 3).unwrap();
+    let learnt = code_book::learn(&x, &LearnConfig::new(book, 64).with_iterations(3)).unwrap();
     assert!(learnt.values().contains(&0.3) && learnt.values().contains(&-0.7));
     // Values to which nothing fell have stayed.
     assert_eq!(learnt.values()[14], nf4::code()[14]);
-    assert_eq!(code_book::learn(&x, 64, &book, 0).unwrap(), book);
+    assert_eq!(
+        code_book::learn(&x, &LearnConfig::new(book, 64).with_iterations(0)).unwrap(),
+        book
+    );
 }
 
 /// Scales weigh: where two blocks of different scales share a cell, the value is nearer to the numbers of the larger one.
@@ -114,7 +117,7 @@ fn larger_blocks_weigh_more() {
         _ => 0.34 * 3.0,
     });
     let book = CodeBook::new(nf4::code()).unwrap();
-    let learnt = code_book::learn(&x, 64, &book, 1).unwrap();
+    let learnt = code_book::learn(&x, &LearnConfig::new(book, 64).with_iterations(1)).unwrap();
     // (1 · 0.30 + 9 · 0.34) / 10
     assert!(
         learnt
@@ -135,7 +138,7 @@ fn af4_has_a_smaller_mean_error_than_nf4_and_a_learnt_code_the_least_square_erro
     });
     // The mean error of the scaled numbers, for which AF4 is made, and the mean square error of the numbers themselves.
     let errors = |book: &CodeBook| -> (f64, f64) {
-        let coded = code_book::quantize(&x, book, 64).unwrap();
+        let coded = code_book::quantize(&x, &CodeBookConfig::new(*book, 64)).unwrap();
         let back = code_book::dequantize::<f32>(&coded).unwrap();
         let pairs = x.iter().zip(&back).enumerate();
         let differences =
@@ -151,7 +154,7 @@ fn af4_has_a_smaller_mean_error_than_nf4_and_a_learnt_code_the_least_square_erro
     let nf4 = CodeBook::new(nf4::code()).unwrap();
     let [published, best] = [ZeroCell::Empty, ZeroCell::Nearest]
         .map(|zero| CodeBook::new(af4::code(64, zero).unwrap()).unwrap());
-    let learnt = code_book::learn(&x, 64, &nf4, 30).unwrap();
+    let learnt = code_book::learn(&x, &LearnConfig::new(nf4, 64).with_iterations(30)).unwrap();
     assert!(errors(&best).0 < errors(&nf4).0 && errors(&best).0 < errors(&published).0);
     assert!(errors(&learnt).1 < errors(&nf4).1 && errors(&learnt).1 < errors(&best).1);
 }
@@ -160,7 +163,7 @@ fn af4_has_a_smaller_mean_error_than_nf4_and_a_learnt_code_the_least_square_erro
 fn tasks_and_threads_do_not_show() {
     let x = Array1::from_shape_fn(200_001, |i| ((i * 7919) % 10_007) as f32 / 3000.0 - 1.6);
     let book = CodeBook::new(af4::code(128, ZeroCell::Nearest).unwrap()).unwrap();
-    let coded = code_book::quantize(&x, &book, 128).unwrap();
+    let coded = code_book::quantize(&x, &CodeBookConfig::new(book, 128)).unwrap();
     let (codes, scales) = reference::blocks::quantize(&x.to_vec(), book.values(), 128);
     assert_eq!(reference::blocks::unpack(coded.packed(), x.len()), codes);
     assert_eq!(coded.scales(), scales);

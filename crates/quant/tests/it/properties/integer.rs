@@ -16,13 +16,6 @@ fn config() -> impl Strategy<Value = IntegerConfig> {
     (bits, scheme, block).prop_map(|(bits, scheme, block)| IntegerConfig::new(bits, scheme, block))
 }
 
-fn largest(config: &IntegerConfig) -> u8 {
-    match config.bits {
-        IntegerBits::Four => 15,
-        _ => 255,
-    }
-}
-
 fn codes(integers: &Integers, len: usize) -> Vec<u8> {
     match integers.config().bits {
         IntegerBits::Four => reference::blocks::unpack(integers.packed(), len),
@@ -47,7 +40,7 @@ proptest! {
     fn codes_scales_and_zero_points_are_those_of_the_reference(x in any_numbers(), config in config()) {
         let integers = integer::quantize(&arr1(&x), &config).unwrap();
         let is_affine = config.scheme == IntegerScheme::Affine;
-        let want = reference::integer::quantize(&x, config.block, largest(&config), is_affine);
+        let want = reference::integer::quantize(&x, &config);
         let want_codes: Vec<u8> = want.iter().flat_map(|block| block.0.clone()).collect();
         prop_assert_eq!(codes(&integers, x.len()), want_codes);
         let scales: Vec<f32> = want.iter().map(|block| block.1).collect();
@@ -119,7 +112,7 @@ fn tasks_and_threads_do_not_show() {
     for (bits, block) in [(IntegerBits::Four, 33), (IntegerBits::Eight, 70_000)] {
         let config = IntegerConfig::new(bits, IntegerScheme::Affine, block);
         let integers = integer::quantize(&x, &config).unwrap();
-        let want = reference::integer::quantize(&x.to_vec(), block, largest(&config), true);
+        let want = reference::integer::quantize(&x.to_vec(), &config);
         let want_codes: Vec<u8> = want.iter().flat_map(|block| block.0.clone()).collect();
         assert_eq!(codes(&integers, x.len()), want_codes);
         let numbers: Vec<f32> = reference::integer::dequantize(&want)

@@ -1,8 +1,9 @@
 //! Rows in eight bits, and products with them.
 
+use llm_quant::four_bit::NonFinite;
 use llm_quant::int8_matmul::{self, EXACT_FACTOR, Int8MatmulConfig};
 use llm_quant::reference;
-use llm_quant::vector_wise::{self, VectorWise};
+use llm_quant::vector_wise::{self, InputConfig, VectorWise};
 use ndarray::{Array1, Array2, s};
 use proptest::prelude::*;
 
@@ -29,7 +30,7 @@ proptest! {
     #[test]
     // ANCHOR: outliers
     fn codes_scales_and_outliers_are_those_of_the_reference(x in matrix(), threshold in threshold()) {
-        let split = vector_wise::quantize_inputs(&x, threshold).unwrap();
+        let split = vector_wise::quantize_inputs(&x, &InputConfig::new(threshold)).unwrap();
         let n = x.ncols().max(1);
         let (codes, scales, outliers) = reference::vector_wise::quantize(&list(&x), n, threshold);
         if x.ncols() > 0 {
@@ -44,7 +45,7 @@ proptest! {
     /// A step is a 127th of the largest magnitude of the row; four roundings are relative to numbers up to that.
     #[test]
     fn the_error_is_at_most_half_a_step(x in matrix()) {
-        let rows = vector_wise::quantize(&x).unwrap();
+        let rows = vector_wise::quantize(&x, NonFinite::Refuse).unwrap();
         let back = vector_wise::dequantize::<f32>(&rows).unwrap();
         for ((i, j), &x) in x.indexed_iter() {
             let scale = f64::from(rows.scales()[i]);
@@ -57,22 +58,22 @@ proptest! {
 
     #[test]
     fn zeros_stay_zeros_and_codes_stay_codes(x in matrix()) {
-        let rows = vector_wise::quantize(&x).unwrap();
+        let rows = vector_wise::quantize(&x, NonFinite::Refuse).unwrap();
         let back = vector_wise::dequantize::<f32>(&rows).unwrap();
         for (x, back) in x.iter().zip(&back) {
             prop_assert!(*x != 0.0 || *back == 0.0);
         }
         prop_assume!(rows.scales().iter().all(|&scale| scale == 0.0 || scale > 1e-30));
-        let again = vector_wise::quantize(&back).unwrap();
+        let again = vector_wise::quantize(&back, NonFinite::Refuse).unwrap();
         prop_assert_eq!(again.codes(), rows.codes());
     }
 
     #[test]
     fn a_power_of_two_changes_the_scales_alone(x in matrix(), power in -20..=10_i32) {
-        let before = vector_wise::quantize(&x).unwrap();
+        let before = vector_wise::quantize(&x, NonFinite::Refuse).unwrap();
         prop_assume!(before.scales().iter().all(|&scale| scale == 0.0 || scale > 1e-27));
         let factor = 2_f32.powi(power);
-        let after = vector_wise::quantize(&x.mapv(|x| x * factor)).unwrap();
+        let after = vector_wise::quantize(&x.mapv(|x| x * factor), NonFinite::Refuse).unwrap();
         prop_assert_eq!(before.codes(), after.codes());
         let want: Vec<f32> = before.scales().iter().map(|scale| scale * factor).collect();
         prop_assert_eq!(after.scales(), &want[..]);
@@ -83,10 +84,10 @@ proptest! {
         let wide = noise([2 * columns, 3 * rows], seed);
         let view = wide.slice(s![..;-2, ..;3]).reversed_axes();
         let copied = view.as_standard_layout().into_owned();
-        let want = vector_wise::quantize_inputs(&copied, 0.9).unwrap();
-        prop_assert_eq!(&vector_wise::quantize_inputs(&view, 0.9).unwrap(), &want);
+        let want = vector_wise::quantize_inputs(&copied, &InputConfig::new(0.9)).unwrap();
+        prop_assert_eq!(&vector_wise::quantize_inputs(&view, &InputConfig::new(0.9)).unwrap(), &want);
         let config = Int8MatmulConfig::new(0.9, EXACT_FACTOR);
-        let weights = vector_wise::quantize(&noise([5, columns], seed ^ 1)).unwrap();
+        let weights = vector_wise::quantize(&noise([5, columns], seed ^ 1), NonFinite::Refuse).unwrap();
         let strided = int8_matmul::forward(&view, &weights, &config).unwrap();
         prop_assert_eq!(strided, int8_matmul::forward(&copied, &weights, &config).unwrap());
         // Codes with strides, as of another layout.
@@ -114,7 +115,7 @@ proptest! {
         let x = Array2::from_shape_vec([seq, d_in], x).unwrap();
         let mut w = noise([d_out, d_in], seed ^ 1).mapv(|x| (x * 127.0).round());
         w.column_mut(0).fill(127.0);
-        let weights = vector_wise::quantize(&w).unwrap();
+        let weights = vector_wise::quantize(&w, NonFinite::Refuse).unwrap();
         prop_assert_eq!(weights.codes().mapv(f32::from), w.clone());
         let config = Int8MatmulConfig::new(6.0, EXACT_FACTOR);
         let y = int8_matmul::forward(&x, &weights, &config).unwrap();
@@ -143,7 +144,8 @@ fn check(
     threshold: f32,
 ) -> Result<(), TestCaseError> {
     let x = noise([seq, d_in], seed) * 4.0;
-    let weights = vector_wise::quantize(&noise([d_out, d_in], seed ^ 1)).unwrap();
+    let weights =
+        vector_wise::quantize(&noise([d_out, d_in], seed ^ 1), NonFinite::Refuse).unwrap();
     let config = Int8MatmulConfig::new(threshold, EXACT_FACTOR);
     let y = int8_matmul::forward(&x, &weights, &config).unwrap();
     prop_assert_eq!(y.dim(), (seq, d_out));
@@ -191,7 +193,7 @@ fn large_products_are_those_of_the_reference() {
 fn sums_beyond_32_bits_are_exact() {
     let d_in = 300_000;
     let ones = Array2::<f32>::ones([1, d_in]);
-    let weights = vector_wise::quantize(&ones).unwrap();
+    let weights = vector_wise::quantize(&ones, NonFinite::Refuse).unwrap();
     let config = Int8MatmulConfig::new(0.0, EXACT_FACTOR);
     let y = int8_matmul::forward(&ones, &weights, &config).unwrap();
     assert!((f64::from(y[[0, 0]]) / d_in as f64 - 1.0).abs() < 4.0 * f64::from(f32::EPSILON));
@@ -201,7 +203,7 @@ fn sums_beyond_32_bits_are_exact() {
 #[test]
 fn the_gradient_is_that_of_the_product_without_rounding_of_inputs() {
     let (x, dout) = (noise([3, 20], 1), noise([3, 7], 2));
-    let weights = vector_wise::quantize(&noise([7, 20], 3)).unwrap();
+    let weights = vector_wise::quantize(&noise([7, 20], 3), NonFinite::Refuse).unwrap();
     let dx = int8_matmul::backward(&dout, &weights).unwrap();
     let w = vector_wise::dequantize::<f32>(&weights)
         .unwrap()
@@ -220,7 +222,7 @@ fn the_gradient_is_that_of_the_product_without_rounding_of_inputs() {
 #[test]
 fn rows_below_the_normal_numbers_are_divided() {
     let x = Array1::from(vec![1e-40_f32, -5e-41, 0.0]).insert_axis(ndarray::Axis(0));
-    let rows = vector_wise::quantize(&x).unwrap();
+    let rows = vector_wise::quantize(&x, NonFinite::Refuse).unwrap();
     // 71362 and 35681 units of the smallest number: 63.5 is halfway, and 64 is even.
     assert_eq!(rows.codes(), ndarray::array![[127, -64, 0]]);
 }

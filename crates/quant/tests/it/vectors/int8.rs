@@ -4,7 +4,7 @@ use llm_numerics::half::f16;
 use llm_numerics::testing::vectors::{Case, Tier, VectorError};
 use llm_quant::int8_matmul::{self, Int8MatmulConfig};
 use llm_quant::reference;
-use llm_quant::vector_wise::{self, VectorWise};
+use llm_quant::vector_wise::{self, InputConfig, VectorWise};
 use ndarray::{Array2, Ix1, Ix2, arr1};
 
 /// Rows and columns of outliers, by either form.
@@ -14,7 +14,8 @@ fn quantize(
     tier: Tier,
 ) -> Result<(VectorWise, Vec<usize>), VectorError> {
     if tier == Tier::Cpu {
-        let split = vector_wise::quantize_inputs(x, threshold).map_err(VectorError::op)?;
+        let split = vector_wise::quantize_inputs(x, &InputConfig::new(threshold))
+            .map_err(VectorError::op)?;
         return Ok((split.rows, split.outliers));
     }
     let x_list: Vec<f32> = x.iter().copied().collect();

@@ -6,9 +6,9 @@ use llm_quant::reference;
 use ndarray::{ArrayD, arr1};
 
 pub(super) fn run(case: &Case, tier: Tier) -> Result<(), VectorError> {
-    let (bits, largest) = match case.param_usize("bits")? {
-        4 => (IntegerBits::Four, 15),
-        8 => (IntegerBits::Eight, 255),
+    let bits = match case.param_usize("bits")? {
+        4 => IntegerBits::Four,
+        8 => IntegerBits::Eight,
         _ => return Err(case.unknown_param("bits", "4 or 8")),
     };
     let scheme = match case.param_str("scheme")? {
@@ -25,7 +25,7 @@ pub(super) fn run(case: &Case, tier: Tier) -> Result<(), VectorError> {
         (integers, back)
     } else {
         let list: Vec<f32> = x.iter().copied().collect();
-        let blocks = reference::integer::quantize(&list, config.block, largest, is_affine);
+        let blocks = reference::integer::quantize(&list, &config);
         let codes: Vec<u8> = blocks.iter().flat_map(|block| block.0.clone()).collect();
         let packed = match bits {
             IntegerBits::Four => reference::blocks::pack(&codes, 0),
