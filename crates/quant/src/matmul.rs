@@ -147,6 +147,21 @@ pub fn forward_rounded(
 /// # Precision
 ///
 /// As [`forward`].
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::four_bit::{self, FourBitCode, FourBitConfig};
+/// use llm_quant::matmul;
+/// use ndarray::{Array2, array};
+///
+/// let w = array![[1.0_f32, -1.0, 0.0], [0.0, 1.0, 1.0]];
+/// let packed = four_bit::quantize(&w, &FourBitConfig::new(FourBitCode::Nf4, 64))?;
+/// let mut y = Array2::zeros([1, 2]); // used again for each token
+/// matmul::forward_into(&array![[1.0, 2.0, 3.0]], &packed, &mut y)?;
+/// assert_eq!(y, array![[-1.0, 5.0]]);
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
 pub fn forward_into(
     x: &ArrayRef2<f32>,
     weights: &FourBit,

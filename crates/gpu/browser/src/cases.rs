@@ -8,7 +8,10 @@ use llm_kvcache::paged::{FloatPages, Int8Pages, PageTable, PagedCache, PoolConfi
 use llm_posenc::PosencError;
 use llm_posenc::gpu::rope::{self as gpu_rope, GpuRopeTable};
 use llm_posenc::rope::{self, RopeConfig, RopePairing, RopeTable};
+use llm_quant::four_bit::Scales;
+use llm_quant::gpu::matmul::low_rank::{self as gpu_low_rank, GpuLowRank};
 use llm_quant::gpu::{GpuFourBit, GpuQuantError};
+use llm_quant::matmul::low_rank::LowRank;
 use llm_quant::{FourBit, FourBitCode, FourBitConfig};
 use llm_sampling::gpu::chain::{self, Choice, Step};
 use llm_sampling::gpu::{GpuLogits, GpuSamplingError};
@@ -199,8 +202,8 @@ pub(crate) async fn sampling(gpu: &Gpu) -> Result<Vec<Case>, GpuSamplingError> {
     Ok(cases)
 }
 
-/// Codes and scales are computed in integers, so the same as natively; each of 300 products has two roundings of at most `2^-24` of a sum
-/// of numbers below 1.
+/// Codes and scales are computed in integers, so the same as natively; each of 300 products, or 304 with an update, has two roundings of at most
+/// `2^-24` of a sum of numbers below 1, and those of an update two more.
 pub(crate) async fn quant(gpu: &Gpu) -> Result<Vec<Case>, GpuQuantError> {
     let (d_out, d_in) = (70, 300);
     let w = Array2::from_shape_fn((d_out, d_in), |(j, i)| {
@@ -221,7 +224,28 @@ pub(crate) async fn quant(gpu: &Gpu) -> Result<Vec<Case>, GpuQuantError> {
 
     let nearest = llm_quant::eight_bit::EightBitSearch::Nearest;
     let weights = llm_quant::double::compress(weights, nearest)?;
+    let mut recorder = gpu.recorder();
+    let on_device = llm_quant::gpu::double::compress(&mut recorder, on_device, nearest)?;
+    recorder.submit()?;
+    let nested = |weights: &FourBit| -> Vec<u32> {
+        match weights.scales() {
+            Scales::Nested(scales) => { scales.codes().iter().map(|&code| u32::from(code)) }
+                .chain(scales.absmax().iter().map(|scale| scale.to_bits()))
+                .chain([scales.offset().to_bits()])
+                .collect(),
+            _ => Vec::new(),
+        }
+    };
+    let got = nested(&on_device.download().await?);
+    let want = nested(&weights).into_iter();
+    cases.push(same("nested scales of NF4".to_owned(), &got, want));
+
     let on_device = GpuFourBit::upload(gpu, &weights)?;
+    let a = Array2::from_shape_fn((4, d_in), |(r, i)| ((r * 7 + i) % 13) as f32 / 1300.0);
+    let b = Array2::from_shape_fn((d_out, 4), |(j, r)| ((j + r * 5) % 11) as f32 / 11.0 - 0.5);
+    let update = LowRank::new(&a, &b, 0.5)?;
+    let [a_there, b_there] = [gpu.upload(&a)?, gpu.upload(&b)?];
+    let update_there = GpuLowRank::new(&a_there, &b_there, 0.5)?;
     for seq in [1, 40] {
         let x = Array2::from_shape_fn((seq, d_in), |(t, i)| ((t + i) % 17) as f32 / 17.0);
         let mut recorder = gpu.recorder();
@@ -232,6 +256,15 @@ pub(crate) async fn quant(gpu: &Gpu) -> Result<Vec<Case>, GpuQuantError> {
         let name = format!("product with NF4, {seq} rows");
         let tolerance = 2.0 * (d_in * d_in) as f64 / f64::from(1 << 24);
         cases.push(compare(name, &y, &want, tolerance).await?);
+
+        let mut recorder = gpu.recorder();
+        let x_there = gpu.upload(&x)?;
+        let y = gpu_low_rank::forward(&mut recorder, &x_there, &on_device, &update_there)?;
+        recorder.submit()?;
+        let want = llm_quant::matmul::low_rank::forward(&x, &weights, &update)?;
+        let want: Vec<f64> = want.iter().map(|&y| f64::from(y)).collect();
+        let name = format!("product with NF4 and an update, {seq} rows");
+        cases.push(compare(name, &y, &want, 2.0 * tolerance).await?);
     }
     Ok(cases)
 }

@@ -96,8 +96,10 @@ fn total() -> u32 {
         for (var i = select(0u, ROWS, is_turn); i < params.n_scales; i++) {
             sum = signed_sum(sum, scales[i]);
         }
-        for (var row = 1u; row < ROWS; row++) {
-            sum = signed_sum(sum, select(0u, scales[row], is_turn));
+        if (is_turn) {
+            for (var row = 1u; row < ROWS; row++) {
+                sum = signed_sum(sum, scales[row]);
+            }
         }
         return sum;
     }

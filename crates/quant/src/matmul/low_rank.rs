@@ -185,6 +185,22 @@ pub fn forward(
 /// # Precision
 ///
 /// As [`forward`].
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::four_bit::{self, FourBitCode, FourBitConfig};
+/// use llm_quant::matmul::low_rank::{self, LowRank};
+/// use ndarray::{Array2, array};
+///
+/// let w = array![[1.0_f32, -1.0, 0.0], [0.0, 1.0, 1.0]];
+/// let packed = four_bit::quantize(&w, &FourBitConfig::new(FourBitCode::Nf4, 64))?;
+/// let (a, b) = (array![[1.0, 0.0, 1.0]], array![[1.0], [-1.0]]);
+/// let mut y = Array2::zeros([1, 2]); // used again for each token
+/// low_rank::forward_into(&array![[1.0, 2.0, 3.0]], &packed, &LowRank::new(&a, &b, 2.0)?, &mut y)?;
+/// assert_eq!(y, array![[7.0, -3.0]]);
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
 pub fn forward_into(
     x: &ArrayRef2<f32>,
     weights: &FourBit,
@@ -309,6 +325,21 @@ pub fn backward(
 /// # Precision
 ///
 /// As [`backward`]; with a rank of 0 the bits of [`matmul::backward`](super::backward).
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::four_bit::{self, FourBitCode, FourBitConfig};
+/// use llm_quant::matmul::low_rank::{self, LowRank};
+/// use ndarray::array;
+///
+/// let w = array![[1.0_f32, -1.0, 0.0], [0.0, 1.0, 1.0]];
+/// let packed = four_bit::quantize(&w, &FourBitConfig::new(FourBitCode::Nf4, 64))?;
+/// let (a, b) = (array![[1.0, 0.0, 1.0]], array![[1.0], [-1.0]]);
+/// let dx = low_rank::backward_input(&array![[1.0, 10.0]], &packed, &LowRank::new(&a, &b, 2.0)?)?;
+/// assert_eq!(dx, array![[-17.0, 9.0, -8.0]]); // dout B = -9: that of the plain product is [1, 9, 10]
+/// # Ok::<(), llm_quant::QuantError>(())
+/// ```
 pub fn backward_input(
     dout: &ArrayRef2<f32>,
     weights: &FourBit,

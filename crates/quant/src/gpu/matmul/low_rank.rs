@@ -190,6 +190,29 @@ pub fn forward(
 /// # Precision
 ///
 /// As [`forward`].
+///
+/// # Example
+///
+/// ```
+/// use llm_quant::gpu::GpuFourBit;
+/// use llm_quant::gpu::matmul::low_rank::{self, GpuLowRank};
+/// use llm_quant::{FourBitCode, FourBitConfig, four_bit};
+/// use ndarray::array;
+///
+/// # let Some(gpu) = llm_quant::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
+/// let w = array![[1.0_f32, -1.0, 0.0], [0.0, 1.0, 1.0]];
+/// let weights = four_bit::quantize(&w, &FourBitConfig::new(FourBitCode::Nf4, 64))?;
+/// let weights = GpuFourBit::upload(&gpu, &weights)?;
+/// let a = gpu.upload(&array![[1.0_f32, 0.0, 1.0]])?;
+/// let b = gpu.upload(&array![[1.0_f32], [-1.0]])?;
+/// let dout = gpu.upload(&array![[1.0_f32, 10.0]])?;
+/// let mut recorder = gpu.recorder();
+/// let update = GpuLowRank::new(&a, &b, 2.0)?;
+/// let dx = low_rank::backward_input(&mut recorder, &dout, &weights, &update)?;
+/// recorder.submit()?;
+/// assert_eq!(dx.download_blocking()?, array![[-17.0, 9.0, -8.0]].into_dyn());
+/// # Ok::<(), llm_quant::gpu::GpuQuantError>(())
+/// ```
 pub fn backward_input(
     recorder: &mut Recorder,
     dout: &GpuTensor<f32>,
