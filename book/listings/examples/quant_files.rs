@@ -1,13 +1,14 @@
 //! A checkpoint in four bits in the layout of bitsandbytes: written, looked into, read, and used.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use llm_quant::eight_bit::EightBitSearch;
-use llm_quant::files::quantize::{self, CheckpointConfig, Method, is_linear};
+use llm_quant::files::quantize::{self, CheckpointConfig, Method};
 use llm_quant::files::{
-    self, Checkpoint, Dtype, FileError, PackedType, Tensor, TensorInfo, TensorSource as _,
-    WeightType, four_bit_state,
+    self, Checkpoint, Dtype, FileError, PackedType, Tensor, TensorSource as _, WeightType,
+    four_bit_state,
 };
 use llm_quant::four_bit::{FourBitCode, FourBitConfig};
 use llm_quant::matmul;
@@ -29,8 +30,7 @@ fn run(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
         stored_as: PackedType::U8,
     })
     .with_compute_type(WeightType::Bf16);
-    let choose = |name: &str, info: &TensorInfo| is_linear(name, info, None);
-    let summary = quantize::checkpoint(from, to, &config, choose, |_| ())?;
+    let summary = quantize::checkpoint(from, to, &config, |_| ControlFlow::Continue(()))?;
     // ANCHOR_END: write
     println!("{} bytes became {}", summary.before, summary.after);
     let mut checkpoint = Checkpoint::open(to)?;
