@@ -151,10 +151,8 @@ fn cells<S: Storage>(
     for (b, elements) in elements.chunks(block).enumerate() {
         let scaled = &mut scaled[..elements.len()];
         let scale = scale_block(elements, block, scaled, non_finite);
+        // The numbers of a block that comes back as NaN are 0 here, and the value 0 stays.
         let scale = scale.map_err(|(index, value)| (b * block + index, value))?;
-        if scale.is_nan() {
-            continue;
-        }
         let weight = f64::from(scale) * f64::from(scale);
         for &x in &*scaled {
             let cell = &mut cells[usize::from(book.nearest(x))];
