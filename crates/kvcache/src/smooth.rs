@@ -87,7 +87,7 @@ impl SmoothConfig {
 ///
 /// ```
 /// use llm_kvcache::smooth::{KeySmoothing, SmoothConfig};
-/// use ndarray::{Array3, array};
+/// use ndarray::array;
 ///
 /// // One head of two features, one of them far from zero.
 /// let k = array![[[30.0, 0.5], [34.0, -0.25], [32.0, 0.5]]];

@@ -32,7 +32,8 @@ mod tests {
     #[test]
     fn the_crate_agrees() {
         for (n_sinks, window) in [(0, 1), (1, 1), (2, 4), (3, 2)] {
-            let mut cache = SinkCache::<f32>::new(n_sinks, &RingConfig::new(1, 1, window, 1)).unwrap();
+            let mut cache =
+                SinkCache::<f32>::new(n_sinks, &RingConfig::new(1, 1, window, 1)).unwrap();
             let token = Array3::zeros([1, 1, 1]);
             for seen in 1..20 {
                 cache.append(0, &token, &token).unwrap();
