@@ -231,7 +231,8 @@ impl KeySmoothing {
     /// # Errors
     ///
     /// - [`KvCacheError::KeyShape`].
-    /// - [`KvCacheError::Smoothed`] for NaN, and for what would be above `3.4e38` in absolute value, which no store of integers takes.
+    /// - [`KvCacheError::Smoothed`] for NaN, and for what would be above `3.4e38` in absolute value, which no store of integers takes:
+    ///   never for keys that means and factors were found from, if they are at most `1.5e38` in absolute value.
     /// - [`KvCacheError::Size`] and [`KvCacheError::Allocation`] for the result.
     pub fn smooth_keys(&self, k: &ArrayRef3<f32>) -> Result<Array3<f32>, KvCacheError> {
         self.channels().check_keys(k)?;

@@ -166,6 +166,25 @@ fn what_overflows_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn keys_that_are_too_far_from_their_mean_are_refused() {
+    let config = SmoothConfig::new(0.0).with_means();
+    let k = array![[[3e38], [3e38], [-3e38]]]; // 4e38 from their mean, 1e38
+    let smoothing = KeySmoothing::of_keys(&k, &config).unwrap();
+    let error = KvCacheError::Smoothed {
+        name: "k",
+        head: 0,
+        token: 2,
+        feature: 0,
+    };
+    assert_eq!(smoothing.smooth_keys(&k), Err(error));
+    // A mean that `bf16` would round to infinity is the largest number below it.
+    let k = array![[[3.4e38]]];
+    let smoothing = KeySmoothing::of_keys(&k, &config).unwrap();
+    assert!(smoothing.means().unwrap()[[0, 0]] > 3.38e38);
+    assert!(smoothing.smooth_keys(&k).unwrap()[[0, 0, 0]] < 0.02e38);
+}
+
+#[test]
 fn sizes_that_overflow_are_refused() {
     for [heads, features] in [[usize::MAX, 2], [1 << 40, 1 << 40]] {
         let got = KeyStatistics::new(heads, features);
