@@ -76,12 +76,12 @@ pub(crate) fn plans() -> Vec<Plan> {
         // The update reads a sixteenth of the packed bytes more, or multiplies by a 128th more.
         plan(
             "1 row, update of rank 16",
-            bars(Some(0.45), &[("ours without update", 0.85)]),
+            bars(None, &[("ours without update", 0.85)]),
             |setup| low_rank::product(setup, 1),
         ),
         plan(
             "256 rows, update of rank 16",
-            bars(Some(0.55), &[("ours without update", 0.9)]),
+            bars(None, &[("ours without update", 0.9)]),
             |setup| low_rank::product(setup, 256),
         ),
         plan(

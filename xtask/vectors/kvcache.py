@@ -6,6 +6,7 @@ Library versions: torch 2.15.0, transformers 5.23.0, optimum-quanto 0.2.7, hqq 0
 length of that chunk: [keys stored so far + chunk, offset of the first key]. `step{i}.seq_length` is taken after it.
 """
 
+import math
 import os
 import pathlib
 import sys
@@ -171,11 +172,52 @@ def quantized(args):
         chunked(args, op, name, params, source, lambda l=layer, s=settings: l(**s), inputs)
 
 
+def smooth(args):
+    """The two papers' formulas in torch; means and factors are rounded to bfloat16 by torch."""
+    op = "kvcache.smooth"
+    source = f"torch {torch.__version__}, by hand: QServe arXiv:2405.04532v2 section 4.2, SageAttention arXiv:2410.02367v1 section 4.2"
+    table = {  # kv_heads, queries_per_kv, head_dim, tokens seen, tokens later, alpha, means
+        "factors": (2, 2, 6, 7, 3, 0.5, False),
+        "means": (1, 1, 5, 6, 2, 0.0, True),
+        "both": (2, 3, 4, 9, 4, 0.75, True),
+        "a_channel_of_zeros": (1, 2, 4, 5, 3, 1.0, False),
+    }
+    for name, (heads, queries, dim, seen, later, alpha, has_means) in table.items():
+        rng = generator(args.seed, f"{op}/{name}")
+        far = 1.0 + 9.0 * (torch.arange(dim) % 3 == 0)
+        k = (torch.randn(heads, seen + later, dim, generator=rng) + 1.5) * far
+        if name == "a_channel_of_zeros":
+            k[:, :seen, 1] = 0.0
+        inputs = {
+            "k": k, "v": torch.randn(heads, seen + later, dim, generator=rng),
+            "q": torch.randn(heads * queries, 3, dim, generator=rng),
+        }
+
+        def run(x):
+            rounded = lambda y: y.to(torch.bfloat16).to(y.dtype)
+            known = x["k"][:, :seen]
+            means = rounded(known.mean(1)) if has_means else torch.zeros_like(known[:, 0])
+            most = (known - means[:, None]).abs().amax(1)
+            factors = rounded(torch.where(most > 0, most.pow(alpha), torch.ones_like(most)))
+            keys, values = (x[n].repeat_interleave(queries, 0) for n in ("k", "v"))
+            scores = x["q"] @ keys.transpose(1, 2) / math.sqrt(dim)
+            return {
+                "means": means, "factors": factors,
+                "keys": torch.einsum("htd,hde->hte", x["k"] - means[:, None], torch.diag_embed(1 / factors)),
+                "queries": torch.einsum("htd,hde->hte", x["q"], torch.diag_embed(factors.repeat_interleave(queries, 0))),
+                "attention": torch.softmax(scores, -1) @ values,  # of what is not smoothed
+            }
+
+        params = {"alpha": alpha, "means": has_means, "seen": seen}
+        case(args, op, name, params, source, inputs, run)
+
+
 def main():
     args = arguments("kvcache")
     dynamic(args)
     sliding(args)
     quantized(args)
+    smooth(args)
 
 
 if __name__ == "__main__":

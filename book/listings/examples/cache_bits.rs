@@ -6,6 +6,7 @@ use llm_kvcache::kivi::{KiviCache, KiviConfig};
 use llm_kvcache::paged::{
     FloatPages, Int4Pages, Int8Pages, KeysValues, PageData, PagedCache, PoolConfig,
 };
+use llm_kvcache::smooth::{KeySmoothing, SmoothConfig};
 use llm_numerics::half::f16;
 use llm_numerics::philox::Philox4x32;
 use ndarray::{Array1, Array3, ArrayView2, Axis};
@@ -43,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 type Held<E> = Result<(usize, KeysValues<E>), Box<dyn Error>>;
 type Store = fn(&Array3<f32>, &Array3<f32>) -> Held<f32>;
 
-fn stores() -> [(&'static str, Store); 6] {
+fn stores() -> [(&'static str, Store); 7] {
     [
         ("f16", |k, v| {
             let (bytes, (k, v)) =
@@ -51,6 +52,7 @@ fn stores() -> [(&'static str, Store); 6] {
             Ok((bytes, (k.mapv(f16::to_f32), v.mapv(f16::to_f32))))
         }),
         ("int8", |k, v| paged::<Int8Pages>(k, v)),
+        ("smooth", smooth),
         ("KIVI 8", |k, v| kivi(8, k, v)),
         ("int4", |k, v| paged::<Int4Pages>(k, v)),
         ("KIVI 4", |k, v| kivi(4, k, v)),
@@ -66,6 +68,15 @@ fn paged<P: PageData>(k: &Array3<P::Input>, v: &Array3<P::Input>) -> Held<P::Inp
     pool.append(id, &[k.view()], &[v.view()])?;
     Ok((pool.bytes(), pool.gather(0, id)?))
 }
+
+// ANCHOR: smooth
+/// Pages of 8 bits with smoothed keys, and what the keys were.
+fn smooth(k: &Array3<f32>, v: &Array3<f32>) -> Held<f32> {
+    let smoothing = KeySmoothing::of_keys(k, &SmoothConfig::new(0.75).with_means())?;
+    let (bytes, (k, v)) = paged::<Int8Pages>(&smoothing.smooth_keys(k)?, v)?;
+    Ok((bytes + smoothing.bytes(), (smoothing.restore_keys(&k)?, v)))
+}
+// ANCHOR_END: smooth
 
 /// A KIVI cache.
 fn kivi(bits: u32, k: &Array3<f32>, v: &Array3<f32>) -> Held<f32> {

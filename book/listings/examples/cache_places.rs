@@ -1,6 +1,7 @@
 //! Where tokens lie: the room of a growing cache, and the two parts of a ring.
 
-use llm_kvcache::{ContiguousCache, KvCacheError, RingCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
+use llm_kvcache::{ContiguousCache, KvCacheError};
 use ndarray::Array3;
 
 fn main() -> Result<(), KvCacheError> {
@@ -20,7 +21,7 @@ fn main() -> Result<(), KvCacheError> {
     // ANCHOR_END: growing
     println!();
     // ANCHOR: ring
-    let mut ring = RingCache::new(1, 1, 4, 0, 1, 1)?;
+    let mut ring = RingCache::new(&RingConfig::new(1, 1, 4, 1))?; // a window of 4
     for t in 0..7 {
         ring.append(0, &token(t), &token(t))?;
     }

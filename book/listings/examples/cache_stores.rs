@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use llm_attention::{AttentionConfig, Mask, flash};
-use llm_kvcache::{ContiguousCache, RingCache, SinkCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
+use llm_kvcache::{ContiguousCache, SinkCache};
 use ndarray::{Array3, Array4, ArrayView3, Axis};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -13,8 +14,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let v = Array3::from_shape_fn([1, 12, 4], |(_, t, _)| t as f32);
 
     let mut whole = ContiguousCache::new(1, 1, 16, 4, 4)?; // room for 16
-    let mut ring = RingCache::new(1, 1, 4, 0, 4, 4)?; // a window of 4
-    let mut sinks = SinkCache::new(1, 1, 2, 4, 0, 4, 4)?; // 2 sinks and a window of 4
+    let window = RingConfig::new(1, 1, 4, 4); // the last 4
+    let mut ring = RingCache::new(&window)?;
+    let mut sinks = SinkCache::new(2, &window)?; // and the first 2
     whole.append(0, &k, &v)?;
     ring.append(0, &k, &v)?;
     sinks.append(0, &k, &v)?;

@@ -297,6 +297,62 @@ pub enum KvCacheError {
         /// What came.
         got: usize,
     },
+    /// A power of the channels' ranges that is none between nothing and all.
+    #[error("alpha must be from 0 to 1, got {}", f32::from_bits(*bits))]
+    SmoothAlpha {
+        /// The number, as its bits.
+        bits: u32,
+    },
+    /// The queries do not fit the keys that were smoothed.
+    #[error(
+        "queries must have shape [a multiple of {n_kv_heads} (n_kv_heads), seq, {head_dim}], got {got:?}"
+    )]
+    QueryShape {
+        /// Key-value heads.
+        n_kv_heads: usize,
+        /// Features of a key.
+        head_dim: usize,
+        /// Shape of the queries.
+        got: [usize; 3],
+    },
+    /// There is not one for each feature of each head.
+    #[error("{name} must have shape {expected:?} ([n_kv_heads, head_dim]), got {got:?}")]
+    ChannelShape {
+        /// `statistics`, `means` or `factors`.
+        name: &'static str,
+        /// What it must have.
+        expected: [usize; 2],
+        /// What it has.
+        got: [usize; 2],
+    },
+    /// A mean or a factor that keys cannot be smoothed with.
+    #[error("{name} must be {rule}, got {} in head {head}, feature {feature}", f32::from_bits(*bits))]
+    ChannelNumber {
+        /// `means` or `factors`.
+        name: &'static str,
+        /// What must hold.
+        rule: &'static str,
+        /// Its head.
+        head: usize,
+        /// Its feature.
+        feature: usize,
+        /// The number, as its bits.
+        bits: u32,
+    },
+    /// A number that has no smoothed one.
+    #[error(
+        "{name} must have absolute values of at most 3.40e38 once they are smoothed, not so in head {head}, token {token}, feature {feature}"
+    )]
+    Smoothed {
+        /// `k` or `q`.
+        name: &'static str,
+        /// Its head.
+        head: usize,
+        /// Its token, counted among the new ones.
+        token: usize,
+        /// Its feature.
+        feature: usize,
+    },
     /// Scores do not fit each other or the number of tokens.
     #[error("{name} must have shape {expected:?}, got {got:?}")]
     Scores {

@@ -15,6 +15,7 @@ pub mod paged;
 pub mod reference;
 pub mod ring;
 pub mod sinks;
+pub mod smooth;
 mod token;
 
 pub use contiguous::ContiguousCache;

@@ -5,4 +5,5 @@ pub mod contiguous;
 pub mod eviction;
 pub mod quantized;
 pub mod sequences;
+pub mod smooth;
 pub mod window;

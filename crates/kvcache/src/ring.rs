@@ -1,5 +1,6 @@
 //! A ring: the newest tokens of each sequence, in memory that does not grow.
 
+mod config;
 mod row;
 mod store;
 
@@ -8,6 +9,7 @@ use num_traits::Zero;
 
 use crate::memory::{reserve, zeros};
 use crate::{KvCacheError, token};
+pub use config::RingConfig;
 pub(crate) use row::Row;
 
 /// The newest `window + slack` tokens of each sequence of a batch, for models whose queries
@@ -38,10 +40,12 @@ pub(crate) use row::Row;
 /// # Example
 ///
 /// ```
-/// use llm_kvcache::ring::RingCache;
+/// use llm_kvcache::ring::{RingCache, RingConfig};
 /// use ndarray::{Array3, array};
 ///
-/// let mut cache = RingCache::<f32>::new(1, 1, 3, 1, 1, 1)?; // a window of 3, slack of 1
+/// // One sequence, one head of one feature, a window of 3, slack of 1.
+/// let config = RingConfig::new(1, 1, 3, 1).with_slack(1);
+/// let mut cache = RingCache::<f32>::new(&config)?;
 /// let v = Array3::from_shape_fn([1, 6, 1], |(_, t, _)| t as f32);
 /// cache.append(0, &v, &v)?;
 /// assert_eq!((cache.first_position(0)?, cache.seen(0)?), (2, 6));
@@ -70,18 +74,16 @@ impl<E: Copy + Zero> RingCache<E> {
     /// - [`KvCacheError::Window`] if `window` is 0.
     /// - [`KvCacheError::Size`] if a product of the axes overflows.
     /// - [`KvCacheError::Allocation`] if the allocator refuses.
-    pub fn new(
-        batch: usize,
-        n_kv_heads: usize,
-        window: usize,
-        slack: usize,
-        head_dim: usize,
-        value_dim: usize,
-    ) -> Result<Self, KvCacheError> {
-        if window == 0 {
-            return Err(KvCacheError::Window);
-        }
-        let capacity = window.saturating_add(slack);
+    pub fn new(config: &RingConfig) -> Result<Self, KvCacheError> {
+        let RingConfig {
+            batch,
+            n_kv_heads,
+            window,
+            head_dim,
+            value_dim,
+            ..
+        } = *config;
+        let capacity = config.capacity()?;
         let keys = zeros([batch, n_kv_heads, capacity, head_dim])?;
         let values = zeros([batch, n_kv_heads, capacity, value_dim])?;
         let mut rows = reserve(batch)?;

@@ -4,7 +4,7 @@ use ndarray::{Array3, ArrayRef3, ArrayRef4, ArrayViewMut3, Axis, concatenate, s}
 use num_traits::Zero;
 
 use crate::contiguous::ContiguousCache;
-use crate::ring::RingCache;
+use crate::ring::{RingCache, RingConfig};
 use crate::{KvCacheError, token};
 
 /// The first `n_sinks` tokens of each sequence and the newest `window + slack`.
@@ -33,10 +33,12 @@ use crate::{KvCacheError, token};
 /// # Example
 ///
 /// ```
+/// use llm_kvcache::ring::RingConfig;
 /// use llm_kvcache::sinks::SinkCache;
 /// use ndarray::{Array3, array};
 ///
-/// let mut cache = SinkCache::<f32>::new(1, 1, 1, 2, 0, 1, 1)?; // one sink, a window of two
+/// // One sink, a window of two, for one sequence and one head of one feature.
+/// let mut cache = SinkCache::<f32>::new(1, &RingConfig::new(1, 1, 2, 1))?;
 /// let k = Array3::from_shape_fn([1, 5, 1], |(_, t, _)| t as f32);
 /// cache.append(0, &k, &k)?;
 /// assert_eq!(cache.positions(0)?, [0, 3, 4]);
@@ -60,22 +62,21 @@ pub struct SinkCache<E> {
 }
 
 impl<E: Copy + Zero> SinkCache<E> {
-    /// An empty cache with all its memory. `n_sinks` may be 0: a ring.
+    /// An empty cache with all its memory: sinks, and a ring for what follows them. `n_sinks` may be 0.
     ///
     /// # Errors
     ///
     /// As [`RingCache::new`].
-    pub fn new(
-        batch: usize,
-        n_kv_heads: usize,
-        n_sinks: usize,
-        window: usize,
-        slack: usize,
-        head_dim: usize,
-        value_dim: usize,
-    ) -> Result<Self, KvCacheError> {
+    pub fn new(n_sinks: usize, config: &RingConfig) -> Result<Self, KvCacheError> {
+        let RingConfig {
+            batch,
+            n_kv_heads,
+            head_dim,
+            value_dim,
+            ..
+        } = *config;
         Ok(Self {
-            ring: RingCache::new(batch, n_kv_heads, window, slack, head_dim, value_dim)?,
+            ring: RingCache::new(config)?,
             sinks: ContiguousCache::new(batch, n_kv_heads, n_sinks, head_dim, value_dim)?,
         })
     }

@@ -15,6 +15,7 @@ pub fn held_positions(seen: usize, n_sinks: usize, window: usize) -> Vec<usize> 
 #[cfg(test)]
 mod tests {
     use llm_kvcache::SinkCache;
+    use llm_kvcache::ring::RingConfig;
     use ndarray::Array3;
 
     use super::held_positions;
@@ -31,7 +32,8 @@ mod tests {
     #[test]
     fn the_crate_agrees() {
         for (n_sinks, window) in [(0, 1), (1, 1), (2, 4), (3, 2)] {
-            let mut cache = SinkCache::<f32>::new(1, 1, n_sinks, window, 0, 1, 1).unwrap();
+            let mut cache =
+                SinkCache::<f32>::new(n_sinks, &RingConfig::new(1, 1, window, 1)).unwrap();
             let token = Array3::zeros([1, 1, 1]);
             for seen in 1..20 {
                 cache.append(0, &token, &token).unwrap();

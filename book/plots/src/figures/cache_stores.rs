@@ -1,7 +1,8 @@
 //! Which tokens of a sequence four stores hold.
 
 use llm_kvcache::kivi::{KiviCache, KiviConfig};
-use llm_kvcache::{ContiguousCache, KvCacheError, RingCache, SinkCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
+use llm_kvcache::{ContiguousCache, KvCacheError, SinkCache};
 use ndarray::Array3;
 
 use crate::axes;
@@ -89,8 +90,9 @@ fn rows() -> Result<[(&'static str, Vec<Held>); 4], KvCacheError> {
     // The value of token t is t, so that a store says itself which tokens it holds.
     let x = Array3::from_shape_fn([1, TOKENS, 1], |(_, t, _)| t as f32);
     let mut whole = ContiguousCache::new(1, 1, TOKENS, 1, 1)?;
-    let mut ring = RingCache::new(1, 1, WINDOW, 0, 1, 1)?;
-    let mut sinks = SinkCache::new(1, 1, SINKS, WINDOW, 0, 1, 1)?;
+    let window = RingConfig::new(1, 1, WINDOW, 1);
+    let mut ring = RingCache::new(&window)?;
+    let mut sinks = SinkCache::new(SINKS, &window)?;
     let mut kivi = KiviCache::new(1, 1, 1, 1, &KiviConfig::new(2, GROUP, GROUP))?;
     whole.append(0, &x, &x)?;
     ring.append(0, &x, &x)?;

@@ -6,8 +6,9 @@ use ndarray::Array3;
 
 use super::contiguous::write_tokens;
 use super::{Input, Kind, Output, limit, product};
+use crate::KvCacheError;
 use crate::element::Element;
-use crate::{KvCacheError, RingCache};
+use crate::ring::{RingCache, RingConfig};
 
 impl<E: Element> RingCache<E> {
     /// Writes the cache; see [`ContiguousCache::save`](crate::ContiguousCache::save).
@@ -109,7 +110,10 @@ impl<E: Element> RingCache<E> {
             data.push((k, input.bytes((k + v) * size_of::<E>())?));
             input.end_section("tokens")?;
         }
-        let mut cache = Self::new(batch, n_kv_heads, window, slack, head_dim, value_dim)?;
+        let config = RingConfig::new(batch, n_kv_heads, window, head_dim)
+            .with_slack(slack)
+            .with_value_dim(value_dim);
+        let mut cache = Self::new(&config)?;
         for (row, ((first, seen), (k, bytes))) in rows.into_iter().zip(data).enumerate() {
             let numbers = |bytes: &[u8]| {
                 bytes

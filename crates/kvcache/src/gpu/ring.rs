@@ -11,7 +11,7 @@ use super::{GpuKvCacheError, GpuPages, GpuSlots, NO_SLOT, word};
 use crate::KvCacheError;
 use crate::memory::reserve;
 use crate::paged::PageShape;
-use crate::ring::Row;
+use crate::ring::{RingConfig, Row};
 use crate::token::check_sources;
 
 /// The newest `window + slack` tokens of each sequence of a batch on the device: what [`RingCache`](crate::RingCache) is on the CPU.
@@ -35,10 +35,12 @@ use crate::token::check_sources;
 ///
 /// ```
 /// use llm_kvcache::gpu::GpuRingCache;
+/// use llm_kvcache::ring::RingConfig;
 /// use ndarray::{Array3, array};
 ///
 /// # let Some(gpu) = llm_kvcache::gpu::llm_gpu::testing::gpu() else { return Ok(()) };
-/// let mut cache = GpuRingCache::<f32>::new(&gpu, 1, 1, 3, 1, 1, 1)?; // a window of 3, slack of 1
+/// // One row, one head of one feature, a window of 3, slack of 1.
+/// let mut cache = GpuRingCache::<f32>::new(&gpu, &RingConfig::new(1, 1, 3, 1).with_slack(1))?;
 /// let v = gpu.upload(&Array3::from_shape_fn([1, 6, 1], |(_, t, _)| t as f32))?;
 /// let mut recorder = gpu.recorder();
 /// cache.append(&mut recorder, 0, &v, &v)?;
@@ -65,32 +67,21 @@ impl<E: GpuPageElement> GpuRingCache<E> {
     /// - [`KvCacheError::Window`] if `window` is 0.
     /// - [`KvCacheError::Size`] if places cannot be counted in 32 bits, or bytes not at all; [`KvCacheError::Allocation`].
     /// - [`GpuKvCacheError::Gpu`] if the device cannot hold or bind the keys or the values.
-    pub fn new(
-        gpu: &Gpu,
-        batch: usize,
-        n_kv_heads: usize,
-        window: usize,
-        slack: usize,
-        head_dim: usize,
-        value_dim: usize,
-    ) -> Result<Self, GpuKvCacheError> {
-        if window == 0 {
-            return Err(KvCacheError::Window.into());
-        }
+    pub fn new(gpu: &Gpu, config: &RingConfig) -> Result<Self, GpuKvCacheError> {
         let shape = PageShape {
-            n_pages: batch,
-            n_kv_heads,
-            page_size: window.saturating_add(slack),
-            head_dim,
-            value_dim,
+            n_pages: config.batch,
+            n_kv_heads: config.n_kv_heads,
+            page_size: config.capacity()?,
+            head_dim: config.head_dim,
+            value_dim: config.value_dim,
         };
         let pages = GpuPages::new(gpu, shape)?;
-        let mut rows = reserve(batch)?;
-        rows.resize(batch, Row::default());
+        let mut rows = reserve(config.batch)?;
+        rows.resize(config.batch, Row::default());
         Ok(Self {
             pages,
             rows,
-            window,
+            window: config.window,
         })
     }
 

@@ -3,7 +3,7 @@
 use ndarray::{Array4, ArrayRef3, ArrayView3, Axis, s};
 use num_traits::Zero;
 
-use super::{RingCache, Row};
+use super::{RingCache, RingConfig, Row};
 use crate::KvCacheError;
 use crate::token::{self, TokenShape};
 
@@ -49,14 +49,10 @@ impl<E: Copy + Zero> RingCache<E> {
     /// [`KvCacheError::Row`], and those of [`new`](Self::new).
     pub fn select(&self, rows: &[usize]) -> Result<Self, KvCacheError> {
         rows.iter().try_for_each(|&row| self.row(row).map(|_| ()))?;
-        let mut new = Self::new(
-            rows.len(),
-            self.n_kv_heads(),
-            self.window,
-            self.capacity() - self.window,
-            self.head_dim(),
-            self.value_dim(),
-        )?;
+        let config = RingConfig::new(rows.len(), self.n_kv_heads(), self.window, self.head_dim())
+            .with_slack(self.capacity() - self.window)
+            .with_value_dim(self.value_dim());
+        let mut new = Self::new(&config)?;
         for (to, &from) in rows.iter().enumerate() {
             let copy = |from_array: &Array4<E>, to_array: &mut Array4<E>| {
                 let source = from_array.index_axis(Axis(0), from);

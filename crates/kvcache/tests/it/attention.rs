@@ -4,7 +4,8 @@ use llm_attention::paged::{self, PagedKv};
 use llm_attention::{AttentionConfig, CausalAlignment, Mask, flash, merge};
 use llm_kvcache::kivi::{KiviCache, KiviConfig};
 use llm_kvcache::paged::{FloatPages, Int4Pages, Int8Pages, PagedCache, PoolConfig, SequenceId};
-use llm_kvcache::{ContiguousCache, RingCache, SinkCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
+use llm_kvcache::{ContiguousCache, SinkCache};
 use llm_numerics::half::{bf16, f16};
 use llm_numerics::philox::Philox4x32;
 use ndarray::{Array3, Array4, ArrayView3, Axis, s};
@@ -72,7 +73,7 @@ fn contiguous_ones_are_what_they_were_given() {
 fn a_ring_is_a_window_in_order_and_in_two_parts() {
     let [q, k, v] = data();
     let window = 9;
-    let mut ring = RingCache::new(1, KV_HEADS, window, 0, DIM, DIM).unwrap();
+    let mut ring = RingCache::new(&RingConfig::new(1, KV_HEADS, window, DIM)).unwrap();
     for t in 0..SEQ {
         let token = s![.., t..t + 1, ..];
         ring.append(0, &k.slice(token), &v.slice(token)).unwrap();
@@ -112,7 +113,8 @@ fn a_ring_with_slack_needs_the_mask_of_its_window() {
     let (window, slack) = (9, 4);
     let chunk = slack + 1;
     let q = random(4, [HEADS, chunk, DIM]);
-    let mut ring = RingCache::new(1, KV_HEADS, window, slack, DIM, DIM).unwrap();
+    let config = RingConfig::new(1, KV_HEADS, window, DIM).with_slack(slack);
+    let mut ring = RingCache::new(&config).unwrap();
     for t in 0..SEQ - chunk {
         let token = s![.., t..t + 1, ..];
         ring.append(0, &k.slice(token), &v.slice(token)).unwrap();
@@ -168,7 +170,7 @@ fn rotate(mut x: ndarray::ArrayViewMut3<'_, f32>, position: impl Fn(usize) -> f6
 fn sinks_and_a_window_are_a_short_sequence_in_both_ways() {
     let [q, k, v] = data();
     let (sinks, window) = (3, 8);
-    let make = || SinkCache::new(1, KV_HEADS, sinks, window, 0, DIM, DIM).unwrap();
+    let make = || SinkCache::new(sinks, &RingConfig::new(1, KV_HEADS, window, DIM)).unwrap();
     let (mut plain, mut rotated) = (make(), make());
     let mut turned = k.clone();
     rotate(turned.view_mut(), |t| t as f64);

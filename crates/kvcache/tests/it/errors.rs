@@ -6,3 +6,4 @@ mod files;
 mod kivi;
 mod pool;
 mod ring;
+mod smooth;

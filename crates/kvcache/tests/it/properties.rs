@@ -5,4 +5,5 @@ mod eviction;
 mod pool;
 mod prefixes;
 mod quantized;
+mod smooth;
 mod windows;

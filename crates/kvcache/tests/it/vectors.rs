@@ -3,6 +3,7 @@
 mod dynamic;
 mod quantized;
 mod sliding;
+mod smooth;
 
 use llm_kvcache::ContiguousCache;
 use llm_kvcache::kivi::KiviCache;
@@ -40,6 +41,7 @@ fn vectors() {
             ("quantised.quanto" | "quantised.hqq", _) => {
                 quantized::update::<Vec<KiviTokens>>(case, &input(case)?)
             }
+            ("smooth", _) => smooth::run(case, tier),
             ("quanto.max_optimizer", Tier::Cpu) => quantized::groups::<KiviCache>(case),
             ("quanto.max_optimizer", _) => quantized::groups::<Vec<KiviTokens>>(case),
             _ => Err(case.unknown_op()),

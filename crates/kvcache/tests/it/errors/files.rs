@@ -7,7 +7,8 @@ mod stores;
 use std::io::{self, Read, Write};
 
 use llm_kvcache::paged::{FloatPages, PagedCache, PoolConfig, PrefixHash};
-use llm_kvcache::{ContiguousCache, KvCacheError, RingCache, SinkCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
+use llm_kvcache::{ContiguousCache, KvCacheError, SinkCache};
 use llm_numerics::half::{bf16, f16};
 use ndarray::{Array3, Axis, s};
 
@@ -70,8 +71,8 @@ fn numbers_of_all_types_come_back() {
             };
             let x = Array3::from_shape_fn([1, 3, 2], of_place);
             let mut contiguous = ContiguousCache::<$type>::new(1, 1, 4, 2, 2).unwrap();
-            let mut ring = RingCache::<$type>::new(1, 1, 2, 0, 2, 2).unwrap();
-            let mut sinks = SinkCache::<$type>::new(1, 1, 1, 1, 0, 2, 2).unwrap();
+            let mut ring = RingCache::<$type>::new(&RingConfig::new(1, 1, 2, 2)).unwrap();
+            let mut sinks = SinkCache::<$type>::new(1, &RingConfig::new(1, 1, 1, 2)).unwrap();
             let config = PoolConfig::new(1, 2, 2, 1, 2);
             let mut pool = PagedCache::<FloatPages<$type>>::new(&config).unwrap();
             let id = pool.create(b"").unwrap();

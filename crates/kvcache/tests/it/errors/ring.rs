@@ -1,11 +1,13 @@
 //! What rings and sinks refuse.
 
-use llm_kvcache::{ContiguousCache, KvCacheError, RingCache, SinkCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
+use llm_kvcache::{ContiguousCache, KvCacheError, SinkCache};
 use ndarray::{Array3, Array4};
 
 /// Window 3, slack 1, six tokens seen: 2 to 5 are held.
 fn ring() -> RingCache<f32> {
-    let mut ring = RingCache::new(2, 1, 3, 1, 2, 1).unwrap();
+    let config = RingConfig::new(2, 1, 3, 2).with_slack(1).with_value_dim(1);
+    let mut ring = RingCache::new(&config).unwrap();
     let k = Array4::from_shape_fn([2, 1, 6, 2], |(b, _, t, d)| (b * 100 + t * 10 + d) as f32);
     let v = Array4::from_shape_fn([2, 1, 6, 1], |(b, _, t, _)| (b * 100 + t) as f32);
     ring.append_all(&k, &v).unwrap();
@@ -28,11 +30,11 @@ fn refused(
 #[test]
 fn no_window_and_no_block_are_refused() {
     assert_eq!(
-        RingCache::<f32>::new(1, 1, 0, 4, 1, 1).unwrap_err(),
+        RingCache::<f32>::new(&RingConfig::new(1, 1, 0, 1).with_slack(4)).unwrap_err(),
         KvCacheError::Window
     );
     assert_eq!(
-        SinkCache::<f32>::new(1, 1, 2, 0, 4, 1, 1).unwrap_err(),
+        SinkCache::<f32>::new(2, &RingConfig::new(1, 1, 0, 1).with_slack(4)).unwrap_err(),
         KvCacheError::Window
     );
     assert_eq!(
@@ -43,7 +45,8 @@ fn no_window_and_no_block_are_refused() {
 
 #[test]
 fn sizes_that_overflow_are_refused() {
-    let error = RingCache::<f32>::new(1, 1, usize::MAX, 2, 1, 1).unwrap_err();
+    let config = RingConfig::new(1, 1, usize::MAX, 1).with_slack(2);
+    let error = RingCache::<f32>::new(&config).unwrap_err();
     assert_eq!(
         error,
         KvCacheError::Size {
@@ -85,7 +88,7 @@ fn what_is_lost_cannot_be_wanted_back() {
     ring.crop(0, 0).unwrap(); // nothing is needed any more
     assert_eq!((ring.len(0), ring.len(1)), (Ok(0), Ok(2)));
 
-    let mut sinks = SinkCache::<f32>::new(1, 1, 2, 3, 0, 1, 1).unwrap();
+    let mut sinks = SinkCache::<f32>::new(2, &RingConfig::new(1, 1, 3, 1)).unwrap();
     let x = Array3::zeros([1, 8, 1]);
     sinks.append(0, &x, &x).unwrap();
     assert_eq!(sinks.crop(0, 7), Ok(()));
@@ -142,7 +145,7 @@ fn shapes_that_do_not_fit_are_refused() {
 #[test]
 fn tokens_that_cannot_be_counted_are_refused() {
     // Tokens without features need no memory.
-    let mut ring = RingCache::<f32>::new(1, 0, 1, 0, 1, 1).unwrap();
+    let mut ring = RingCache::<f32>::new(&RingConfig::new(1, 0, 1, 1)).unwrap();
     let many = Array3::zeros([0, isize::MAX as usize, 1]);
     ring.append(0, &many, &many).unwrap();
     ring.append(0, &many, &many).unwrap();

@@ -6,7 +6,8 @@ use llm_kvcache::calculator::{
 };
 use llm_kvcache::kivi::{KiviCache, KiviConfig};
 use llm_kvcache::paged::{FloatPages, Int4Pages, Int8Pages, PageData, PagedCache, PoolConfig};
-use llm_kvcache::{ContiguousCache, KvCacheError, RingCache, SinkCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
+use llm_kvcache::{ContiguousCache, KvCacheError, SinkCache};
 use llm_numerics::half::f16;
 use ndarray::Array3;
 
@@ -100,13 +101,15 @@ fn the_stores_take_the_bytes_that_are_computed() {
     let cache = ContiguousCache::<f32>::new(3, 2, 9, 6, 5).unwrap();
     let room = Room::Contiguous { capacity: 9 };
     assert_eq!(batch_bytes(float, 3, 1, room), Ok(cache.bytes() as u64));
-    let cache = RingCache::<f32>::new(3, 2, 4, 2, 6, 5).unwrap();
+    let config = RingConfig::new(3, 2, 4, 6).with_slack(2).with_value_dim(5);
+    let cache = RingCache::<f32>::new(&config).unwrap();
     let room = Room::Ring {
         window: 4,
         slack: 2,
     };
     assert_eq!(batch_bytes(float, 3, 100, room), Ok(cache.bytes() as u64));
-    let cache = SinkCache::<f32>::new(3, 2, 4, 5, 1, 6, 5).unwrap();
+    let config = RingConfig::new(3, 2, 5, 6).with_slack(1).with_value_dim(5);
+    let cache = SinkCache::<f32>::new(4, &config).unwrap();
     let room = Room::Sinks {
         n_sinks: 4,
         window: 5,

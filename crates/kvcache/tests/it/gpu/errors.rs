@@ -6,6 +6,7 @@ use llm_kvcache::gpu::{
     GpuContiguousCache, GpuKvCacheError, GpuPages, GpuPool, GpuRingCache, GpuSlots,
 };
 use llm_kvcache::paged::{PageShape, PageTable, PoolConfig, SequenceId};
+use llm_kvcache::ring::RingConfig;
 
 use super::half::f16;
 use super::{Kind, gpu, numbers, shape};
@@ -255,7 +256,7 @@ fn caches_of_rows_refuse_other_shapes() {
     let Some(gpu) = gpu() else { return };
     let mut recorder = gpu.recorder();
     let mut contiguous = GpuContiguousCache::<f32>::new(&gpu, 2, 2, 4, 3, 3).unwrap();
-    let mut ring = GpuRingCache::<f32>::new(&gpu, 2, 2, 4, 0, 3, 3).unwrap();
+    let mut ring = GpuRingCache::<f32>::new(&gpu, &RingConfig::new(2, 2, 4, 3)).unwrap();
     let mut both = |k: &[usize], v: &[usize], of_all: bool| {
         let (k, v) = (zeros(&gpu, k), zeros(&gpu, v));
         let outcomes = if of_all {

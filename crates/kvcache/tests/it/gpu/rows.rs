@@ -2,7 +2,8 @@
 
 use llm_kvcache::gpu::llm_gpu::{Gpu, GpuTensor};
 use llm_kvcache::gpu::{GpuContiguousCache, GpuKvCacheError, GpuRingCache};
-use llm_kvcache::{ContiguousCache, KvCacheError, RingCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
+use llm_kvcache::{ContiguousCache, KvCacheError};
 use ndarray::{Array3, Axis, stack};
 use proptest::prelude::*;
 
@@ -72,6 +73,14 @@ struct Sizes {
     slack: usize,
     head_dim: usize,
     value_dim: usize,
+}
+
+impl Sizes {
+    fn ring(&self) -> RingConfig {
+        RingConfig::new(self.batch, self.heads, self.capacity, self.head_dim)
+            .with_slack(self.slack)
+            .with_value_dim(self.value_dim)
+    }
 }
 
 fn sizes() -> impl Strategy<Value = Sizes> {
@@ -156,7 +165,7 @@ trait Both<E: Kind>: Sized {
 }
 
 macro_rules! both {
-    ($name:ident, $gpu:ident, $cpu:ident, $keys:ident, $values:ident, ($($size:ident),*)) => {
+    ($name:ident, $gpu:ident, $cpu:ident, $keys:ident, $values:ident, $new_gpu:expr, $new_cpu:expr) => {
         struct $name<E: Kind> {
             on_device: $gpu<E>,
             on_cpu: $cpu<f32>,
@@ -164,14 +173,19 @@ macro_rules! both {
 
         impl<E: Kind> Both<E> for $name<E> {
             fn new(gpu: &Gpu, sizes: &Sizes) -> Self {
-                let Sizes { batch, heads, head_dim, value_dim, .. } = *sizes;
                 Self {
-                    on_device: $gpu::new(gpu, batch, heads, $(sizes.$size,)* head_dim, value_dim).unwrap(),
-                    on_cpu: $cpu::new(batch, heads, $(sizes.$size,)* head_dim, value_dim).unwrap(),
+                    on_device: $new_gpu(gpu, sizes).unwrap(),
+                    on_cpu: $new_cpu(sizes).unwrap(),
                 }
             }
 
-            fn step(&mut self, gpu: &Gpu, sizes: &Sizes, step: &Operation, key: u64) -> Result<(), TestCaseError> {
+            fn step(
+                &mut self,
+                gpu: &Gpu,
+                sizes: &Sizes,
+                step: &Operation,
+                key: u64,
+            ) -> Result<(), TestCaseError> {
                 let mut recorder = gpu.recorder();
                 match step {
                     Operation::Append { row, n } => {
@@ -188,7 +202,10 @@ macro_rules! both {
                         same(got, self.on_cpu.append_all(&k, &v))?;
                     }
                     Operation::Crop { row, len } => {
-                        same(self.on_device.crop(*row, *len), self.on_cpu.crop(*row, *len))?;
+                        same(
+                            self.on_device.crop(*row, *len),
+                            self.on_cpu.crop(*row, *len),
+                        )?;
                     }
                     Operation::Reorder { rows } => {
                         let got = self.on_device.reorder(&mut recorder, rows);
@@ -208,7 +225,10 @@ macro_rules! both {
                 let mut rows = Vec::new();
                 for row in 0..self.on_cpu.batch() {
                     let (k, v) = self.on_device.gather(&mut recorder, row).unwrap();
-                    let (keys, values) = (self.on_cpu.$keys(row).unwrap(), self.on_cpu.$values(row).unwrap());
+                    let (keys, values) = (
+                        self.on_cpu.$keys(row).unwrap(),
+                        self.on_cpu.$values(row).unwrap(),
+                    );
                     rows.push(([k, v], [keys.to_owned(), values.to_owned()]));
                 }
                 recorder.submit().unwrap();
@@ -224,7 +244,15 @@ both!(
     ContiguousCache,
     keys,
     values,
-    (capacity)
+    |gpu, s: &Sizes| GpuContiguousCache::new(
+        gpu,
+        s.batch,
+        s.heads,
+        s.capacity,
+        s.head_dim,
+        s.value_dim
+    ),
+    |s: &Sizes| ContiguousCache::new(s.batch, s.heads, s.capacity, s.head_dim, s.value_dim)
 );
 both!(
     Ring,
@@ -232,7 +260,8 @@ both!(
     RingCache,
     ordered_keys,
     ordered_values,
-    (capacity, slack)
+    |gpu, sizes: &Sizes| GpuRingCache::new(gpu, &sizes.ring()),
+    |sizes: &Sizes| RingCache::new(&sizes.ring())
 );
 
 fn run<E: Kind, B: Both<E>>(
@@ -354,6 +383,7 @@ fn a_cache_of_no_capacity_is_full() {
         .append(&mut gpu.recorder(), 0, &nothing, &nothing)
         .unwrap();
     assert!(cache.is_empty());
-    let got = GpuRingCache::<f16>::new(&gpu, 1, 1, 0, 3, 2, 2).unwrap_err();
+    let config = RingConfig::new(1, 1, 0, 2).with_slack(3);
+    let got = GpuRingCache::<f16>::new(&gpu, &config).unwrap_err();
     assert_eq!(got, KvCacheError::Window.into());
 }

@@ -1,7 +1,8 @@
 //! Laws of rings, and of sinks with a window.
 
+use llm_kvcache::SinkCache;
 use llm_kvcache::reference::window::SeenTokens;
-use llm_kvcache::{RingCache, SinkCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
 use ndarray::{Array3, Array4, Axis, s};
 use proptest::prelude::*;
 
@@ -48,9 +49,11 @@ fn run(
     [batch, n_sinks, window, slack]: [usize; 4],
     operations: Vec<Operation>,
 ) -> Result<(), TestCaseError> {
-    let mut cache =
-        SinkCache::<f64>::new(batch, HEADS, n_sinks, window, slack, HEAD_DIM, VALUE_DIM).unwrap();
-    let mut ring = RingCache::<f64>::new(batch, HEADS, window, slack, HEAD_DIM, VALUE_DIM).unwrap();
+    let config = RingConfig::new(batch, HEADS, window, HEAD_DIM)
+        .with_slack(slack)
+        .with_value_dim(VALUE_DIM);
+    let mut cache = SinkCache::<f64>::new(n_sinks, &config).unwrap();
+    let mut ring = RingCache::<f64>::new(&config).unwrap();
     let mut model = vec![SeenTokens::<u64>::new(n_sinks, window, slack); batch];
     let mut next = 0;
     let mut new = |seq: usize| -> Vec<u64> {

@@ -1,7 +1,7 @@
 //! Caches of a sliding window: what attention reads in a step, and what is kept after it.
 
-use llm_kvcache::RingCache;
 use llm_kvcache::reference::window::SeenTokens;
+use llm_kvcache::ring::{RingCache, RingConfig};
 use llm_numerics::testing::vectors::{Case, Tier, VectorError};
 use ndarray::{Array4, ArrayView4, Axis, concatenate, s};
 
@@ -21,10 +21,12 @@ impl Window {
     ) -> Result<Self, VectorError> {
         let (batch, heads, _, head_dim) = k.dim();
         Ok(match tier {
-            Tier::Cpu => Self::Ring(
-                RingCache::new(batch, heads, window, slack, head_dim, v.dim().3)
-                    .map_err(VectorError::op)?,
-            ),
+            Tier::Cpu => {
+                let config = RingConfig::new(batch, heads, window, head_dim)
+                    .with_slack(slack)
+                    .with_value_dim(v.dim().3);
+                Self::Ring(RingCache::new(&config).map_err(VectorError::op)?)
+            }
             _ => Self::Lists(
                 SeenTokens::new(0, window, slack),
                 [k, v].map(|x| x.slice(s![.., .., ..0, ..]).to_owned()),

@@ -2,7 +2,8 @@
 
 use llm_kvcache::kivi::{KiviCache, KiviConfig};
 use llm_kvcache::paged::{FloatPages, PagedCache, PoolConfig, PrefixHash};
-use llm_kvcache::{ContiguousCache, KvCacheError, RingCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
+use llm_kvcache::{ContiguousCache, KvCacheError};
 use llm_numerics::half::f16;
 
 use super::sections::{forge, sections};
@@ -258,7 +259,7 @@ fn heads_without_features_are_counted() {
     );
     refused!(
         RingCache<f32>,
-        RingCache::new(1, 2, 3, 0, 0, 0).unwrap(),
+        RingCache::new(&RingConfig::new(1, 2, 3, 0)).unwrap(),
         many,
         |section| [8 * 6, section + 8]
     );

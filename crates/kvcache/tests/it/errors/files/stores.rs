@@ -6,7 +6,8 @@ use llm_kvcache::kivi::{KiviCache, KiviConfig};
 use llm_kvcache::paged::{
     FloatPages, Int4Pages, Int8Pages, PageData, PagedCache, PoolConfig, PrefixHash,
 };
-use llm_kvcache::{ContiguousCache, KvCacheError, RingCache, SinkCache};
+use llm_kvcache::ring::{RingCache, RingConfig};
+use llm_kvcache::{ContiguousCache, KvCacheError, SinkCache};
 use ndarray::Array4;
 
 /// A file of a store.
@@ -89,7 +90,7 @@ pub(super) fn stores(offset: f32, room: usize) -> Vec<Store> {
         store!(
             "ring",
             RingCache<f32>,
-            RingCache::new(2, 2, 3, 1 + room, 3, 3).unwrap(),
+            RingCache::new(&RingConfig::new(2, 2, 3, 3).with_slack(1 + room)).unwrap(),
             |cache: &RingCache<f32>, row| (
                 cache.ordered_keys(row).unwrap(),
                 cache.ordered_values(row).unwrap(),
@@ -99,7 +100,7 @@ pub(super) fn stores(offset: f32, room: usize) -> Vec<Store> {
         store!(
             "sinks",
             SinkCache<f32>,
-            SinkCache::new(2, 2, 2, 3, 1 + room, 3, 3).unwrap(),
+            SinkCache::new(2, &RingConfig::new(2, 2, 3, 3).with_slack(1 + room)).unwrap(),
             |cache: &SinkCache<f32>, row| (
                 cache.stored_keys(row).unwrap(),
                 cache.values(row).unwrap(),
