@@ -287,7 +287,7 @@ fn progress_bar(quiet: bool) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let template = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {msg} {eta}";
+    let template = "{bar:20} {bytes}/{total_bytes} {bytes_per_sec} {msg} {eta}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
