@@ -95,7 +95,7 @@ pub fn block_errors() -> Result<Figure, PlotError> {
         let at = (x + 38.0, y + axes::HALF_TEXT);
         canvas.text(at, Anchor::Start, name, "");
     }
-    Ok(Figure::new(&ENTRY, 660, 364, canvas))
+    Ok(Figure::new(&ENTRY, 660, 368, canvas))
 }
 
 /// How many blocks have how many decibels.
