@@ -493,14 +493,11 @@ fn weights<F: Float>(logits: &[F], max: F, weights: &mut [F]) -> [f64; 8] {
 
 /// A result in the type of the logits: where the exact one is finite, the largest number at most, so that nothing looks like a logit without
 /// bounds.
-pub(crate) fn limited<F: Float>(x: f64) -> F {
+pub(crate) fn limited<F: Float>(x: f64, is_finite: bool) -> F {
     let y = F::from_f64(x);
-    if y.is_finite() || !x.is_finite() {
-        return y;
-    }
-    if x > 0.0 {
-        F::max_value()
+    if is_finite {
+        y.min(F::max_value()).max(F::min_value())
     } else {
-        F::min_value()
+        y
     }
 }

@@ -28,7 +28,7 @@ use crate::{Candidates, Context, Processor, SamplingError};
 ///
 /// # Precision
 ///
-/// The penalty is in `f64`, the difference rounded once. A penalty that overflows masks the token. The time is linear in the length of the
+/// The penalty is in `f64`, the difference rounded once. A penalty that overflows masks the token; infinite logits stay as they are. The time is linear in the length of the
 /// window (the Z-algorithm), times that of the breakers that begin with the same token, plus a sort of the repeats that are long enough.
 ///
 /// # Example
@@ -195,6 +195,9 @@ impl Dry {
                     row: 0,
                     token: token as usize,
                 });
+            }
+            if x.is_infinite() {
+                continue; // the penalty may be infinite too
             }
             let length = (lengths[same[0] as usize] as usize).min(limit);
             *x = F::from_f64(x.as_f64() - self.penalty(length));

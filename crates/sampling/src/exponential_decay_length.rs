@@ -2,6 +2,7 @@
 
 use llm_numerics::Float;
 
+use crate::candidates::limited;
 use crate::{Candidates, Context, Processor, SamplingError};
 
 /// Raises the logits of the end tokens more and more.
@@ -82,8 +83,7 @@ impl<F: Float> Processor<F> for ExponentialDecayLength {
                 continue;
             };
             if x.is_finite() && *x != F::zero() {
-                let raised = F::from_f64(x.as_f64() + x.as_f64().abs() * growth);
-                *x = raised.min(F::max_value()).max(F::min_value());
+                *x = limited(x.as_f64() + x.as_f64().abs() * growth, true);
             }
         }
         Ok(())

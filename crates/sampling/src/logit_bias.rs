@@ -104,7 +104,7 @@ impl<F: Float> Processor<F> for LogitBias {
                 *x = if bias == f64::NEG_INFINITY {
                     F::neg_infinity()
                 } else {
-                    limited(x.as_f64() + bias)
+                    limited(x.as_f64() + bias, x.is_finite())
                 };
             }
         }

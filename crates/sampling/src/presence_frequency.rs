@@ -106,7 +106,7 @@ impl<F: Float> Processor<F> for PresenceFrequency {
                 continue; // the penalty may be infinite too
             }
             let penalty = same.len() as f64 * self.frequency + self.presence;
-            *x = limited(x.as_f64() - penalty);
+            *x = limited(x.as_f64() - penalty, penalty.is_finite());
         }
         candidates.with_scratch().1.indices = seen;
         result

@@ -177,11 +177,12 @@ fn penalize<F: Float>(
             nan = Some(token as usize);
             break;
         }
-        *x = limited(if before > 0.0 {
+        let after = if before > 0.0 {
             before / penalty
         } else {
             before * penalty
-        });
+        };
+        *x = limited(after, before.is_finite());
     }
     candidates.with_scratch().1.indices = seen;
     match nan {

@@ -103,7 +103,7 @@ impl<F: Float> Processor<F> for SequenceBias {
             *x = if banned {
                 F::neg_infinity()
             } else {
-                limited(sum)
+                limited(sum, x.is_finite())
             };
         }
         Ok(())

@@ -87,7 +87,8 @@ impl<F: Float> Processor<F> for TopH {
         let total: f64 = order.iter().map(|&i| below_max(i).exp()).sum();
         let term = |i: u32| {
             let log_q = below_max(i) - total.ln();
-            -log_q.exp() * log_q
+            let q = log_q.exp();
+            if q > 0.0 { -q * log_q } else { 0.0 } // even where the logarithm is infinite
         };
         let bound = self.top_h * order.iter().map(|&i| term(i)).sum::<f64>();
         let mut last = order[order.len() - 1];

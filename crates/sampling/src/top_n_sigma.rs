@@ -63,19 +63,30 @@ impl<F: Float> Processor<F> for TopNSigma {
     /// [`SamplingError::NanLogits`], [`SamplingError::InfiniteLogits`], [`SamplingError::MaskedRow`].
     fn apply(&self, candidates: &mut Candidates<F>, _: &Context<'_>) -> Result<(), SamplingError> {
         let max = candidates.max()?.as_f64();
+        // A power of two, so that no digit is lost and no square overflows.
+        let finite = |x: &&F| **x > F::neg_infinity();
+        let largest = candidates.logits().iter().filter(finite);
+        let largest = largest.fold(0.0, |largest: f64, x| largest.max(x.as_f64().abs()));
+        let scale = if largest > 1e150 {
+            2_f64.powi(-600)
+        } else {
+            1.0
+        };
         // Distances from the largest logit do not cancel where all logits are large.
+        let distance = |x: F| max * scale - x.as_f64() * scale;
         let distances = || {
-            let logits = candidates.logits().iter();
-            logits
-                .filter(|x| **x > F::neg_infinity())
-                .map(|x| max - x.as_f64())
+            candidates
+                .logits()
+                .iter()
+                .filter(finite)
+                .map(|x| distance(*x))
         };
         let n = distances().count() as f64;
         let mean = distances().sum::<f64>() / n;
         let variance = distances().map(|d| (d - mean).powi(2)).sum::<f64>() / n;
         let bound = self.n * variance.sqrt();
         for x in candidates.logits_mut() {
-            if max - x.as_f64() > bound {
+            if distance(*x) > bound {
                 *x = F::neg_infinity();
             }
         }

@@ -238,22 +238,18 @@ fn below<F: Float>(max: F, depth: f64) -> F {
 }
 
 /// Where the sum of probabilities reaches the bound.
-struct Crossing {
+struct Crossing<F> {
     bucket: usize,
+    /// What lies deeper is in no bucket, but in the sum.
+    deepest: F,
     /// Sum of the weights before that bucket: of deeper ones ([`SumFrom::Smallest`]), or of less deep ones.
     sum: f64,
     /// The sum that is to be reached.
     goal: f64,
 }
 
-impl Crossing {
-    fn find<F: Float>(
-        row: &[F],
-        max: F,
-        p: f64,
-        sum_from: SumFrom,
-        scratch: &mut Scratch<F>,
-    ) -> Self {
+impl<F: Float> Crossing<F> {
+    fn find(row: &[F], max: F, p: f64, sum_from: SumFrom, scratch: &mut Scratch<F>) -> Self {
         let Scratch {
             values: weights,
             sums,
@@ -264,25 +260,36 @@ impl Crossing {
         // Tokens more than d below the maximum weigh at most vocab e^-d, all together. With this d, that is 1 - p of the total at most, so that
         // the crossing is not among them.
         let depth = (row.len() as f64 / ((1.0 - p) * total)).ln();
-        histogram(row, weights, max, below(max, depth), sums);
+        let deepest = below(max, depth);
+        histogram(row, weights, max, deepest, sums);
         match sum_from {
             SumFrom::Smallest => {
                 let outside = (total - sums.iter().sum::<f64>()).max(0.0);
                 let goal = (1.0 - p) * total;
                 let sums = sums.iter().enumerate().rev();
                 let (bucket, sum) = reach(sums, outside, |sum| sum > goal);
-                Self { bucket, sum, goal }
+                Self {
+                    bucket,
+                    deepest,
+                    sum,
+                    goal,
+                }
             }
             SumFrom::Largest => {
                 let goal = p * total;
                 let (bucket, sum) = reach(sums.iter().enumerate(), 0.0, |sum| sum >= goal);
-                Self { bucket, sum, goal }
+                Self {
+                    bucket,
+                    deepest,
+                    sum,
+                    goal,
+                }
             }
         }
     }
 
     /// A logit below all of the bucket's.
-    fn bucket_bound<F: Float>(&self, max: F) -> F {
+    fn bucket_bound(&self, max: F) -> F {
         if self.bucket == BUCKETS - 1 {
             F::neg_infinity()
         } else {
@@ -292,17 +299,14 @@ impl Crossing {
 
     /// The smallest logit that stays, and how many tokens with the same logit do not: those with the lowest ids, or ([`SumFrom::Largest`])
     /// with the highest.
-    fn cut<F: Float>(
-        &self,
-        row: &[F],
-        max: F,
-        sum_from: SumFrom,
-        indices: &mut Vec<u32>,
-    ) -> (F, usize) {
+    fn cut(&self, row: &[F], max: F, sum_from: SumFrom, indices: &mut Vec<u32>) -> (F, usize) {
         let logit = |i: u32| row[i as usize];
         indices.clear();
         // vocab is at most 2^32
-        indices.extend((0..row.len() as u32).filter(|&i| bucket(logit(i), max) == self.bucket));
+        indices.extend(
+            (0..row.len() as u32)
+                .filter(|&i| logit(i) >= self.deepest && bucket(logit(i), max) == self.bucket),
+        );
         let ascending = sum_from == SumFrom::Smallest;
         indices.sort_unstable_by(|&i, &j| {
             let (x, y) = if ascending { (j, i) } else { (i, j) };

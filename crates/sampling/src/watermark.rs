@@ -205,7 +205,7 @@ impl<F: Float> Processor<F> for Watermark {
             let token = candidates.id(i);
             if self.colors(context, seed, token) {
                 let x = &mut candidates.logits_mut()[i];
-                *x = limited(x.as_f64() + self.bias);
+                *x = limited(x.as_f64() + self.bias, x.is_finite());
             }
         }
         Ok(())

@@ -12,15 +12,21 @@ use llm_sampling::dry::Dry;
 use llm_sampling::dynamic_temperature::DynamicTemperature;
 use llm_sampling::epsilon_cutoff::EpsilonCutoff;
 use llm_sampling::eta_cutoff::EtaCutoff;
+use llm_sampling::exponential_decay_length::ExponentialDecayLength;
 use llm_sampling::log_normalization::LogNormalization;
 use llm_sampling::logit_bias::LogitBias;
 use llm_sampling::min_length::MinNewTokens;
 use llm_sampling::min_p::MinP;
-use llm_sampling::no_repeat_ngram::NoRepeatNgram;
+use llm_sampling::no_repeat_ngram::{EncoderNoRepeatNgram, NoRepeatNgram};
+use llm_sampling::prefix_allowed::PrefixAllowed;
 use llm_sampling::presence_frequency::PresenceFrequency;
 use llm_sampling::remove_invalid::RemoveInvalid;
-use llm_sampling::repetition_penalty::{PenaltyWindow, RepetitionPenalty};
+use llm_sampling::repetition_penalty::{
+    EncoderRepetitionPenalty, PenaltyWindow, RepetitionPenalty,
+};
+use llm_sampling::sequence_bias::SequenceBias;
 use llm_sampling::suppress::Suppress;
+use llm_sampling::synthid::SynthId;
 use llm_sampling::tail_free::TailFree;
 use llm_sampling::temperature::Temperature;
 use llm_sampling::top_a::TopA;
@@ -31,7 +37,7 @@ use llm_sampling::top_p::{SumFrom, TopP};
 use llm_sampling::typical::Typical;
 use llm_sampling::watermark::{Seeding, Watermark};
 use llm_sampling::xtc::Xtc;
-use llm_sampling::{Chain, Context, Processor, RowRandom};
+use llm_sampling::{Chain, Context, Processor, RowRandom, Sources};
 use ndarray::Array2;
 
 struct Counting;
@@ -78,6 +84,12 @@ fn processors() -> Vec<(&'static str, Boxed)> {
     let words = BadWords::new([vec![5], vec![1, 2]], &[]).unwrap();
     let penalty = RepetitionPenalty::new(1.3, PenaltyWindow::All).unwrap();
     let counts = PresenceFrequency::new(0.5, 0.5, PenaltyWindow::All).unwrap();
+    let source = || Sources::one(vec![1, 7, 9, 7, 2]);
+    let allowed = |_: &Context<'_>, ids: &mut Vec<u32>| ids.extend(0..3000);
+    let decay = ExponentialDecayLength::new(1, 1.1, vec![6]).unwrap();
+    let of_source = EncoderRepetitionPenalty::new(1.3, source()).unwrap();
+    let not_of_source = EncoderNoRepeatNgram::new(2, source()).unwrap();
+    let bias = SequenceBias::new([(vec![1, 7, 8], 1.0), (vec![9], -1.0)]).unwrap();
     vec![
         ("temperature", Box::new(temperature)),
         ("top-k", Box::new(TopK::new(50, Ties::Exact, 1).unwrap())),
@@ -111,6 +123,12 @@ fn processors() -> Vec<(&'static str, Boxed)> {
             Box::new(NoRepeatNgram::new(2).unwrap()),
         ),
         ("bad words", Box::new(words)),
+        ("sequence bias", Box::new(bias)),
+        ("penalty of a source", Box::new(of_source)),
+        ("n-grams of a source", Box::new(not_of_source)),
+        ("allowed tokens", Box::new(PrefixAllowed::new(allowed))),
+        ("decay of the length", Box::new(decay)),
+        ("tournament", Box::new(SynthId::new(1, 30, 6, 100).unwrap())),
         ("least new tokens", Box::new(MinNewTokens::new(9, vec![2]))),
         ("suppress", Box::new(Suppress::new(vec![4]))),
         ("remove invalid", Box::new(RemoveInvalid)),

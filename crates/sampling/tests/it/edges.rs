@@ -5,6 +5,7 @@ use core::ops::ControlFlow;
 
 use llm_sampling::bad_words::BadWords;
 use llm_sampling::chain::{ChainConfig, Setting};
+use llm_sampling::dry::Dry;
 use llm_sampling::dynamic_temperature::DynamicTemperature;
 use llm_sampling::generate::{GenerateConfig, StopReason, generate_text};
 use llm_sampling::logit_bias::LogitBias;
@@ -15,10 +16,13 @@ use llm_sampling::repetition_penalty::{PenaltyWindow, RepetitionPenalty};
 use llm_sampling::search::beam::{BeamConfig, BeamSearch};
 use llm_sampling::search::contrastive::{ContrastiveConfig, ContrastiveSearch};
 use llm_sampling::search::dola::{self, DolaConfig};
+use llm_sampling::sequence_bias::SequenceBias;
 use llm_sampling::stream::{StopStreamer, StopStrings, StopText};
 use llm_sampling::suppress::Suppress;
 use llm_sampling::temperature::Temperature;
+use llm_sampling::top_h::TopH;
 use llm_sampling::top_k::{Ties, TopK};
+use llm_sampling::top_n_sigma::TopNSigma;
 use llm_sampling::watermark::{Seeding, Watermark};
 use llm_sampling::{
     Candidates, Chain, Context, Dialect, Processor, RowRandom, SamplingConfig, SamplingError,
@@ -153,6 +157,67 @@ fn sums_that_no_logit_can_hold_are_limited() {
     let penalty = PresenceFrequency::new(1e39, 0.0, PenaltyWindow::All).unwrap();
     apply(&mut logits, &[1], &penalty);
     assert_eq!(logits[[0, 1]], f32::MIN);
+}
+
+/// Distances between numbers of `f64` may be infinite; the likeliest token is still far from the others.
+#[test]
+fn filters_by_distance_do_not_overflow() {
+    let masked = f64::NEG_INFINITY;
+    let context = [Context::new(&[], &[])];
+    // Mean distances 1/2 and 2/3 of the range, deviations 1/2 and sqrt(2)/3 of it: less than the range in both.
+    for (row, kept) in [
+        (array![[1e308_f64, -1e308]], array![[1e308, masked]]),
+        (
+            array![[0.0_f64, -1e200, -1e200]],
+            array![[0.0, masked, masked]],
+        ),
+    ] {
+        let mut logits = row.clone();
+        processor::apply_inplace(&mut logits, &context, &TopNSigma::new(1.0).unwrap()).unwrap();
+        assert_eq!(logits, kept);
+        // The entropy is 0, which no token goes beyond.
+        let mut logits = row.clone();
+        processor::apply_inplace(&mut logits, &context, &TopH::new(0.5).unwrap()).unwrap();
+        assert_eq!(logits, row);
+    }
+    let mut logits = array![[1e308_f64, 1e308, -1e308]];
+    processor::apply_inplace(&mut logits, &context, &TopH::new(0.5).unwrap()).unwrap();
+    assert_eq!(logits, array![[1e308, masked, masked]]); // half of the entropy
+}
+
+/// As in `f32`: no finite logit becomes infinite.
+#[test]
+fn sums_that_no_f64_can_hold_are_limited() {
+    const LARGE: f64 = 1.5e308;
+    let apply = |processor: &dyn Processor<f64>| {
+        let mut logits = array![[LARGE, -LARGE, 1.0]];
+        let context = [Context::new(&[], &[0, 1])];
+        processor::apply_inplace(&mut logits, &context, processor).unwrap();
+        logits
+    };
+    let limits = array![[f64::MAX, f64::MIN, 1.0]];
+    let biases = [(0, LARGE), (1, -LARGE)];
+    assert_eq!(apply(&LogitBias::new(&biases).unwrap()), limits);
+    let biases = biases.map(|(token, bias)| (vec![token], bias));
+    assert_eq!(apply(&SequenceBias::new(biases).unwrap()), limits);
+    let penalty = RepetitionPenalty::new(0.5, PenaltyWindow::All).unwrap();
+    assert_eq!(apply(&penalty)[[0, 0]], f64::MAX);
+    let penalty = RepetitionPenalty::new(2.0, PenaltyWindow::All).unwrap();
+    assert_eq!(apply(&penalty)[[0, 1]], f64::MIN);
+    let penalty = PresenceFrequency::new(f64::MAX, 0.0, PenaltyWindow::All).unwrap();
+    assert_eq!(apply(&penalty)[[0, 1]], f64::MIN);
+}
+
+/// A penalty without bounds masks what is finite, and leaves the rest: infinity less infinity would be no number.
+#[test]
+fn dry_leaves_infinite_logits_alone() {
+    let context = Context::new(&[], &[1, 2, 0, 1, 2]);
+    let dry = Dry::new(f64::MAX, 10.0, 1, PenaltyWindow::All, &[]).unwrap();
+    for (before, after) in [(INF, INF), (MASKED, MASKED), (3.0, MASKED)] {
+        let mut logits = array![[before, 0.0, 0.0]];
+        processor::apply_inplace(&mut logits, &[context], &dry).unwrap();
+        assert_eq!(logits, array![[after, 0.0, 0.0]]);
+    }
 }
 
 /// What is masked stays so: infinity less infinity would be no number.

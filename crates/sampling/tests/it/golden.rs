@@ -94,6 +94,21 @@ fn the_token_that_crosses_p_stays() {
     );
 }
 
+/// Where the tail is flat, tokens that lie too deep to matter count once.
+///
+/// ```text
+/// weights: 1; 500 tokens e^-6.900 = 1.00779e-3; 499 tokens e^-6.912 = 9.9575e-4.   Sum 2.000773, half of it 1.000387
+/// from the smallest: 499 deep ones 0.49688, and 499 of the others: 0.99977; with the 500th 1.00077
+/// ```
+#[test]
+fn a_flat_tail_is_dropped_up_to_its_last_token() {
+    let mut logits = vec![0.0_f64];
+    logits.extend([-6.9; 500]);
+    logits.extend([-6.912; 499]);
+    let config = SamplingConfig::sample(Dialect::HuggingFace, 1.0, None, Some(0.5)).unwrap();
+    assert_eq!(kept(&logits, &config), [0, 500]);
+}
+
 #[test]
 fn any_strides_are_fine() {
     let mut wide = array![

@@ -161,6 +161,21 @@ proptest! {
         }
     }
 
+    /// A sure token and a flat tail of probability `1 - p`: the sum reaches its bound where the tail begins.
+    #[test]
+    fn top_p_matches_the_reference_in_a_flat_tail(
+        (p, noise) in (0.01..0.999_f64, prop::collection::vec(-0.006..0.006_f64, 2..2000)),
+        from in sum_from(), least in 1..3_usize,
+    ) {
+        let level = ((1.0 - p) / (p * noise.len() as f64)).ln();
+        let mut row: Vec<f64> = noise.iter().map(|x| level + x).collect();
+        row.push(0.0);
+        prop_assume!(clear_of(&row, p));
+        let mut x = one_row(&row);
+        top_p::apply_sum_inplace(&mut x, p, from, least).unwrap();
+        prop_assert_eq!(x.into_raw_vec_and_offset().0, reference::top_p::apply(&row, p, from, least));
+    }
+
     // ANCHOR: law
     /// No smaller set of tokens has probability `p`: all subsets are tried.
     #[test]
