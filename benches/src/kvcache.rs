@@ -118,7 +118,7 @@ fn paged<P: PageData<Input = f32> + 'static>(
     }))
 }
 
-/// Tokens of a whole group wait, so that each call only adds one that waits, and quantizes one value.
+/// No token waits, so that each call only adds a key that waits, and quantizes one value.
 fn kivi(setup: &Setup, len: usize) -> Result<Box<dyn Contender>> {
     let mut cache = KiviCache::new(1, KV_HEADS, HEAD_DIM, HEAD_DIM, &KiviConfig::new(4, 32, 0))?;
     let (all, new) = (tokens(setup, 0, len)?, tokens(setup, 1, 1)?);

@@ -175,15 +175,23 @@ impl<R: Read> Input<R> {
     /// Bytes, in memory that grows with what has come.
     fn bytes(&mut self, n: usize) -> Result<Vec<u8>, KvCacheError> {
         let mut bytes = Vec::new();
-        while bytes.len() < n {
+        self.more_bytes(n, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// [`bytes`](Self::bytes), behind others.
+    fn more_bytes(&mut self, n: usize, bytes: &mut Vec<u8>) -> Result<(), KvCacheError> {
+        let mut left = n;
+        while left > 0 {
             let start = bytes.len();
-            let piece = PIECE.min(n - start);
+            let piece = PIECE.min(left);
             let refused = |_| KvCacheError::Allocation { bytes: n };
             bytes.try_reserve(piece).map_err(refused)?;
             bytes.resize(start + piece, 0);
             self.exact(&mut bytes[start..])?;
+            left -= piece;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Compares the checksum, and goes on to the next section.

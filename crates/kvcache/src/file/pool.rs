@@ -79,7 +79,7 @@ impl<P: PageData> PagedCache<P> {
     /// # Errors
     ///
     /// As [`ContiguousCache::load`](crate::ContiguousCache::load): what would count a page twice, name one that is not
-    /// there, or have an end without a start is a [`KvCacheError::FileField`] or a [`KvCacheError::FileInconsistent`].
+    /// there, share one under two salts, or have an end without a start is a [`KvCacheError::FileField`] or a [`KvCacheError::FileInconsistent`].
     pub fn load(from: impl Read, hash: PrefixHash, max_bytes: usize) -> Result<Self, KvCacheError> {
         let mut input = Input::new(from, Kind::Pool, P::KIND)?;
         let mut sizes = [0; 6];
@@ -187,12 +187,15 @@ impl<P: PageData> PagedCache<P> {
         }
         input.end_section("pages")?;
         let live = saved.live_pages();
+        // One list for each layer, since pages may have no bytes.
         let mut data = Vec::new();
         for _ in 0..n_layers {
+            let mut pages = Vec::new();
             for _ in &live {
-                data.push(input.bytes(page_bytes)?);
+                input.more_bytes(page_bytes, &mut pages)?;
                 input.end_section("pages")?;
             }
+            data.push(pages);
         }
         let mut cache = Self::new(&config)?;
         cache.restore(saved, &live, &data)?;

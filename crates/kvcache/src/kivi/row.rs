@@ -1,10 +1,11 @@
 //! One sequence: packed codes, their groups, and the tokens that wait.
 
-use ndarray::ArrayView3;
+use ndarray::{ArrayView3, Axis};
 
 use super::KiviConfig;
 use crate::KvCacheError;
 use crate::affine::{Group, MOST, pack, unpack};
+use crate::memory::reserve;
 use crate::token::TokenShape;
 
 /// Codes and waiting tokens of one sequence.
@@ -99,13 +100,12 @@ impl Row {
         config: KiviConfig,
     ) {
         let seq = k.dim().1;
-        // Tokens without features are only counted.
-        let stored = if shape.n_kv_heads > 0 { seq } else { 0 };
-        for token in 0..stored {
-            self.waiting_keys
-                .extend(k.index_axis(ndarray::Axis(1), token).iter());
-            self.waiting_values
-                .extend(v.index_axis(ndarray::Axis(1), token).iter());
+        for (waiting, new) in [(&mut self.waiting_keys, k), (&mut self.waiting_values, v)] {
+            // Tokens without features are only counted, however many.
+            let stored = if new.is_empty() { 0 } else { seq };
+            for token in 0..stored {
+                waiting.extend(new.index_axis(Axis(1), token).iter());
+            }
         }
         self.len += seq;
         let block = config.key_block();
@@ -174,8 +174,9 @@ impl Row {
         if len < self.quantized_keys {
             let groups = len / config.group;
             let kept = groups * config.group;
-            let mut waiting = crate::memory::reserve((len - kept) * strides.channels)?;
-            for token in kept..len {
+            let mut waiting = reserve((len - kept) * strides.channels)?;
+            let end = if strides.channels > 0 { len } else { kept };
+            for token in kept..end {
                 // A step that was rounded up may end behind the largest number that can be quantized.
                 let key = |c| self.key(token, c, strides, config).clamp(-MOST, MOST);
                 waiting.extend((0..strides.channels).map(key));

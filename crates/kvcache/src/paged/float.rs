@@ -93,10 +93,10 @@ impl<E: Element> PageArray for Array4<E> {
 
 /// Copies one place of `[n_pages, kv_heads, page_size, features]` to another.
 pub(super) fn copy_token<E: Copy>(array: &mut Array4<E>, from: (usize, usize), to: (usize, usize)) {
-    if from == to {
-        return;
-    }
     let (_, n_kv_heads, page_size, features) = array.dim();
+    if from == to || features == 0 {
+        return; // without features there may be any number of heads
+    }
     let Some(data) = array.as_slice_mut() else {
         return; // row-major by construction
     };

@@ -90,6 +90,14 @@ impl PageTable {
     /// Fills an empty table.
     fn restore(&mut self, saved: SavedTable) -> Result<(), KvCacheError> {
         let refused = |name, rule, got: u64| KvCacheError::FileInconsistent { name, rule, got };
+        // Pages are shared under one salt only: a file must not do what no call does.
+        let mut salts: BTreeMap<u32, Arc<[u8]>> = BTreeMap::new();
+        let mut check_salt = |page: u32, salt: &Arc<[u8]>| {
+            if salts.entry(page).or_insert_with(|| Arc::clone(salt)) == salt {
+                return Ok(());
+            }
+            Err(refused("page", "shared under one salt", page.into()))
+        };
         for SavedSequence {
             id,
             len,
@@ -102,19 +110,21 @@ impl PageTable {
             if distinct.len() != pages.len() {
                 return Err(refused("sequence", "one that has no page twice", id));
             }
+            let salt: Arc<[u8]> = Arc::from(salt);
             for &page in &pages {
+                check_salt(page, &salt)?;
                 self.pages[page as usize].references += 1;
             }
             let sequence = Sequence {
                 pages,
                 len,
-                salt: Arc::from(salt),
+                salt,
                 intact,
             };
             self.sequences.insert(id, sequence);
         }
         let hash = self.prefixes.hash();
-        let mut chains: Vec<(u64, u64)> = Vec::new(); // entry, hash
+        let mut chains: Vec<(u64, u64, Arc<[u8]>)> = Vec::new(); // entry, hash, salt
         for SavedEntry {
             page,
             parent,
@@ -122,13 +132,14 @@ impl PageTable {
             tokens,
         } in saved.entries
         {
-            let (parent, before) = match parent.and_then(|parent| chains.get(parent)) {
-                Some(&(entry, chain)) => (Parent::Entry(entry), chain),
+            let (parent, before, salt) = match parent.and_then(|parent| chains.get(parent)) {
+                Some((entry, chain, salt)) => (Parent::Entry(*entry), *chain, Arc::clone(salt)),
                 None => {
-                    let chain = hash.root(&salt);
-                    (Parent::Salt(Arc::from(salt)), chain)
+                    let salt: Arc<[u8]> = Arc::from(salt);
+                    (Parent::Salt(Arc::clone(&salt)), hash.root(&salt), salt)
                 }
             };
+            check_salt(page, &salt)?;
             let chain = hash.page(before, &tokens);
             let is_new = self.prefixes.find(chain, &parent, &tokens).is_none();
             if self.pages[page as usize].entry.is_some() || !is_new {
@@ -140,7 +151,7 @@ impl PageTable {
             }
             let entry = self.prefixes.insert(chain, parent, &tokens, page);
             self.pages[page as usize].entry = Some(entry);
-            chains.push((entry, chain));
+            chains.push((entry, chain, salt));
         }
         let waits =
             |table: &Self, page: u32| table.references(page) == 0 && table.is_published(page);
@@ -172,7 +183,7 @@ impl PageTable {
 }
 
 impl<P: PageData> PagedCache<P> {
-    /// Fills an empty pool; the data is that of the live pages, layer by layer.
+    /// Fills an empty pool; the data of a layer is that of the live pages, one behind the other.
     pub(crate) fn restore(
         &mut self,
         saved: SavedTable,
@@ -180,9 +191,10 @@ impl<P: PageData> PagedCache<P> {
         data: &[Vec<u8>],
     ) -> Result<(), KvCacheError> {
         self.table.restore(saved)?;
-        for (layer, pages) in self.layers.iter_mut().zip(data.chunks(live.len().max(1))) {
-            for (&page, bytes) in live.iter().zip(pages) {
-                layer.load_page(page as usize, bytes)?;
+        for (layer, data) in self.layers.iter_mut().zip(data) {
+            let n = data.len().checked_div(live.len()).unwrap_or(0);
+            for (index, &page) in live.iter().enumerate() {
+                layer.load_page(page as usize, &data[index * n..(index + 1) * n])?;
             }
         }
         Ok(())

@@ -71,15 +71,12 @@ impl KeyStatistics {
     pub fn observe(&mut self, k: &ArrayRef3<f32>) -> Result<(), KvCacheError> {
         self.channels().check_keys(k)?;
         check("k", k.view(), Largest::F32)?;
-        for (head, k) in k.outer_iter().enumerate() {
-            for token in k.outer_iter() {
-                for (feature, &x) in token.indexed_iter() {
-                    let at = [head, feature];
-                    self.least[at] = self.least[at].min(x);
-                    self.most[at] = self.most[at].max(x);
-                    self.sum[at] += f64::from(x);
-                }
-            }
+        // One by one, and so none for tokens without features, however many.
+        for ((head, _, feature), &x) in k.indexed_iter() {
+            let at = [head, feature];
+            self.least[at] = self.least[at].min(x);
+            self.most[at] = self.most[at].max(x);
+            self.sum[at] += f64::from(x);
         }
         self.tokens = self.tokens.saturating_add(k.len_of(Axis(1)) as u64);
         Ok(())

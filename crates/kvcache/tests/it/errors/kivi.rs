@@ -141,6 +141,23 @@ fn heads_of_tokens_without_features_are_counted() {
     assert_eq!(cache.len(0), Ok(0));
 }
 
+/// As many as no loop ends with.
+#[test]
+fn tokens_without_features_are_only_counted() {
+    let seq = 1 << 50;
+    let x = Array3::zeros([1, seq, 0]);
+    for residual in [0, seq] {
+        let config = KiviConfig::new(2, seq, residual);
+        let mut cache = KiviCache::new(1, 1, 0, 0, &config).unwrap();
+        cache.append(0, &x, &x).unwrap();
+        assert_eq!(cache.quantized_keys(0), Ok(seq));
+        cache.crop(0, seq - 1).unwrap();
+        assert_eq!(cache.quantized_keys(0), Ok(0));
+        let (keys, values) = cache.gather(0).unwrap();
+        assert_eq!([keys.dim(), values.dim()], [(1, seq - 1, 0); 2]);
+    }
+}
+
 #[test]
 fn what_waits_after_a_crop_can_be_quantized_and_saved() {
     // The step of -65504 to 65504 in two bits is rounded up to 43680, so that the last code says 65536.

@@ -243,6 +243,19 @@ fn only_tokens_of_its_own_are_written() {
     assert_eq!(cache.write(0, a, 1, x.view(), x.view()), Err(error));
 }
 
+/// As many as no loop ends with.
+#[test]
+fn heads_without_features_are_not_copied_one_by_one() {
+    let config = PoolConfig::new(1, 2, 4, 1 << 50, 0);
+    let mut cache = PagedCache::<FloatPages<f32>>::new(&config).unwrap();
+    let id = cache.create(b"").unwrap();
+    cache.extend(&[(id, 2)]).unwrap();
+    let fork = cache.fork(id).unwrap();
+    cache.extend(&[(fork, 1)]).unwrap(); // copies the page
+    cache.retain(fork, &[0, 2]).unwrap(); // moves a token
+    assert_eq!(cache.gather(0, fork).unwrap().0.dim(), (1 << 50, 2, 0));
+}
+
 #[test]
 fn more_tokens_than_there_are_cannot_be_kept() {
     let crop = KvCacheError::SequenceCrop {

@@ -44,6 +44,18 @@ fn keys_that_are_no_numbers_are_refused_and_not_counted() {
     }
 }
 
+/// As many as no loop ends with.
+#[test]
+fn tokens_without_features_are_only_counted() {
+    let seq = 1 << 50;
+    let k = Array3::zeros([1, seq, 0]);
+    let mut seen = KeyStatistics::new(1, 0).unwrap();
+    seen.observe(&k).unwrap();
+    assert_eq!(seen.tokens(), seq as u64);
+    let smoothing = KeySmoothing::of_statistics(&seen, &SmoothConfig::new(0.5)).unwrap();
+    assert_eq!(smoothing.smooth_keys(&k), Ok(k));
+}
+
 #[test]
 fn other_shapes_are_refused() {
     let smoothing =

@@ -180,6 +180,32 @@ fn a_sequence_that_has_a_page_twice_is_refused() {
     assert_eq!(forge(pool, &mut file, MAX), Err(expected));
 }
 
+/// Pages come to a sequence from a fork, a reordering or a prefix, and each of them keeps to one salt.
+#[test]
+fn pages_are_not_shared_under_two_salts() {
+    let all = stores(0.0, 0);
+    for store in all.iter().filter(|store| store.name.starts_with("pool")) {
+        let mut file = store.file.clone();
+        let number = |at: usize| u64::from_le_bytes(store.file[at..at + 8].try_into().unwrap());
+        // A sequence and its fork: number, length, what is intact, length of the salt, the salt, pages of two tokens.
+        let first = sections(&file)[1].start;
+        let salt = first + 4 * 8;
+        let pages = salt + b"one".len();
+        let of_fork = pages + number(first + 8).div_ceil(2) as usize * 8 + 4 * 8;
+        let expected = KvCacheError::FileInconsistent {
+            name: "page",
+            rule: "shared under one salt",
+            got: number(pages),
+        };
+        // The first time the fork has another salt, then the prefixes have.
+        for at in [salt, of_fork] {
+            assert_eq!(&file[at..at + 3], b"one");
+            file[at..at + 3].copy_from_slice(b"two");
+            assert_eq!(forge(store, &mut file, MAX), Err(expected));
+        }
+    }
+}
+
 #[test]
 fn a_position_whose_window_cannot_be_counted_is_refused() {
     let store = &stores(0.0, 0)[2];
