@@ -98,7 +98,6 @@ impl From<SamplingError> for Failure {
             SamplingError::Temperature(_) => {
                 "leave --temperature, --top-k and --top-p out to take the likeliest token each time"
             }
-            SamplingError::TopK(_) => "leave --top-k out to draw among all tokens",
             SamplingError::TopP(_) => "leave --top-p out to draw among all tokens",
             SamplingError::TemperatureOverflow { .. } => "take a temperature nearer to 1",
             SamplingError::NotInDialect { .. } => {

@@ -56,7 +56,7 @@ pub(crate) struct SamplingArgs {
     /// Draw tokens, the more evenly the higher; without it and the filters below the likeliest is taken
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f64>,
-    /// Draw among the K likeliest tokens
+    /// Draw among the K likeliest tokens, 0 for all
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     top_k: Option<usize>,
     /// Draw among the likeliest tokens that together have probability P

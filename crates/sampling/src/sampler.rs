@@ -9,9 +9,7 @@ use crate::categorical::Draw;
 use crate::top_k::Ties;
 use crate::top_p::SumFrom;
 use crate::weights::Softmax;
-use crate::{
-    Candidates, SamplingError, categorical, greedy, processor, rows, temperature, top_k, top_p,
-};
+use crate::{Candidates, SamplingError, categorical, greedy, processor, rows, temperature, top_p};
 
 /// Whose order and tie rules a chain follows.
 ///
@@ -79,7 +77,7 @@ pub enum SamplingMode {
         dialect: Dialect,
         /// Finite and above 0; 1 changes nothing.
         temperature: f64,
-        /// At least 1; `None` keeps all.
+        /// At least 1 once it is checked; `None`, and 0 before that, keeps all.
         top_k: Option<usize>,
         /// In `(0, 1]`; `None` keeps all.
         top_p: Option<f64>,
@@ -102,12 +100,11 @@ impl SamplingConfig {
     }
 
     /// A draw after temperature, top-k and top-p in the order of the dialect; greedy from a temperature of 0 to below 1e-5 in that of vLLM, at 0
-    /// in that of OpenAI.
+    /// in that of OpenAI. A `top_k` of 0 keeps all tokens, as `None` does.
     ///
     /// # Errors
     ///
     /// - [`SamplingError::Temperature`] if the temperature is not finite and above zero, and does not stand for greedy decoding.
-    /// - [`SamplingError::TopK`] if `top_k` is 0.
     /// - [`SamplingError::TopP`] if `top_p` is not in `(0, 1]`.
     /// - [`SamplingError::NotInDialect`] if there is a `top_k` in the dialect of OpenAI, and [`SamplingError::DialectRange`] if its temperature is
     ///   above 2.
@@ -147,7 +144,7 @@ impl SamplingConfig {
                 });
             }
         }
-        top_k.map_or(Ok(()), top_k::validate)?;
+        let top_k = top_k.filter(|&k| k > 0);
         top_p.map_or(Ok(()), top_p::validate)?;
         let is_greedy = match dialect {
             Dialect::HuggingFace | Dialect::LlamaCpp => false,

@@ -100,6 +100,12 @@ fn the_seed_decides_the_draws() {
     };
     assert_eq!(draw("7"), draw("7"));
     assert!((0..8).any(|seed| draw(&seed.to_string()) != draw("7")));
+    // 0 tokens are all of them, in each dialect of the program.
+    let question = ["chat", QUESTION, "--temperature", "2", "--seed", "7"];
+    assert_eq!(
+        succeed(&[&question[..], &["--top-k", "0"]].concat()),
+        succeed(&question)
+    );
 }
 
 #[test]

@@ -4,8 +4,26 @@ use super::checked;
 use crate::KvCacheError;
 
 /// The sizes of a decoder that count for its work.
+///
+/// # Example
+///
+/// ```
+/// use llm_kvcache::calculator::ModelSizes;
+///
+/// let gpt2 = ModelSizes {
+///     n_layers: 12,
+///     d_model: 768,
+///     n_heads: 12,
+///     n_kv_heads: 12,
+///     head_dim: 64,
+///     d_ff: 3072,
+///     ffn_matrices: 2,
+///     vocab: 50257,
+/// };
+/// assert_eq!(gpt2.matrix_weights()?, 123_532_032); // the 124 million, less positions, norms and biases
+/// # Ok::<(), llm_kvcache::KvCacheError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct ModelSizes {
     /// Layers.
     pub n_layers: usize,

@@ -363,6 +363,7 @@ impl ChainConfig {
             Setting::Dry(dry) => Box::new(dry.clone()),
             Setting::TopH(h) => Box::new(TopH::new(*h)?),
             Setting::TopNSigma(n) => Box::new(TopNSigma::new(*n)?),
+            Setting::TopK(0) => return Ok(None), // all tokens, in each dialect that has the setting
             Setting::TopK(k) => {
                 let least = if is_llama { 1 } else { least };
                 Box::new(TopK::new(*k, self.dialect.ties(), least)?)

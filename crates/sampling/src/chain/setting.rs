@@ -71,7 +71,7 @@ pub enum Setting {
     TopH(f64),
     /// Standard deviations below the maximum (llama.cpp).
     TopNSigma(f64),
-    /// Number of tokens to keep.
+    /// Number of tokens to keep; 0 keeps all, as in each of the libraries that have the setting.
     TopK(usize),
     /// Probability to keep.
     TopP(f64),

@@ -167,6 +167,31 @@ fn each_dialect_has_its_meaning_of_no_temperature() {
     assert_eq!(mode, SamplingConfig::greedy());
 }
 
+/// Where the libraries have a top-k, 0 turns it off: `_get_logits_processor` of transformers 5.23, `llama_sampler_top_k_impl` of llama.cpp, `SamplingParams` of vLLM.
+#[test]
+fn a_top_k_of_0_keeps_all_tokens() {
+    let x = [1.0, 3.0, 2.0];
+    for dialect in [Dialect::HuggingFace, Dialect::LlamaCpp, Dialect::Vllm] {
+        let all = ChainConfig::new(dialect).with(Setting::TopK(0));
+        assert_eq!(leaves(&all, &x), x);
+        let one = all.with(Setting::TopK(1));
+        assert_eq!(leaves(&one, &x), [MASKED, 3.0, MASKED]);
+        let sample = |k| SamplingConfig::sample(dialect, 1.0, k, None).unwrap();
+        assert_eq!(sample(Some(0)), sample(None));
+        assert_ne!(sample(Some(1)), sample(None));
+    }
+    let not = |dialect| SamplingError::NotInDialect {
+        dialect,
+        setting: "top_k",
+    };
+    let openai = ChainConfig::new(Dialect::OpenAi).with(Setting::TopK(0));
+    assert_eq!(refusal(&openai), not(Dialect::OpenAi));
+    assert_eq!(
+        SamplingConfig::sample(Dialect::OpenAi, 1.0, Some(0), None),
+        Err(not(Dialect::OpenAi))
+    );
+}
+
 /// The chain, with its settings in two orders, leaves what its processors leave one after the other.
 fn compare(config: &ChainConfig, by_hand: &dyn Fn() -> Vec<Boxed>) {
     let mut backwards = config.clone();
