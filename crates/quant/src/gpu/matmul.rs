@@ -2,7 +2,7 @@
 
 pub mod low_rank;
 
-use llm_gpu::{Access, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
+use llm_gpu::{Access, Binding, GpuTensor, Grid, Kernel, Needs, Recorder, snippet};
 
 use low_rank::Projected;
 
@@ -156,19 +156,7 @@ fn product(
             rank: update.map_or(0, Projected::rank),
             scaling: update.map_or(0.0, |update| update.scaling),
         };
-        let [packed, scales, nested, table] = weights.bindings();
-        // Without an update nothing is read from there; something has to be bound.
-        let (low, factors) = update.map_or((x, x), |update| (&update.low, update.factors));
-        let bindings = [
-            packed,
-            scales,
-            nested,
-            table,
-            x.read(),
-            low.read(),
-            factors.read(),
-            y.write(),
-        ];
+        let bindings = bindings(x, weights, update, &y);
         let grid = Grid::linear(d_out, 1)?;
         recorder.dispatch(&FOUR_BIT_MATVEC, &[], &params, &bindings, grid)?;
     }
@@ -238,6 +226,28 @@ fn gradient(
     Ok(dx)
 }
 
+/// What both kernels bind.
+fn bindings<'a>(
+    x: &'a GpuTensor<f32>,
+    weights: &'a GpuFourBit,
+    update: Option<&'a Projected<'_>>,
+    y: &'a GpuTensor<f32>,
+) -> [Binding<'a>; 8] {
+    let [packed, scales, nested, table] = weights.bindings();
+    // Without an update nothing is read from there; something has to be bound.
+    let (low, factors) = update.map_or((x, x), |update| (&update.low, update.factors));
+    [
+        packed,
+        scales,
+        nested,
+        table,
+        x.read(),
+        low.read(),
+        factors.read(),
+        y.write(),
+    ]
+}
+
 /// `[seq, d_out, d_in]` of weights whose axis `inner` is as long as the columns of `x`.
 fn sizes(
     name: &'static str,
@@ -291,18 +301,7 @@ fn record_tiles(
         pad1: 0,
         pad2: 0,
     };
-    let [packed, scales, nested, table] = weights.bindings();
-    let (low, factors) = update.map_or((x, x), |update| (&update.low, update.factors));
-    let bindings = [
-        packed,
-        scales,
-        nested,
-        table,
-        x.read(),
-        low.read(),
-        factors.read(),
-        y.write(),
-    ];
+    let bindings = bindings(x, weights, update, y);
     let grid = Grid::linear(n_items, 1)?;
     recorder.dispatch(&FOUR_BIT_MATMUL, &[], &params, &bindings, grid)?;
     Ok(())

@@ -159,13 +159,8 @@ pub fn forward(
 ) -> Result<Array2<f32>, QuantError> {
     let [d_out, d_in] = axes(x, weights, 1)?;
     update.check([d_out, d_in])?;
-    if d_out == 0 {
-        return matrix(x.nrows(), d_out);
-    }
-    let rows = row_major(x)?;
     let mut out = matrix(x.nrows(), d_out)?;
-    let x = view(x.nrows(), d_in, &rows)?;
-    forward_checked(&x, weights, update, &mut out)?;
+    forward_into(x, weights, update, &mut out)?;
     Ok(out)
 }
 
@@ -210,30 +205,19 @@ pub fn forward_into(
     let [d_out, d_in] = axes(x, weights, 1)?;
     update.check([d_out, d_in])?;
     check_out(out, [x.nrows(), d_out])?;
-    if out.is_empty() {
-        return Ok(());
-    }
-    let rows = row_major(x)?;
-    forward_checked(&view(x.nrows(), d_in, &rows)?, weights, update, out)
-}
-
-/// With `x` in row-major order, so that it is copied once.
-fn forward_checked(
-    x: &ArrayRef2<f32>,
-    weights: &FourBit,
-    update: &LowRank<'_>,
-    out: &mut ArrayRef2<f32>,
-) -> Result<(), QuantError> {
     if update.rank() == 0 || out.is_empty() {
         return product(x, weights, ActivationBits::Bits27, None, out);
     }
+    // Both products take it so: it is copied once.
+    let rows = row_major(x)?;
+    let x = view(x.nrows(), d_in, &rows)?;
     let low = if x.nrows() < ROWS {
-        project_few(x, update)?
+        project_few(&x, update)?
     } else {
-        times(1.0, x, &update.a.t())?
+        times(1.0, &x, &update.a.t())?
     };
     let update = Update::new(low, update.b, update.scaling)?;
-    product(x, weights, ActivationBits::Bits27, Some(&update), out)
+    product(&x, weights, ActivationBits::Bits27, Some(&update), out)
 }
 
 /// The gradients of [`forward`] to its input and to the two factors.
